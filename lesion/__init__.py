@@ -1,0 +1,1 @@
+"""Encephalitis or glioma on routine MRI, with few labels."""

@@ -1,0 +1,1 @@
+"""Pure parts of active labelling and their driver."""

@@ -1,0 +1,27 @@
+"""From DICOM folders to slices: phantom, dicom, preprocess, cohort, splits, augment."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+SEQUENCES = ("flair", "ce_t1wi", "t2wi")
+LABELS = {"encephalitis": 0, "glioma": 1}
+UNLABELED = -1
+
+
+class Slices(NamedTuple):
+    """The slices of one sequence: what passes from `data` to everything after it.
+
+    Attributes:
+        image: uint8 [N, S, S], grey.
+        label: int32 [N]: 0 encephalitis, 1 glioma, -1 unlabelled.
+        patient: str [N], pseudonyms.
+        slice_id: str [N], unique, pseudonymous.
+        spacing_mm: float32 [N, 2], row and column spacing of `image`.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    patient: np.ndarray
+    slice_id: np.ndarray
+    spacing_mm: np.ndarray

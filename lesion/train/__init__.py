@@ -1,0 +1,1 @@
+"""Learners, steps, and the impure shell around them."""
