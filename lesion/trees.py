@@ -1,0 +1,34 @@
+"""Trees of arrays by name: flatten, count, hash."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries to `{"params/conv/kernel": leaf}`, sorted by name."""
+    return dict(sorted(traverse_util.flatten_dict(dict(tree), sep="/").items()))
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    return traverse_util.unflatten_dict(dict(flat), sep="/")
+
+
+def num_params(params: Mapping[str, Any]) -> int:
+    """Number of elements in all leaves."""
+    return sum(int(np.prod(np.shape(leaf))) for leaf in flatten(params).values())
+
+
+def sha256(tree: Mapping[str, Any]) -> str:
+    """Hash over the names, types, shapes and little-endian bytes of all leaves."""
+    digest = hashlib.sha256()
+    for name, leaf in flatten(tree).items():
+        array = np.ascontiguousarray(leaf)
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
