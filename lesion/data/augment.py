@@ -1,0 +1,109 @@
+"""The paper's augmentation on the device: pure functions of a key, equal to Pillow where Pillow has the operation.
+
+"Four of {contrast, brightness, sharpness, rotation, vertical flip, horizontal flip} drawn at random give four copies"
+(section 1.1): read as four different operations drawn for each slice, one a copy. The paper gives no strengths; those
+below are guesses that leave a lesion recognisable.
+"""
+
+import hashlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+NUM_COPIES = 4
+FACTORS = (0.7, 1.3)  # of the three enhancers; 1 changes nothing
+MAX_ANGLE_DEG = 15.0
+
+
+def _blend(degenerate: jax.Array, image: jax.Array, factor: jax.Array) -> jax.Array:
+    """Pillow's `Image.blend` in float32: clipped, then truncated."""
+    degenerate, pixels = degenerate.astype(jnp.float32), image.astype(jnp.float32)
+    # The clip keeps the compiler from fusing product and sum into one multiply-add, which rounds once where C rounds
+    # twice: a value on an integer would be truncated to the one below.
+    change = jnp.clip(factor * (pixels - degenerate), -1e9, 1e9)
+    return jnp.clip(degenerate + change, 0.0, 255.0).astype(jnp.uint8)
+
+
+def contrast(image: jax.Array, factor: jax.Array) -> jax.Array:
+    """`ImageEnhance.Contrast` of a grey image: uint8 [H, W], factor float32 [] to uint8 [H, W]."""
+    total = jnp.sum(image, dtype=jnp.int32)  # exact: at most 255 · 2^22 pixels
+    mean = (2 * total + image.size) // (2 * image.size)
+    return _blend(jnp.full_like(image, mean.astype(jnp.uint8)), image, factor)
+
+
+def brightness(image: jax.Array, factor: jax.Array) -> jax.Array:
+    """`ImageEnhance.Brightness` of a grey image: uint8 [H, W], factor float32 [] to uint8 [H, W]."""
+    return _blend(jnp.zeros_like(image), image, factor)
+
+
+def sharpness(image: jax.Array, factor: jax.Array) -> jax.Array:
+    """`ImageEnhance.Sharpness` of a grey image: uint8 [H, W], factor float32 [] to uint8 [H, W]."""
+    pixels = image.astype(jnp.int32)
+    rows = pixels[:-2] + pixels[1:-1] + pixels[2:]
+    total = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * pixels[1:-1, 1:-1]
+    smooth = image.at[1:-1, 1:-1].set(((2 * total + 13) // 26).astype(jnp.uint8))  # rounded half up, border kept
+    return _blend(smooth, image, factor)
+
+
+def rotate(image: jax.Array, angle_deg: jax.Array) -> jax.Array:
+    """`Image.rotate(angle, resample=BILINEAR)`: counter-clockwise about the centre, 0 outside.
+
+    Args:
+        image: uint8 [H, W].
+        angle_deg: float32 [].
+
+    Returns:
+        uint8 [H, W]; within one grey level of Pillow, which computes coordinates in float64.
+    """
+    height, width = image.shape
+    angle = jnp.deg2rad(angle_deg)
+    y, x = jnp.mgrid[0:height, 0:width].astype(jnp.float32)
+    y, x = y + 0.5 - height / 2, x + 0.5 - width / 2
+    source_x = jnp.cos(angle) * x - jnp.sin(angle) * y + width / 2
+    source_y = jnp.sin(angle) * x + jnp.cos(angle) * y + height / 2
+    inside = (source_x >= 0) & (source_x < width) & (source_y >= 0) & (source_y < height)
+    left, top = jnp.floor(source_x - 0.5), jnp.floor(source_y - 0.5)
+    dx, dy = source_x - 0.5 - left, source_y - 0.5 - top
+    columns = [jnp.clip(left.astype(jnp.int32) + k, 0, width - 1) for k in (0, 1)]
+    rows = [jnp.clip(top.astype(jnp.int32) + k, 0, height - 1) for k in (0, 1)]
+    pixels = image.astype(jnp.float32)
+    upper, lower = (pixels[row, columns[0]] * (1 - dx) + pixels[row, columns[1]] * dx for row in rows)
+    return jnp.where(inside, upper * (1 - dy) + lower * dy, 0.0).astype(jnp.uint8)
+
+
+def _operations(image: jax.Array, factor: jax.Array, angle_deg: jax.Array) -> list:
+    return [
+        lambda: contrast(image, factor),
+        lambda: brightness(image, factor),
+        lambda: sharpness(image, factor),
+        lambda: rotate(image, angle_deg),
+        lambda: image[::-1],
+        lambda: image[:, ::-1],
+    ]
+
+
+def augment(key: jax.Array, image: jax.Array, copy: jax.Array) -> jax.Array:
+    """One copy of a slice.
+
+    Args:
+        key: of this slice, see `slice_keys`.
+        image: uint8 [H, W].
+        copy: int32 []: 0 is the slice itself, 1 to 4 the paper's copies.
+
+    Returns:
+        uint8 [H, W].
+    """
+    assert image.ndim == 2 and image.dtype == jnp.uint8, (image.shape, image.dtype)
+    key_choice, key_factor, key_angle = (jax.random.fold_in(key, purpose) for purpose in range(3))
+    chosen = jax.random.permutation(key_choice, 6)[jnp.maximum(copy - 1, 0)]
+    factor = jax.random.uniform(jax.random.fold_in(key_factor, copy), (), jnp.float32, *FACTORS)
+    angle = jax.random.uniform(jax.random.fold_in(key_angle, copy), (), jnp.float32, -MAX_ANGLE_DEG, MAX_ANGLE_DEG)
+    branches = [lambda: image, *_operations(image, factor, angle)]
+    return jax.lax.switch(jnp.where(copy == 0, 0, chosen + 1), branches)
+
+
+def slice_keys(key: jax.Array, slice_id: np.ndarray) -> jax.Array:
+    """Keys [N], one a slice, that depend on its id [N] and not on its place in the dataset."""
+    words = [int.from_bytes(hashlib.sha256(str(i).encode()).digest()[:4], "big") for i in slice_id]
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(np.array(words, np.uint32)))

@@ -1,0 +1,102 @@
+"""Folds over patients, saved with a hash that every result carries."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from lesion.data import LABELS, UNLABELED
+from lesion.errors import UserError
+
+FILE = "splits.json"
+
+
+class Splits(NamedTuple):
+    """Which fold tests which patient.
+
+    Attributes:
+        test_fold: {patient: fold}; a patient without a label has none.
+        num_folds: number of folds.
+        seed: of the shuffle.
+    """
+
+    test_fold: dict[str, int]
+    num_folds: int
+    seed: int
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of everything in here."""
+        return hashlib.sha256(json.dumps(self, sort_keys=True).encode()).hexdigest()
+
+    def masks(self, patient: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Train and test masks, bool [num_folds, N] each, for slices of `patient` [N] with `label` [N]."""
+        fold = np.array([self.test_fold.get(str(p), -1) for p in patient])
+        known = (fold >= 0) & (label != UNLABELED)
+        test = known & (fold == np.arange(self.num_folds)[:, None])
+        train = known & ~test
+        check_disjoint(patient, train, test)
+        return train, test
+
+
+def check_disjoint(patient: np.ndarray, train: np.ndarray, test: np.ndarray) -> None:
+    """Raises ValueError if any fold's train and test masks [F, N] share a patient of `patient` [N]."""
+    for fold, (a, b) in enumerate(zip(train, test, strict=True)):
+        shared = np.intersect1d(patient[a], patient[b])
+        if shared.size:
+            raise ValueError(f"fold {fold}: patient {shared[0]} is in training and in test")
+
+
+def make(label: np.ndarray, patient: np.ndarray, num_folds: int, seed: int) -> Splits:
+    """Deals patients to folds so that slices of each class are spread evenly (StratifiedGroupKFold).
+
+    Args:
+        label: int32 [N]; -1 is left out.
+        patient: str [N].
+        num_folds: at least 2.
+        seed: of the shuffle.
+
+    Raises:
+        UserError: if a class has fewer patients than there are folds.
+        ValueError: if a patient has two labels.
+    """
+    assert label.shape == patient.shape and label.ndim == 1, (label.shape, patient.shape)
+    known = label != UNLABELED
+    # Sorted, so that the folds do not depend on the order in which slices were read.
+    order = np.lexsort((label[known], patient[known]))
+    label, patient = label[known][order], patient[known][order]
+    labels_of = {p: set(label[patient == p]) for p in np.unique(patient)}
+    for p, values in labels_of.items():
+        if len(values) > 1:
+            raise ValueError(f"patient {p} has two labels")
+    if num_folds < 2:
+        raise UserError(f"{num_folds} folds: cross-validation needs at least 2, set --config.num_folds")
+    for name, value in LABELS.items():
+        count = sum(value in values for values in labels_of.values())
+        if count < num_folds:
+            raise UserError(
+                f"{count} patients with {name} for {num_folds} folds: label more patients or lower --config.num_folds"
+            )
+    folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed).split(patient, label, patient)
+    test_fold = {str(p): fold for fold, (_, test) in enumerate(folds) for p in np.unique(patient[test])}
+    return Splits(dict(sorted(test_fold.items())), num_folds, seed)
+
+
+def load_or_make(data_dir: Path, label: np.ndarray, patient: np.ndarray, num_folds: int, seed: int) -> Splits:
+    """The dataset's split for (num_folds, seed): read from DATA_DIR/splits.json, or made and added there."""
+    path = Path(data_dir) / FILE
+    saved = json.loads(path.read_text()) if path.exists() else {}
+    splits = make(label, patient, num_folds, seed)
+    name = f"patient-{num_folds}-{seed}"
+    entry = {"hash": splits.hash, **splits._asdict()}
+    if name in saved and saved[name] != entry:
+        raise UserError(f"{path} holds another split {name} of other patients: remove the file and run again")
+    if name not in saved:
+        temporary = path.with_name(f".{FILE}.{os.getpid()}")
+        temporary.write_text(json.dumps(saved | {name: entry}, indent=1, sort_keys=True) + "\n")
+        temporary.replace(path)
+    return splits

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lesion.data import splits
+from lesion.errors import UserError
+
+
+@st.composite
+def cohorts(draw):
+    counts = [draw(st.integers(5, 12)) for _ in range(2)]
+    label, patient = [], []
+    for value, count in enumerate(counts):
+        for i in range(count):
+            n = draw(st.integers(1, 6))
+            label += [value] * n
+            patient += [f"p{value}{i}"] * n
+    unlabeled = draw(st.integers(0, 5))
+    label, patient = np.array(label + [-1] * unlabeled), np.array(patient + ["u"] * unlabeled)
+    order = np.random.default_rng(draw(st.integers(0, 9))).permutation(label.size)
+    return label[order].astype(np.int32), patient[order]
+
+
+@settings(max_examples=40, deadline=None)
+@given(cohorts(), st.integers(2, 5), st.integers(0, 3))
+def test_every_labelled_slice_is_tested_once_and_no_patient_straddles(cohort, num_folds, seed):
+    label, patient = cohort
+    split = splits.make(label, patient, num_folds, seed)
+    train, test = split.masks(patient, label)
+    np.testing.assert_array_equal(test.sum(0), label >= 0)
+    np.testing.assert_array_equal(train ^ test, np.broadcast_to(label >= 0, train.shape))
+    for a, b in zip(train, test, strict=True):
+        assert not set(patient[a]) & set(patient[b])
+        assert set(label[b]) == {0, 1}
+    order = np.random.default_rng(0).permutation(label.size)
+    assert splits.make(label[order], patient[order], num_folds, seed).hash == split.hash
+
+
+def test_a_shared_patient_raises():
+    with pytest.raises(ValueError, match="patient b is in training and in test"):
+        splits.check_disjoint(np.array(["a", "b", "b"]), np.array([[1, 1, 0]], bool), np.array([[0, 0, 1]], bool))
+
+
+def test_too_few_patients_is_one_line():
+    label, patient = np.array([0, 0, 1, 1, 1]), np.array(list("abcde"))
+    with pytest.raises(UserError, match="2 patients with encephalitis for 3 folds"):
+        splits.make(label, patient, 3, 0)
+
+
+def test_saved_split_is_kept_and_another_is_refused(tmp_path):
+    label, patient = np.array([0, 0, 1, 1]), np.array(list("abcd"))
+    first = splits.load_or_make(tmp_path, label, patient, 2, 0)
+    assert splits.load_or_make(tmp_path, label, patient, 2, 0) == first
+    splits.load_or_make(tmp_path, label, patient, 2, 1)
+    with pytest.raises(UserError, match="another split"):
+        splits.load_or_make(tmp_path, label, np.array(list("abce")), 2, 0)
