@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from absl import app
+from absl import app, flags, logging
 
 
 class UserError(Exception):
@@ -17,6 +17,8 @@ def run(main: Callable[[Sequence[str]], Any], **kwargs: Any) -> None:
     def guarded(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             sys.exit(f"error: unexpected argument {argv[1]!r}: flags are written --name=value")
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # libraries tell at INFO what only their authors need
         try:
             main(argv)
         except UserError as error:

@@ -101,5 +101,5 @@ class Conv(nn.Module):
         groups = x.shape[-1] if self.depthwise else 1
         shape = (*self.kernel_size, x.shape[-1] // groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        padding = same_padding(x.shape[1:3], self.kernel_size, self.stride)
+        padding = same_padding((x.shape[1], x.shape[2]), self.kernel_size, self.stride)
         return conv2d(x, kernel, stride=self.stride, padding=padding, groups=groups, form=self.form)

@@ -74,7 +74,7 @@ def load_variables(directory: Path | str) -> tuple[dict, dict[str, Any]]:
     """
     directory = Path(directory).absolute()
     if not (directory / PROVENANCE).exists():
-        raise UserError(f"no weights in {directory}: make them with python -m launch.convert_weights --output={directory}")
+        raise UserError(f"no weights in {directory}: make them with launch.convert_weights --output={directory}")
     provenance = json.loads((directory / PROVENANCE).read_text())
     try:
         with ocp.StandardCheckpointer() as checkpointer:

@@ -1,0 +1,16 @@
+"""Feature transfer on one sequence, 5-fold cross-validation over patients (Tables 3-5).
+
+    python -m launch.train --config=configs/transfer.py:efficientnet_lite0,ce_t1wi \
+        --config.weights=runs/weights/efficientnet_lite0 --data=DATA_DIR --workdir=runs/transfer_ce_t1wi
+
+Writes predictions.csv and metrics.json; on the phantom `table1` see the README's table.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    backbone, sequence = common.split_arg(arg, ("efficientnet_lite0", "ce_t1wi"))
+    return common.get_common(backbone, sequence).lock()

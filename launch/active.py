@@ -1,0 +1,33 @@
+"""Active labelling, Algorithm 1, against random choice on one sequence (Figs 9-11).
+
+Reads the dataset --data (made by launch.prepare) and writes the folder --workdir:
+config.json, acquisitions.csv, curves.csv, metrics.json.
+The same command again finds what is finished and does not do it again.
+
+    python -m launch.active --config=configs/active.py:efficientnet_lite0,ce_t1wi \
+        --data=DATA_DIR --workdir=RUN_DIR --config.weights=WEIGHTS_DIR
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from lesion import errors
+from lesion.active.experiment import run_active
+
+FLAGS = flags.FLAGS
+config_flags.DEFINE_config_file("config", "configs/active.py", "Configuration; --config.FIELD=VALUE overrides.")
+flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
+flags.DEFINE_string("workdir", None, "Folder of this run.", required=True)
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    run_active(FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir))
+    print(f"{FLAGS.workdir}: done; python -m launch.report --workdir={FLAGS.workdir} shows it")
+
+
+if __name__ == "__main__":
+    errors.run(main)

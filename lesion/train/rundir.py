@@ -1,0 +1,115 @@
+"""A run's folder: what it is a run of, whether it is finished, and tables written all at once."""
+
+import csv
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lesion.errors import UserError
+from lesion.train.checkpoint import write_json
+
+CONFIG = "config.json"
+METRICS = "metrics.json"
+PACKAGES = ("lesion", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "pillow")
+
+
+def versions() -> dict[str, str]:
+    """What computed the numbers."""
+    return {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES}
+
+
+def identity(
+    config: ConfigDict, info: dict[str, Any], split_hash: str, weights: dict[str, Any], device: str
+) -> dict[str, Any]:
+    """What makes two runs the same run.
+
+    Args:
+        config: resolved.
+        info: of the dataset (`cohort.json`).
+        split_hash: of the folds.
+        weights: the backbone's provenance.
+        device: kind, e.g. `cpu`; recorded, not compared.
+    """
+    return {
+        "config": json.loads(config.to_json()),
+        "data": {"fingerprint": info["fingerprint"]},
+        "phantom": info["phantom"],
+        "split_hash": split_hash,
+        "weights": weights,
+        "device": device,
+    }
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: value}
+    return {k: v for key, item in value.items() for k, v in _flat(item, f"{name}.{key}" if name else key).items()}
+
+
+def open_run(workdir: Path, run: dict[str, Any]) -> bool:
+    """Claims `workdir` for a run.
+
+    Args:
+        workdir: made if it is not there.
+        run: see `identity`.
+
+    Returns:
+        Whether this very run is finished there.
+
+    Raises:
+        UserError: if the folder holds another run; it names the first difference.
+    """
+    path = workdir / CONFIG
+    if path.exists():
+        before, now = ({**_flat(r)} for r in (json.loads(path.read_text()), json.loads(json.dumps(run))))
+        for name in sorted((now.keys() | before.keys()) - {"device", "command", "started", "finished"}):
+            # Where the weights lie does not matter, their hash does.
+            if name.startswith("versions.") or name in ("config.weights", "weights.file"):
+                continue
+            if before.get(name) != now.get(name):
+                raise UserError(
+                    f"{workdir} holds another run ({name} is {before.get(name)!r} there, {now.get(name)!r} now): "
+                    "name another --workdir, or remove this one"
+                )
+        return (workdir / METRICS).exists()
+    workdir.mkdir(parents=True, exist_ok=True)
+    command = " ".join(["python", "-m", _module(), *sys.argv[1:]])
+    write_json(path, run | {"versions": versions(), "command": command, "started": _now()})
+    return False
+
+
+def _module() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec else Path(sys.argv[0]).stem
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def finish(workdir: Path, metrics: dict[str, Any]) -> None:
+    """Writes the results last: a folder that has them is finished."""
+    record = json.loads((workdir / CONFIG).read_text())
+    write_json(workdir / CONFIG, record | {"finished": _now()})
+    write_json(workdir / METRICS, metrics)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a table all at once or not at all; floats with nine significant digits, enough for float32."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows([f"{v:.9g}" if isinstance(v, float) else v for v in row] for row in rows)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
