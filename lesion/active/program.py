@@ -68,7 +68,7 @@ def algorithm1(
                 info.indices,
                 info.scores,
                 jnp.max(jnp.where(rest, entropy, -jnp.inf)),
-                jnp.sum(jnp.where(rest, entropy, 0.0)) / jnp.maximum(jnp.sum(rest), 1),
+                jnp.sum(jnp.where(rest, entropy, 0.0)) / jnp.maximum(jnp.sum(rest, dtype=jnp.float32), 1.0),
             )
             return (state, asked), out
 

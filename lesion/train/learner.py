@@ -72,7 +72,9 @@ def frozen(head: nn.Module, recipe: Recipe) -> Learner:
         head: features [B, D] to logit [B].
         recipe: how to train. `fit` begins its schedule and optimizer anew and continues from the state's parameters.
     """
-    tx = optax.inject_hyperparams(optax.adam)(learning_rate=recipe.lr)
+    # Only the learning rate changes: the rest stay Python numbers.
+    static_args = ("b1", "b2", "eps", "eps_root")
+    tx = optax.inject_hyperparams(optax.adam, static_args=static_args)(learning_rate=recipe.lr)
 
     def apply_fn(params: Any, inputs: jax.Array, key: jax.Array) -> jax.Array:
         return head.apply({"params": params}, inputs, train=True, rngs={"dropout": key})  # type: ignore[return-value]
@@ -103,10 +105,10 @@ def frozen(head: nn.Module, recipe: Recipe) -> Learner:
                 real = (i * size + jnp.arange(size) < n * copies) & mask[at]
                 batch = steps.Batch(inputs[at], label[at], real)
                 state, info = step_fn(jax.random.fold_in(key_step, i), state, batch)
-                return state, total + info["loss"] * jnp.sum(real)
+                return state, total + info["loss"] * jnp.sum(real, dtype=jnp.float32)
 
             state, total = jax.lax.fori_loop(0, num_steps, body, (state, jnp.float32(0)))
-            return state, total / jnp.maximum(jnp.sum(mask), 1)
+            return state, total / jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1.0)
 
         state = create(state.params, tx)
         state, loss = jax.lax.scan(epoch, state, jnp.arange(recipe.num_epochs))

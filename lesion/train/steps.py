@@ -64,5 +64,7 @@ def train_step(
     loss, grads = jax.value_and_grad(loss_fn)(state.params)
     if axis_name is not None:
         loss, grads = jax.lax.psum((loss, grads), axis_name)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    # 2026-11: optax's bias correction raises a float to an int32 power, which strict promotion refuses.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
     return TrainState(optax.apply_updates(state.params, updates), opt_state), {"loss": loss}

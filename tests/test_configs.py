@@ -1,0 +1,82 @@
+import json
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from lesion import reproduce
+from lesion.active import experiment
+from lesion.errors import UserError
+from lesion.train import loop
+
+NAMES = ("transfer", "active", "demo")
+
+
+def get(name, arg=""):
+    return import_module(f"configs.{name}").get_config(arg)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_is_locked_serialisable_and_runnable(name):
+    config = get(name)
+    assert config.is_locked
+    assert json.loads(config.to_json())["num_epochs"] == 50
+    loop.check_config(config)
+    with pytest.raises(AttributeError):
+        config.learning_rate = 1.0
+    assert "python -m launch." in import_module(f"configs.{name}").__doc__
+
+
+def test_the_papers_numbers():
+    config = get("active")
+    assert (config.batch_size, config.optim.lr, config.optim.lr_decay, config.num_folds) == (32, 1e-3, 0.9, 5)
+    assert (config.initial_labeled, config.num_acquire, config.entropy_threshold) == (400, 50, 0.3)
+    assert config.head.widths == (512, 256)
+
+
+def test_arguments_name_backbone_and_sequence():
+    config = get("transfer", "resnet50,flair")
+    assert (config.backbone, config.sequence) == ("resnet50", "flair")
+    with pytest.raises(ValueError, match="at most 2 parts"):
+        get("transfer", "a,b,c")
+
+
+def test_an_experiment_of_the_plan_is_a_config_of_its_own():
+    config = get("demo")
+    assert set(reproduce.experiment_config(config, "flair")) == set(get("transfer"))
+    active = reproduce.experiment_config(config, "flair", config.active)
+    assert set(active) == set(get("active"))
+    assert (active.sequence, active.num_epochs) == ("flair", config.active.num_epochs)
+
+
+BAD = {"mode": "warp", "num_folds": 1, "num_copies": 5, "batch_size": 0, "backbone": "resnet99"}
+
+
+@pytest.mark.parametrize(("field", "value"), BAD.items(), ids=BAD)
+def test_a_bad_value_is_one_line(field, value):
+    config = get("transfer").copy_and_resolve_references()
+    config[field] = value
+    with pytest.raises(UserError, match=str(value)):
+        loop.check_config(config)
+
+
+def test_a_bad_strategy_is_one_line():
+    config = get("active")
+    config.strategies = ("entropy", "luck")
+    with pytest.raises(UserError, match="no strategy 'luck'"):
+        experiment.check_config(config)
+
+
+def test_an_unknown_override_is_an_error_and_a_missing_dataset_one_line(tmp_path):
+    def launch(*flags):
+        command = [sys.executable, "-m", "launch.train", "--config=configs/transfer.py", *flags]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    paths = f"--data={tmp_path / 'nowhere'}", f"--workdir={tmp_path / 'run'}"
+    assert "num_epoch" in launch(*paths, "--config.num_epoch=3").stderr
+    result = launch(*paths)
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1].startswith("error: no dataset in")
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()

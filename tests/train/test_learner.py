@@ -1,0 +1,120 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lesion.models.head import Head
+from lesion.train import learner, state, steps
+
+KEY = jax.random.key(0)
+
+
+def examples(n=40, copies=2, width=8):
+    # Copies are noisy versions of the slice, as augmented ones are.
+    noise = 0.1 * jax.random.normal(jax.random.key(1), (n, copies, width))
+    inputs = jax.random.normal(KEY, (n, 1, width)) + noise
+    return learner.Examples(inputs, (inputs[:, 0, 0] > 0).astype(jnp.int32))
+
+
+def batch(n=8, width=8):
+    inputs = jax.random.normal(KEY, (n, width))
+    return steps.Batch(inputs, (inputs[:, 0] > 0).astype(jnp.int32), jnp.ones(n, bool))
+
+
+@pytest.fixture
+def setup():
+    head = Head((4,))
+    tx = optax.inject_hyperparams(optax.adam, static_args=("b1", "b2", "eps", "eps_root"))(learning_rate=1e-2)
+    apply_fn = lambda params, x, key: head.apply({"params": params}, x)  # noqa: E731
+    return state.create(head.init(KEY, batch().inputs)["params"], tx), dict(apply_fn=apply_fn, tx=tx)
+
+
+def close(a, b, **tolerance):
+    jax.tree.map(functools.partial(np.testing.assert_allclose, **tolerance), a.params, b.params)
+
+
+def test_bce_is_the_formula_over_the_masked_only():
+    logit, label = jnp.array([0.3, -2.0, 50.0]), jnp.array([1, 0, -1])
+    total, count = steps.masked_bce(logit, label, jnp.array([True, True, False]))
+    p = 1 / (1 + np.exp([-0.3, 2.0]))
+    np.testing.assert_allclose(total, -np.log(p[0]) - np.log(1 - p[1]), rtol=1e-6)
+    assert count == 2
+
+
+def test_padding_changes_nothing(setup):
+    start, fixed = setup
+    plain = batch()
+    padded = steps.Batch(*(jnp.concatenate([a, a[:3]]) for a in plain))
+    padded = padded._replace(label=padded.label.at[-3:].set(-1), mask=padded.mask.at[-3:].set(False))
+    a, info_a = steps.train_step(KEY, start, plain, **fixed)
+    b, info_b = steps.train_step(KEY, start, padded, **fixed)
+    close(a, b, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(info_a["loss"], info_b["loss"], rtol=1e-6)
+
+
+def test_devices_give_the_numbers_of_one(setup):
+    start, fixed = setup
+    whole = batch()
+    whole = whole._replace(mask=whole.mask.at[0].set(False))  # the halves hold different counts
+    one, info = steps.train_step(KEY, start, whole, **fixed)
+    halves = jax.tree.map(lambda x: x.reshape(2, -1, *x.shape[1:]), whole)
+    step = functools.partial(steps.train_step, **fixed, axis_name="device")
+    two, infos = jax.vmap(step, (None, None, 0), axis_name="device")(KEY, start, halves)
+    close(one, jax.tree.map(lambda x: x[1], two), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(infos["loss"], info["loss"], rtol=1e-6)
+
+
+def test_the_order_of_an_epoch_has_every_masked_example_once_and_first():
+    mask = jnp.arange(30) % 3 == 0
+    order = learner.epoch_order(KEY, mask)
+    assert sorted(order.tolist()) == list(range(30))
+    assert mask[order[:10]].all()
+    assert order[:10].tolist() != sorted(order[:10].tolist())
+
+
+@pytest.mark.parametrize("batch_size", [16, 32, 100])
+def test_fit_learns_and_never_reads_what_is_masked(batch_size):
+    shown, mask = examples(), jnp.arange(40) < 30
+    method = learner.frozen(Head((16,)), learner.Recipe(20, batch_size, 5e-2, 0.95))
+    start = method.init(KEY, shown)
+    fit = jax.jit(method.fit)
+    fitted, info = fit(KEY, start, shown, mask)
+    assert info["loss"].shape == (20,)
+    assert info["loss"][-1] < 0.5 * info["loss"][0]
+    blind = shown._replace(
+        label=jnp.where(mask, shown.label, -1), inputs=jnp.where(mask[:, None, None], shown.inputs, jnp.nan)
+    )
+    close(fitted, fit(KEY, start, blind, mask)[0], rtol=0)
+    fit(jax.random.key(1), start, shown, ~mask)
+    assert fit._cache_size() == 1
+    probs = method.predict(fitted, shown)
+    np.testing.assert_allclose(probs.sum(-1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(probs[:30, 1] > 0.5, shown.label[:30] == 1)
+
+
+def test_an_epoch_is_the_plain_loop():
+    """Against a Python loop over batches, with a last one that is not full."""
+    shown, mask = examples(10, 2), jnp.arange(10) < 9
+    head, recipe = Head((4,)), learner.Recipe(2, 8, 1e-2, 0.5)
+    method = learner.frozen(head, recipe)
+    start = method.init(KEY, shown)
+    fitted, info = method.fit(KEY, start, shown, mask)
+    params, tx, losses = start.params, optax.scale_by_adam(), []
+    opt_state = tx.init(params)
+    inputs, label = shown.inputs.reshape(20, -1), jnp.repeat(shown.label, 2)
+    for epoch in range(2):
+        order = learner.epoch_order(jax.random.fold_in(jax.random.fold_in(KEY, 0), epoch), jnp.repeat(mask, 2))[:18]
+        for at in (order[:8], order[8:16], order[16:]):
+            loss_fn = lambda p, at=at: optax.sigmoid_binary_cross_entropy(  # noqa: E731
+                head.apply({"params": p}, inputs[at]), label[at].astype(jnp.float32)
+            ).mean()
+            loss, grads = jax.value_and_grad(loss_fn)(params)
+            losses.append(float(loss) * len(at))
+            with jax.numpy_dtype_promotion("standard"):
+                updates, opt_state = tx.update(grads, opt_state)
+            params = jax.tree.map(lambda p, u, lr=1e-2 * 0.5**epoch: p - lr * u, params, updates)
+    close(fitted, start._replace(params=params), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(info["loss"], np.reshape(losses, (2, 3)).sum(1) / 18, rtol=1e-4)
