@@ -1,0 +1,173 @@
+"""Puts a cohort together: `prepare` runs the whole intake and leaves a finished dataset, or nothing."""
+
+import collections
+import errno
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lesion.data import LABELS, UNLABELED, cohort, intake, preprocess, privacy, sheets
+from lesion.errors import UserError
+
+UNLABELED_NAME = "unlabeled"
+_NAMES = {number: name for name, number in LABELS.items()} | {UNLABELED: UNLABELED_NAME}
+
+
+def prepare(folder: Path, output: Path, private: Path, strict: bool = False) -> str:
+    """Turns a DICOM tree with its tables into a dataset.
+
+    Args:
+        folder: the tree, with patients.csv and perhaps slices.csv and series.csv.
+        output: the dataset's folder; must not exist, be empty, or hold this very dataset.
+        private: for key, pseudonym table and rejects.csv; made if missing.
+        strict: stop at the first broken file.
+
+    Returns:
+        One paragraph for the user; it names no file and no patient of the tree.
+
+    Raises:
+        UserError: see `lesion.data.intake`; or `output` holds something else.
+        OSError: a full disk; nothing is left behind.
+    """
+    inputs = intake.read_inputs(folder)
+    _check_places(folder, output, private)
+    key = privacy.read_key(private)
+    files = intake.list_files(folder, leave_out=(private, output))
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        return _already_there(folder, output, files, key)
+    key = key or privacy.new_key()
+    mark = intake.stamp(key, folder, files)
+
+    found = intake.scan(folder, files, strict)
+    series, left_out = intake.choose(folder, found, inputs)
+    pictures, broken = intake.picture_all(series, strict)
+    patient_ids = {picture.patient_id for made in pictures for picture in made}
+    patients = {original: privacy.pseudonym(key, "patient", original) for original in patient_ids}
+    records: dict[str, list[cohort.Record]] = collections.defaultdict(list)
+    table = [(pseudonym, "patient", original) for original, pseudonym in patients.items()]
+    for one, made in zip(series, pictures, strict=True):
+        for picture in made:
+            original = f"{picture.sop_uid}:{picture.number}"
+            slice_id = privacy.pseudonym(key, "slice", original)
+            table.append((slice_id, "slice", original))
+            label = inputs.patients.get(picture.patient_id, UNLABELED)
+            patient = patients[picture.patient_id]
+            records[one.sequence].append(
+                cohort.Record(slice_id, patient, label, picture.png, picture.spacing_mm, picture.digest)
+            )
+    _check_classes(folder, records)
+    rejects = sorted(found.rejects + broken)
+    skipped = collections.Counter(skip.reason for skip in [*found.skipped, *left_out])
+    info = {
+        "phantom": intake.phantom_share(series),
+        "fingerprint": fingerprint(records),
+        "sequences": {name: count(records[name]) for name in sorted(records)},
+        "patients": {
+            name: counts["patients"] for name, counts in count([r for rows in records.values() for r in rows]).items()
+        },
+        "files_read": len(files),
+        "skipped": dict(sorted(skipped.items())),
+        "rejected": dict(sorted(collections.Counter(r.kind for r in rejects).items())),
+        "labeled_patients_without_slices": sum(
+            label != UNLABELED and patient not in patients for patient, label in inputs.patients.items()
+        ),
+        "preprocess": {**preprocess.SETTINGS, "sequence_version": intake.VERSION},
+        "stamp": mark,
+    }
+    examples = sheets.pick_examples(series, pictures)
+    _write(output, records, info, examples)
+    try:
+        privacy.save(private, key, sorted(table), [(r.file, f"{r.kind}: {r.reason}") for r in rejects])
+    except BaseException:  # a dataset whose pseudonyms nobody can resolve is no use
+        shutil.rmtree(output, ignore_errors=True)
+        raise
+    return _summary(info, output, private)
+
+
+def count(records: Sequence[cohort.Record]) -> dict[str, dict[str, int]]:
+    """Patients and slices by label name, every label present."""
+    return {
+        name: {
+            "patients": len({r.patient for r in records if r.label == number}),
+            "slices": sum(r.label == number for r in records),
+        }
+        for number, name in sorted(_NAMES.items(), key=lambda item: item[0] % 3)  # unlabelled last
+    }
+
+
+def fingerprint(records: dict[str, list[cohort.Record]]) -> str:
+    """SHA-256 over (sequence, slice id, label, digest of the pixels), sorted: the same for the same dataset."""
+    rows = sorted((name, r.slice_id, r.label, r.digest) for name, some in records.items() for r in some)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _check_places(folder: Path, output: Path, private: Path) -> None:
+    """The dataset must lie neither around the patients' files nor around the key."""
+    source, target, secret = folder.resolve(), output.resolve(), private.resolve()
+    if source == target or target in source.parents:
+        raise UserError(f"--output={output} contains the DICOM tree: name a folder of its own")
+    if secret == target or target in secret.parents:
+        raise UserError(f"--private={private} lies in the output, which is meant to be shared: name another folder")
+    if secret == source:
+        raise UserError(f"--private={private} is the DICOM tree itself: name a folder inside it or elsewhere")
+
+
+def _already_there(folder: Path, output: Path, files: Sequence[tuple[str, int, int]], key: bytes | None) -> str:
+    if not output.is_dir() or not (output / cohort.INFO_FILE).exists():
+        raise UserError(f"{output} holds something that is no dataset of this program: name a new folder with --output")
+    info = cohort.load_info(output)
+    if key is None or info.get("stamp") != intake.stamp(key, folder, files):
+        raise UserError(
+            f"{output} was prepared from other inputs, or these have changed since: name a new --output, or delete it"
+        )
+    return f"{output} is up to date: nothing to do"
+
+
+def _check_classes(folder: Path, records: dict[str, list[cohort.Record]]) -> None:
+    labels = {record.label for some in records.values() for record in some}
+    for name, number in LABELS.items():
+        if number not in labels:
+            raise UserError(f"no slice of a patient with {name} is left in {folder}: see slices.csv and patients.csv")
+
+
+def _write(
+    output: Path, records: dict[str, list[cohort.Record]], info: dict[str, Any], examples: list[sheets.Example]
+) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        partial.chmod(0o755)  # mkdtemp makes it private; a dataset is meant to be shared
+        for name, some in sorted(records.items()):
+            cohort.write(partial, name, some)
+        sheets.draw_preprocessing(partial / "preprocessing.png", examples, phantom=info["phantom"])
+        sheets.draw_cohort(partial / "cohort.png", records, phantom=info["phantom"])
+        (partial / cohort.INFO_FILE).write_text(json.dumps(info, indent=1) + "\n")
+        if output.is_dir():
+            output.rmdir()  # empty, or `prepare` would not have come here
+        partial.rename(output)
+    except Exception as error:
+        # The record writer is C++ and tells of a full disk in words only.
+        if "no space left" in str(error).lower() and not isinstance(error, OSError):
+            raise OSError(errno.ENOSPC, "No space left on device", str(output)) from error
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _summary(info: dict[str, Any], output: Path, private: Path) -> str:
+    lines = [f"{info['files_read']} files read"]
+    for word in ("skipped", "rejected"):
+        if info[word]:
+            lines.append(f"{word}: " + ", ".join(f"{n} × {reason}" for reason, n in info[word].items()))
+    for name, counts in info["sequences"].items():
+        parts = [f"{c['slices']} slices of {c['patients']} {label}" for label, c in counts.items() if c["slices"]]
+        lines.append(f"{name}: " + ", ".join(parts))
+    if info["phantom"] == "mixed":
+        lines.append("warning: phantom and patient images are mixed")
+    if info["labeled_patients_without_slices"]:
+        lines.append(f"{info['labeled_patients_without_slices']} labelled patients have no chosen slice")
+    return "\n".join([*lines, f"dataset: {output}", f"key, pseudonyms and rejects.csv: {private}"])

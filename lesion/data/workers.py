@@ -1,0 +1,76 @@
+"""Spreads a function over the cores and tells how far it is."""
+
+import concurrent.futures as futures
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def spread(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    stage: str,
+    on_crash: Callable[[Task], Result],
+    chunk: int = 1,
+    few: int = 64,
+) -> Iterator[Result]:
+    """Yields `function(task)` for each task, in order.
+
+    Args:
+        function: top-level, so that it can be sent to another process.
+        tasks: what to do.
+        stage: its name in the progress display.
+        on_crash: gives the result of a task whose process died (a codec written in C, on broken pixels).
+        chunk: tasks sent at once.
+        few: up to so many tasks are done in this process, for starting others takes longer.
+    """
+    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
+    if len(tasks) <= few or workers == 1:
+        yield from _tell(map(function, tasks), len(tasks), stage)
+    else:
+        yield from _tell(_pooled(function, tasks, on_crash, workers, chunk), len(tasks), stage)
+
+
+def _pooled(function: Callable, tasks: Sequence, on_crash: Callable, workers: int, chunk: int) -> Iterator[Any]:
+    # Spawned, not forked: the caller may hold threads (JAX, progress), and a fork of those can hang.
+    context = multiprocessing.get_context("spawn")
+    done = 0
+    try:
+        with futures.ProcessPoolExecutor(workers, context) as pool:
+            for result in pool.map(function, tasks, chunksize=chunk):
+                done += 1
+                yield result
+    except futures.process.BrokenProcessPool:
+        # Which task it was is unknown, so the rest goes one by one, each death costing one task only.
+        for task in tasks[done:]:
+            with futures.ProcessPoolExecutor(1, context) as single:
+                try:
+                    yield single.submit(function, task).result()
+                except futures.process.BrokenProcessPool:
+                    yield on_crash(task)
+
+
+def _tell(results: Iterator[Any], total: int, stage: str) -> Iterator[Any]:
+    """Passes results on; a bar on a terminal, elsewhere a line at most every ten seconds and one at the end."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as progress:
+            yield from progress.track(results, total=total, description=stage)
+        return
+    start = told = time.monotonic()
+    for done, result in enumerate(results, start=1):
+        yield result
+        now = time.monotonic()
+        if now - told >= 10 or done == total:
+            told = now
+            left = (now - start) / done * (total - done)
+            console.print(f"{stage}: {done}/{total}, {now - start:.0f} s" + (f", {left:.0f} s left" if left else ""))
