@@ -103,7 +103,8 @@ def frozen(head: nn.Module, recipe: Recipe) -> Learner:
                 state, total = carry
                 at = jax.lax.dynamic_slice(order, (i * size,), (size,))
                 real = (i * size + jnp.arange(size) < n * copies) & mask[at]
-                batch = steps.Batch(inputs[at], label[at], real)
+                # Padding shows zeros, not a slice that is not to be trained on.
+                batch = steps.Batch(jnp.where(real[:, None], inputs[at], 0.0), label[at], real)
                 state, info = step_fn(jax.random.fold_in(key_step, i), state, batch)
                 return state, total + info["loss"] * jnp.sum(real, dtype=jnp.float32)
 
