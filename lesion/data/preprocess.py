@@ -233,12 +233,29 @@ def _threshold(coarse: np.ndarray) -> float:
 
 
 def _head(tissue: np.ndarray) -> np.ndarray:
-    """The largest piece of tissue after what is thinner than three cells is gone, holes filled."""
+    """Brain and what surrounds it within reach, holes filled; text farther off is left out.
+
+    Scalp may be a ring of its own, or in pieces, around a dark skull: pieces count as head if most of them lies within
+    14 mm of the largest solid piece, or if they enclose its middle.
+    """
     solid = _largest(ndimage.binary_opening(tissue, np.ones((3, 3))))
-    # Skull and sinuses open to the outside between two slices: close gaps of 8 mm before filling.
-    wide = np.pad(solid, 8)
-    closed = ndimage.binary_closing(wide, _disk(4))[8:-8, 8:-8]
-    return ndimage.binary_fill_holes(closed | solid)
+    if not solid.any():
+        return solid
+    near = ndimage.binary_dilation(solid, _disk(7))
+    pieces, count = ndimage.label(tissue | solid, np.ones((3, 3)))
+    share = ndimage.mean(near, pieces, range(1, count + 1))
+    low, high = _extent(solid)
+    middle = (low + high) / 2
+    keep = [
+        number
+        for number, (box, part) in enumerate(zip(ndimage.find_objects(pieces), share, strict=True), start=1)
+        if part > 0.5 or all(side.start < m < side.stop for side, m in zip(box, middle, strict=True))
+    ]
+    # Close gaps of 8 mm (between slices of scalp, at sinuses) before filling; then cut off what is thinner than 6 mm
+    # and sticks out, which letters touching the skin would be.
+    wide = np.pad(np.isin(pieces, keep), 8)
+    whole = ndimage.binary_fill_holes(ndimage.binary_closing(wide, _disk(4)))
+    return _largest(ndimage.binary_opening(whole, np.ones((3, 3))))[8:-8, 8:-8]
 
 
 def _brain(tissue: np.ndarray, head: np.ndarray) -> np.ndarray:
