@@ -17,11 +17,7 @@ def cohort(seed, num_patients=30, max_slices=8, signal=1.0, decimals=3):
     count = rng.integers(1, max_slices + 1, num_patients)
     patient = np.repeat([f"p{i:03d}" for i in range(num_patients)], count)
     label = np.repeat(label, count)
-    logit = (
-        signal * (2 * label - 1)
-        + rng.normal(size=label.size)
-        + np.repeat(rng.normal(size=num_patients), count)
-    )
+    logit = signal * (2 * label - 1) + rng.normal(size=label.size) + np.repeat(rng.normal(size=num_patients), count)
     return label, np.round(1 / (1 + np.exp(-logit)), decimals), patient
 
 

@@ -1,0 +1,22 @@
+"""Writes WORKDIR/report.html: one file that opens offline, from a finished or half-finished run folder.
+
+python -m launch.report --workdir=RUN_DIR
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from lesion import errors, report
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("workdir", None, "Folder of launch.reproduce, launch.train or launch.active.", required=True)
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    print(report.write(FLAGS.workdir))
+
+
+if __name__ == "__main__":
+    errors.run(main)

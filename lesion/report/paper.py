@@ -1,0 +1,93 @@
+"""The paper's published numbers, to stand beside ours and never among them.
+
+Li, Ye, Xu, Wu: "Identification of intracranial lesions based on feature transfer and active labeling", Journal of
+Electronic Measurement and Instrumentation, DOI 10.13382/j.jemi.B2003774. Numbers are strings as printed there: they
+were measured on other data, without intervals, and nothing here calculates with them.
+"""
+
+from typing import NamedTuple
+
+CITATION = (
+    "Li, Ye, Xu, Wu: Identification of intracranial lesions based on feature transfer and active labeling. "
+    "Journal of Electronic Measurement and Instrumentation, DOI 10.13382/j.jemi.B2003774"
+)
+
+TITLES = {"flair": "FLAIR", "ce_t1wi": "CE-T1WI", "t2wi": "T2WI"}
+
+
+class Row(NamedTuple):
+    """One printed row: accuracy and F1 in per cent, AUC as a fraction; `note` says what is odd about it."""
+
+    name: str
+    accuracy: str
+    auc: str
+    f1: str
+    note: str = ""
+
+
+class Labelling(NamedTuple):
+    """What §2.2 says of Figures 9-11: rounds until converged, points of accuracy above random there."""
+
+    figure: str
+    rounds: int
+    points: str
+
+
+# Table 1: slices with the lesion, of 118 patients with encephalitis and 57 with glioma.
+PATIENTS = {"encephalitis": 118, "glioma": 57}
+SLICES = {
+    "flair": {"encephalitis": 636, "glioma": 408},
+    "ce_t1wi": {"encephalitis": 798, "glioma": 763},
+    "t2wi": {"encephalitis": 745, "glioma": 402},
+}
+COHORT_NOTE = "The paper's Table 1 counts 175 patients, its text 164 (108 encephalitis, 56 glioma)."
+
+# Tables 3, 4 and 5, ResNet-50 on FLAIR as printed.
+TABLE_NUMBER = {"flair": 3, "ce_t1wi": 4, "t2wi": 5}
+_RESNET_NOTE = "as printed; the mean of 90.09 in the paper's Table 6 would need about 86.3 here"
+TRANSFER = {
+    "flair": (
+        Row("AlexNet", "78.53", ".86", "78.43"),
+        Row("ResNet-50", "82.3", ".94", "86.22", _RESNET_NOTE),
+        Row("Inception-V3", "84.64", ".91", "84.81"),
+    ),
+    "ce_t1wi": (
+        Row("AlexNet", "92.82", ".95", "92.83"),
+        Row("ResNet-50", "94.12", ".97", "94.23"),
+        Row("Inception-V3", "95.08", ".98", "95.08"),
+    ),
+    "t2wi": (
+        Row("AlexNet", "81.22", ".89", "81.23"),
+        Row("ResNet-50", "89.75", ".95", "89.82"),
+        Row("Inception-V3", "89.67", ".95", "89.80"),
+    ),
+}
+TRANSFER_NOTE = (
+    "The paper prints no intervals and does not say whether a score is a slice's or a patient's, nor whether "
+    "patients were kept together in the folds; its F1 follows its accuracy, so it is read as the weighted one. On 175 "
+    "patients an accuracy of 95.08 % has a 95 % interval of about 90.8 to 97.4 %."
+)
+
+# Table 6: means over the three sequences, and two readers.
+MEANS = (
+    Row("AlexNet", "84.19", ".90", "84.13"),
+    Row("ResNet-50", "90.09", ".95", "90.06"),
+    Row("Inception-V3", "89.80", ".95", "89.86"),
+    Row("Radiologist 1", "81.82", ".89", "73.22", "read patients, not slices; F1 of one class"),
+    Row("Radiologist 2", "73.33", ".77", "60.72", "read patients, not slices; F1 of one class"),
+)
+
+# Table 7, on CE-T1WI.
+BASELINES = (
+    Row("CNN of [9]", "84.79", ".90", "84.33"),
+    Row("CNN of [10]", "82.39", ".88", "81.86"),
+    Row("CapsNet [11]", "85.56", ".91", "85.5"),
+    Row("CNN-F [12]", "83.41", ".89", "82.63"),
+    Row("Inception-V3", "95.08", ".98", "95.05"),
+)
+
+LABELLING = {
+    "flair": Labelling("Fig. 9", 6, "7.76"),
+    "ce_t1wi": Labelling("Fig. 10", 8, "6.94"),
+    "t2wi": Labelling("Fig. 11", 9, "10.53"),
+}

@@ -1,0 +1,78 @@
+"""Numbers and verdicts as a reader wants them: rounded, with their interval, claiming no more than it carries."""
+
+import datetime
+import math
+from typing import Any
+
+MISSING = "–"
+SCORE_NAMES = {
+    "accuracy": "Accuracy, %",
+    "auc": "AUC",
+    "f1_weighted": "F1, weighted, %",
+    "f1_glioma": "F1, glioma, %",
+    "sensitivity": "Sensitivity (glioma found), %",
+    "specificity": "Specificity (encephalitis kept), %",
+}
+
+
+def number(score: str, value: float) -> str:
+    """A score as printed: AUC as a fraction with two digits, the others in per cent with one."""
+    if not math.isfinite(value):
+        return MISSING
+    return f"{value:.2f}" if score == "auc" else f"{100 * value:.1f}"
+
+
+def interval(score: str, low: float, high: float) -> str:
+    """Both ends as printed; a dash where there is no interval."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return MISSING
+    return f"{number(score, low)} to {number(score, high)}"
+
+
+def signed(score: str, value: float) -> str:
+    """A difference with its sign: AUC as a fraction with three digits, accuracy in points with one."""
+    if not math.isfinite(value):
+        return MISSING
+    text = f"{abs(value):.3f}" if score == "auc" else f"{100 * abs(value):.1f}"
+    if not float(text):
+        return text
+    return ("+" if value > 0 else "−") + text
+
+
+def versus_guessing(low: float, high: float) -> str:
+    """What an AUC's interval says of guessing, whose AUC is ½."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "no interval: too few patients or one class"
+    if low > 0.5:
+        return "better than guessing"
+    return "worse than guessing" if high < 0.5 else "not told from guessing: the interval includes 0.5"
+
+
+def versus_random(low: float, high: float) -> str:
+    """What the interval of a difference to random choice says."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "no interval: one run only"
+    if low <= 0 <= high:
+        return "the interval includes 0: no difference shown"
+    return "above random" if low > 0 else "below random"
+
+
+def minutes(started: Any, finished: Any) -> str:
+    """The time between two ISO stamps, or a dash."""
+    try:
+        seconds = (datetime.datetime.fromisoformat(finished) - datetime.datetime.fromisoformat(started)).total_seconds()
+    except (TypeError, ValueError):
+        return MISSING
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """A nested config as (dotted name, value) pairs in its own order."""
+    if isinstance(value, dict):
+        return [pair for k, v in value.items() for pair in flat(v, f"{prefix}.{k}" if prefix else str(k))]
+    return [(prefix, ", ".join(map(str, value)) if isinstance(value, list) else str(value))]
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 patient`, `2 patients`, `1,044 slices`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
