@@ -1,0 +1,99 @@
+"""The whole way on a small phantom: DICOM to report, twice, and into a folder that is taken."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+
+SMALL = (
+    "--config.num_epochs=3",
+    "--config.num_folds=2",
+    "--config.num_copies=1",
+    "--config.active.num_epochs=2",
+    "--config.active.initial_labeled=4",
+    "--config.active.num_acquire=2",
+    "--config.active.num_rounds=3",
+    "--config.active.seeds=2",
+)
+
+
+def launch(module, *flags):
+    command = [sys.executable, "-m", f"launch.{module}", *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("whole")
+    for module, *flags in (
+        ("make_phantom", "--preset=tiny", f"--output={root}/dicom"),
+        ("prepare", f"--input={root}/dicom", f"--output={root}/data"),
+        ("convert_weights", f"--output={root}/weights"),
+        ("reproduce", *run_flags(root)),
+    ):
+        result = launch(module, *flags)
+        assert result.returncode == 0, result.stderr[-2000:]
+    return root
+
+
+def run_flags(root):
+    plan = "--config=configs/demo.py", f"--config.weights={root}/weights", *SMALL
+    return *plan, f"--data={root}/data", f"--workdir={root}/run"
+
+
+@pytest.mark.slow
+def test_every_file_of_a_run_is_there_and_complete(root):
+    for sequence in ("flair", "ce_t1wi", "t2wi"):
+        run = root / "run" / "transfer" / sequence
+        table = rows(run / "predictions.csv")
+        assert len({r["slice"] for r in table}) == len(table) > 0
+        assert all(0 <= float(r["probability"]) <= 1 for r in table)
+        of_patient = {}
+        for r in table:
+            assert of_patient.setdefault(r["patient"], r["fold"]) == r["fold"]
+        metrics = json.loads((run / "metrics.json").read_text())
+        assert metrics["slice"]["auc"]["low"] <= metrics["slice"]["auc"]["value"] <= metrics["slice"]["auc"]["high"]
+        assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["fold_0", "fold_1"]
+    curves = rows(root / "run/active/ce_t1wi/curves.csv")
+    assert len(curves) == 2 * 2 * 2 * 3  # folds, seeds, strategies, rounds
+    asked = rows(root / "run/active/ce_t1wi/acquisitions.csv")
+    assert len({tuple(r[k] for k in ("fold", "seed", "strategy", "slice")) for r in asked}) == len(asked)
+    hashes = {json.loads(p.read_text())["split_hash"] for p in (root / "run").rglob("config.json")}
+    assert len(hashes) == 1
+
+
+@pytest.mark.slow
+def test_the_report_is_one_offline_file_that_says_phantom(root):
+    page = (root / "run/report.html").read_text()
+    assert "phantom" in page.lower()
+    assert not [word for word in ('src="http', 'href="http', "@import", "url(http") if word in page]
+
+
+@pytest.mark.slow
+def test_a_second_run_does_nothing_again_and_another_config_is_refused(root):
+    files = {p: p.stat().st_mtime_ns for p in (root / "run").rglob("*.csv")}
+    again = launch("reproduce", *run_flags(root))
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert again.stdout.count("finished before") == 4
+    assert files == {p: p.stat().st_mtime_ns for p in (root / "run").rglob("*.csv")}
+    other = launch("reproduce", *run_flags(root), "--config.optim.lr=0.1")
+    assert other.returncode == 1
+    assert other.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "config.optim.lr is 0.001 there, 0.1 now" in other.stderr
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_ends_with_the_same_numbers(root):
+    run = root / "run/transfer/flair"
+    before = (run / "predictions.csv").read_bytes()
+    (run / "metrics.json").unlink()  # as if killed before it was finished
+    (run / "predictions.csv").unlink()
+    assert launch("reproduce", *run_flags(root)).returncode == 0
+    assert (run / "predictions.csv").read_bytes() == before
