@@ -186,7 +186,7 @@ def test_the_page_says_what_was_run_and_how_it_came_out(page):
     text = text_of(page)
     for words_ in (
         "PHANTOM RESULTS: made by simulation, they say nothing about patients",
-        "48 patients (32 with encephalitis, 16 with glioma)",
+        "48 simulated patients (32 with encephalitis, 16 with glioma)",
         "efficientnet_lite0 with ImageNet weights, frozen",
         "Table 3 of the paper", "Table 4 of the paper", "Table 5 of the paper",
         "as printed; the mean of 90.09",
@@ -280,9 +280,20 @@ def test_nothing_to_report_is_one_line(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_leaky_folds_are_called_so(tmp_path):
+    header = ("fold", "patient", "slice", "label", "probability")
+    rows = [(i % 2, f"p{i // 4}", f"s{i}", i // 4 % 2, 0.4) for i in range(40)]
+    write_rows(tmp_path / "predictions.csv", header, rows)
+    text = text_of(report.write(tmp_path).read_text("utf-8"))
+    assert "LEAKY FOLDS" in text
+    assert "had not seen that patient" not in text
+
+
 def test_text_from_outside_cannot_become_markup(tmp_path):
-    evil = CONFIG | {"command": "<script>alert(1)</script>", "config": {"backbone": "<img src=x>"}}
+    inner = {"backbone": "<img src=x>", "sequence": '"><script>$x'}
+    evil = CONFIG | {"command": "<script>alert(1)</script>", "config": inner}
     fake_transfer(tmp_path, 0, 1.0, evil)
+    fake_active(tmp_path, 0, 0.0, ("<script>$b", "random"), config=evil)
     page = report.write(tmp_path).read_text("utf-8")
     assert "<script>" not in page
     assert "<img src=x" not in page

@@ -13,6 +13,7 @@ FILE = "report.html"
 _PHANTOM = "PHANTOM RESULTS: made by simulation, they say nothing about patients"
 _MIXED = "PARTLY PHANTOM: simulated and real scans are mixed; these results say nothing about patients"
 _UNKNOWN = "COHORT NOT RECORDED: the run does not say whether it used a phantom or patients"
+_LEAKY = "LEAKY FOLDS: slices of one patient lie in training and test folds, which flatters every score"
 _RANDOM = "RANDOM WEIGHTS: the backbone was never trained on ImageNet; this is a control, not the method"
 
 
@@ -54,14 +55,15 @@ def _cohort_rows(cohort: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _who(folder: read.Folder, transfer: list[dict[str, Any]]) -> str:
     """How many patients the results stand on, in words."""
+    noun = "simulated patient" if _PHANTOM in banners(folder) else "patient"
     patients = folder.cohort.get("patients")
     if isinstance(patients, dict) and {"encephalitis", "glioma"} <= patients.keys():
         e, g = int(patients["encephalitis"]), int(patients["glioma"])
-        return f"{words.plural(e + g, 'patient')} ({e} with encephalitis, {g} with glioma)"
+        return f"{words.plural(e + g, noun)} ({e} with encephalitis, {g} with glioma)"
     if transfer:
         first = max(transfer, key=lambda s: s["scores"]["num_patients"])
         total, g = first["scores"]["num_patients"], first["num_glioma"]
-        return f"{words.plural(total, 'patient')} ({total - g} with encephalitis, {g} with glioma)"
+        return f"{words.plural(total, noun)} ({total - g} with encephalitis, {g} with glioma)"
     return "a cohort that the run does not count"
 
 
@@ -117,13 +119,13 @@ def _context(folder: read.Folder) -> dict[str, Any]:
     transfer = [results.summarise(run) for run in folder.transfer]
     config = next(iter(_configs(folder)), {})
     return {
-        "banners": banners(folder),
+        "banners": banners(folder) + ([_LEAKY] if any(s["shared"] for s in transfer) else []),
         "who": _who(folder, transfer),
         "method": _method(config),
         "transfer": transfer,
         "roc": results.roc_figures(folder.transfer, transfer),
         "spread": results.spread_figure(transfer),
-        "labelling": [results.labelling_section(run) for run in folder.labelling],
+        "labelling": [results.labelling_section(run, f"labelling-{i}") for i, run in enumerate(folder.labelling)],
         "cohort": folder.cohort,
         "cohort_rows": _cohort_rows(folder.cohort),
         "sheets": folder.sheets,

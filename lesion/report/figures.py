@@ -42,6 +42,7 @@ _STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.8,
     "path.simplify": False,
+    "text.parse_math": False,
 }
 
 
@@ -83,6 +84,7 @@ def _figure(width: float, height: float, box: tuple[float, float, float, float])
 
 def _svg(figure: Figure, name: str) -> str:
     """The figure as an SVG element for an HTML page."""
+    assert re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", name), name  # it becomes part of the page unescaped
     figure.patch.set_visible(False)
     for axes in figure.axes:
         axes.patch.set_visible(False)
@@ -111,18 +113,18 @@ def _font(match: re.Match[str]) -> str:
     return f"{weight}font-size: {match.group(2)}px"
 
 
-def _end_labels(axes: Axes, ends: list[tuple[float, str, int]], gap: float = 0.085) -> None:
-    """Writes (y, label, style) right of the axes at their line's end, moved apart where they would touch."""
+def _end_labels(axes: Axes, ends: list[tuple[float, str, int]], gap: float = 0.08) -> None:
+    """Writes (y, label, style) right of the axes at their line's end, moved apart; style −1 is a reference."""
     low, high = axes.get_ylim()
     order = sorted(((y - low) / (high - low), label, style) for y, label, style in ends if np.isfinite(y))
-    heights: list[float] = []
-    for y, _, _ in order:
-        heights.append(max(y, heights[-1] + gap) if heights else y)
-    shift = max(0.0, (heights[-1] - 1.0) if heights else 0.0)
+    heights = np.array([y for y, _, _ in order])
+    for _ in range(200):  # neighbours push each other apart by equal shares
+        lack = np.maximum(gap - np.diff(heights), 0) / 2
+        heights[:-1] -= lack
+        heights[1:] += lack
     for height, (_, label, style) in zip(heights, order, strict=True):
-        axes.text(
-            1.025, height - shift, label, color=_LINE[style], transform=axes.transAxes, va="center", fontweight="bold"
-        )
+        color, weight = (_LINE[style], "bold") if style >= 0 else (_MUTED, "normal")
+        axes.text(1.025, height, label, color=color, transform=axes.transAxes, va="center", fontweight=weight)
 
 
 def lines(
@@ -158,14 +160,14 @@ def lines(
             axes.fill_between(
                 line.x, line.low, line.high, color=color, alpha=0.16, linewidth=0, zorder=order - 5, clip_on=True
             )
+            # Thin edges: where two bands lie over each other their fills alone cannot be told apart.
+            for edge in (line.low, line.high):
+                axes.plot(line.x, edge, color=color, linestyle=_DASHES[line.style], linewidth=0.6, alpha=0.7)
             axes.plot(line.x, line.mean, color=color, linestyle=_DASHES[line.style], zorder=order)
             ends.append((float(np.clip(line.mean[-1], *limits)), line.label, line.style))
         if reference:
             axes.axhline(reference[1], color=_MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
-            axes.annotate(
-                reference[0], (0.01, reference[1]), (0, 2), xycoords=("axes fraction", "data"),
-                textcoords="offset points", color=_MUTED, va="bottom",
-            )  # fmt: skip
+            ends.append((reference[1], reference[0], -1))
         if mark:
             axes.axvline(mark[1], color=_MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
             left = mark[1] > sum(axes.get_xlim()) / 2

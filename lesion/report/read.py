@@ -145,7 +145,7 @@ def _transfer(folder: pathlib.Path, missing: list[tuple[str, str]]) -> Transfer:
 
 def _labelling(folder: pathlib.Path, missing: list[tuple[str, str]]) -> Labelling:
     rows = _rows(folder / "curves.csv", _CURVES)
-    numeric = [c for c in rows[0] if c not in ("fold", "seed", "strategy") and c is not None]
+    numeric = [c for c in (*_CURVES[3:], "max_entropy") if c in rows[0]]
     grouped: dict[str, dict[tuple[str, str], list[dict[str, float]]]] = {}
     for row in rows:
         run = grouped.setdefault(row["strategy"], {}).setdefault((row["fold"], row["seed"]), [])
@@ -177,7 +177,7 @@ def _try(reader: Any, folder: pathlib.Path, name: str, runs: list[Any], missing:
     """Appends one run, or a row of `missing` that says why it cannot be shown."""
     try:
         runs.append(reader(folder, missing))
-    except (_BrokenError, ValueError) as error:  # also what is not UTF-8, not a number, or not to be scored
+    except (_BrokenError, ValueError, TypeError) as error:  # not UTF-8, no number, a short row, not to be scored
         missing.append((name, str(error)))
 
 

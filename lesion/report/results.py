@@ -40,6 +40,14 @@ def _fold_rows(run: read.Transfer) -> list[dict[str, Any]]:
     return rows
 
 
+def _shared(run: read.Transfer) -> int:
+    """How many patients are tested in more than one fold: their other slices were trained on."""
+    _, patient = np.unique(run.patient, return_inverse=True)
+    return int(
+        (np.bincount(np.unique(np.stack([patient, np.unique(run.fold, return_inverse=True)[1]]), axis=1)[0]) > 1).sum()
+    )
+
+
 def summarise(run: read.Transfer) -> dict[str, Any]:
     """Everything that the report says about one sequence.
 
@@ -48,7 +56,8 @@ def summarise(run: read.Transfer) -> dict[str, Any]:
 
     Returns:
         A dict: sequence, title, scores (of `metrics.evaluate`), folds, majority (accuracy of always naming the
-        commoner class, at both levels), flat (scores of exactly 0 or 1, whose interval has no width), published.
+        commoner class, at both levels), certain (scores whose interval has no width), shared (patients in more than
+        one fold), published, table.
     """
     scores = metrics.evaluate(run.label, run.probability, run.patient)
     label, _, _ = metrics.patient_means(run.label, run.probability, run.patient)
@@ -68,6 +77,7 @@ def summarise(run: read.Transfer) -> dict[str, Any]:
         "folds": _fold_rows(run),
         "majority": {level: max(p, 1 - p) for level, p in share.items()},
         "certain": certain,
+        "shared": _shared(run),
         "published": paper.TRANSFER.get(run.sequence),
         "table": paper.TABLE_NUMBER.get(run.sequence),
     }
@@ -143,11 +153,10 @@ def _line(curve: labelling.Curve, budget: str, score: str, style_index: int) -> 
 
 
 def _labelling_figures(
-    run: read.Labelling, curves: list[labelling.Curve], stops: list[labelling.Stop], styles: dict[str, int]
+    name: str, full: Any, curves: list[labelling.Curve], stops: list[labelling.Stop], styles: dict[str, int]
 ) -> list[tuple[str, str]]:
     """Figs 9-11's form: accuracy and AUC against labelled slices and against labelled patients."""
     result = []
-    full = run.metrics.get("full_data")
     for score, (y_label, scale) in _AXES.items():
         limits = _limits([c.bands[score] for c in curves], scale, inside=(0.0, 1.0))
         value = full.get(score) if isinstance(full, dict) else None
@@ -159,7 +168,7 @@ def _labelling_figures(
             if budget == "slices" and stops and stops[0].slices:
                 mark = (f"δ: {stops[0].num_stopped} of {stops[0].num_runs} runs", stops[0].slices[1])
             svg = figures.lines(
-                f"labelling-{run.sequence}-{score}-{budget}",
+                f"{name}-{score}-{budget}",
                 x_label,
                 y_label,
                 [_line(c, budget, score, styles[c.strategy]) for c in curves],
@@ -172,14 +181,14 @@ def _labelling_figures(
 
 
 def _difference_figures(
-    run: read.Labelling, differences: list[labelling.Difference], styles: dict[str, int]
+    name: str, differences: list[labelling.Difference], styles: dict[str, int]
 ) -> list[tuple[str, str]]:
     result = []
     for score, (y_label, scale) in _DIFFERENCES.items() if differences else ():
         bands = [d.bands[score] for d in differences]
         low, high = _limits(bands, scale, inside=(-1.0, 1.0))
         svg = figures.lines(
-            f"difference-{run.sequence}-{score}",
+            f"{name}-difference-{score}",
             _BUDGETS["slices"],
             y_label,
             [
@@ -200,8 +209,8 @@ def _difference_figures(
     return result
 
 
-def labelling_section(run: read.Labelling) -> dict[str, Any]:
-    """Everything that the report says about one sequence's labelling curves.
+def labelling_section(run: read.Labelling, name: str) -> dict[str, Any]:
+    """Everything that the report says about one sequence's labelling curves; `name` starts its figures' ids.
 
     Returns:
         A dict: sequence, title, curves, differences, stops, figures and difference_figures [(caption, svg)], same (the
@@ -223,8 +232,8 @@ def labelling_section(run: read.Labelling) -> dict[str, Any]:
         "curves": curves,
         "differences": differences,
         "stops": stops,
-        "figures": _labelling_figures(run, curves, stops, styles),
-        "difference_figures": _difference_figures(run, differences, styles),
+        "figures": _labelling_figures(name, run.metrics.get("full_data"), curves, stops, styles),
+        "difference_figures": _difference_figures(name, differences, styles),
         "same": next((c.names for c in curves if len(c.names) > 1), ()),
         "published": paper.LABELLING.get(run.sequence),
     }

@@ -48,6 +48,14 @@ def versus_guessing(low: float, high: float) -> str:
     return "worse than guessing" if high < 0.5 else "not told from guessing: the interval includes 0.5"
 
 
+def right(summary: dict[str, Any]) -> str:
+    """How many patients were called right, beside how many the commoner class alone would have got."""
+    total = summary["scores"]["num_patients"]
+    called = round(summary["scores"]["patient"]["accuracy"]["value"] * total)
+    always = round(summary["majority"]["patient"] * total)
+    return f"{called} of {total} called right (always the commoner: {always})"
+
+
 def versus_random(low: float, high: float) -> str:
     """What the interval of a difference to random choice says."""
     if not (math.isfinite(low) and math.isfinite(high)):
