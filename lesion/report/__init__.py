@@ -64,7 +64,7 @@ def _who(folder: read.Folder, transfer: list[dict[str, Any]]) -> str:
         first = max(transfer, key=lambda s: s["scores"]["num_patients"])
         total, g = first["scores"]["num_patients"], first["num_glioma"]
         return f"{words.plural(total, noun)} ({total - g} with encephalitis, {g} with glioma)"
-    return "a cohort that the run does not count"
+    return "A cohort whose size the run does not record"
 
 
 def _part(config: dict[str, Any], name: str) -> dict[str, Any]:

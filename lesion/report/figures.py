@@ -158,7 +158,14 @@ def lines(
         for depth, line in enumerate(curves):
             order, color = 10 - depth, _LINE[line.style]
             axes.fill_between(
-                line.x, line.low, line.high, color=color, alpha=0.16, linewidth=0, zorder=order - 5, clip_on=True
+                line.x,
+                line.low,
+                line.high,
+                color=color,
+                alpha=0.32 / max(2, len(curves)),
+                linewidth=0,
+                zorder=order - 5,
+                clip_on=True,
             )
             # Thin edges: where two bands lie over each other their fills alone cannot be told apart.
             for edge in (line.low, line.high):

@@ -41,11 +41,8 @@ def _fold_rows(run: read.Transfer) -> list[dict[str, Any]]:
 
 
 def _shared(run: read.Transfer) -> int:
-    """How many patients are tested in more than one fold: their other slices were trained on."""
-    _, patient = np.unique(run.patient, return_inverse=True)
-    return int(
-        (np.bincount(np.unique(np.stack([patient, np.unique(run.fold, return_inverse=True)[1]]), axis=1)[0]) > 1).sum()
-    )
+    """0 where every patient is tested in one fold; else slices of the same patient were trained on."""
+    return len(set(zip(run.patient, run.fold, strict=True))) - len(set(run.patient))
 
 
 def summarise(run: read.Transfer) -> dict[str, Any]:
@@ -56,8 +53,8 @@ def summarise(run: read.Transfer) -> dict[str, Any]:
 
     Returns:
         A dict: sequence, title, scores (of `metrics.evaluate`), folds, majority (accuracy of always naming the
-        commoner class, at both levels), certain (scores whose interval has no width), shared (patients in more than
-        one fold), published, table.
+        commoner class, at both levels), certain (scores whose interval has no width), shared (0 where no patient
+        straddles folds), published, table.
     """
     scores = metrics.evaluate(run.label, run.probability, run.patient)
     label, _, _ = metrics.patient_means(run.label, run.probability, run.patient)

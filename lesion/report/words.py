@@ -45,21 +45,39 @@ def versus_guessing(low: float, high: float) -> str:
         return "no interval: too few patients or one class"
     if low > 0.5:
         return "better than guessing"
-    return "worse than guessing" if high < 0.5 else "not told from guessing: the interval includes 0.5"
+    return "worse than guessing" if high < 0.5 else "not told from guessing, 0.5 is inside"
 
 
 def right(summary: dict[str, Any]) -> str:
-    """How many patients were called right, beside how many the commoner class alone would have got."""
+    """How many patients were called right."""
     total = summary["scores"]["num_patients"]
-    called = round(summary["scores"]["patient"]["accuracy"]["value"] * total)
-    always = round(summary["majority"]["patient"] * total)
-    return f"{called} of {total} called right (always the commoner: {always})"
+    return f"{round(summary['scores']['patient']['accuracy']['value'] * total)} of {total} patients called right"
+
+
+def commoner(summaries: list[dict[str, Any]]) -> str:
+    """How many patients the commoner disease alone would have got right, by sequence where that differs."""
+    counts = [
+        (round(s["majority"]["patient"] * s["scores"]["num_patients"]), s["scores"]["num_patients"]) for s in summaries
+    ]
+    texts = [f"{count} of {total}" for count, total in counts]
+    if len(set(texts)) == 1:
+        return texts[0]
+    return ", ".join(f"{text} ({s['title']})" for text, s in zip(texts, summaries, strict=True))
+
+
+def change(score: str, triple: tuple[float, float, float]) -> str:
+    """A difference with its interval, where there is one, in words."""
+    value, low, high = triple
+    unit = " points" if score == "accuracy" else ""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return f"{signed(score, value)}{unit} (no interval: one run only)"
+    return f"{signed(score, value)}{unit} (95 % interval {signed(score, low)} to {signed(score, high)})"
 
 
 def versus_random(low: float, high: float) -> str:
     """What the interval of a difference to random choice says."""
     if not (math.isfinite(low) and math.isfinite(high)):
-        return "no interval: one run only"
+        return "no difference can be shown"
     if low <= 0 <= high:
         return "the interval includes 0: no difference shown"
     return "above random" if low > 0 else "below random"

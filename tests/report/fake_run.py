@@ -1,0 +1,114 @@
+"""Run folders as the experiments leave them, with plausible numbers."""
+
+import csv
+import io
+import json
+
+import matplotlib.figure
+import numpy as np
+
+from lesion.report import paper
+
+CONFIG = {
+    "config": {
+        "backbone": "efficientnet_lite0",
+        "mode": "frozen",
+        "num_folds": 5,
+        "entropy_threshold": 0.3,
+        "optim": {"lr": 0.001},
+    },
+    "phantom": True,
+    "versions": {"python": "3.11.2", "jax": "0.10.2"},
+    "split_hash": "5f1d" * 16,
+    "weights": {"model": "efficientnet_lite0", "source": "lite", "sha256": "ab12" * 16, "pretrained": True},
+    "data": {"fingerprint": "77aa" * 16},
+    "command": "python -m launch.reproduce --config=configs/demo.py --data=DATA --workdir=RUN",
+    "started": "2026-01-01T10:00:00+00:00",
+    "finished": "2026-01-01T10:07:30+00:00",
+}
+
+
+def write_json(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def write_rows(path, header, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def fake_transfer(folder, seed, signal, config=CONFIG, num_patients=48, num_folds=5):
+    rng, rows = np.random.default_rng(seed), []
+    for p in range(num_patients):
+        label = int(p % 3 == 0)
+        easy = rng.normal()
+        for s in range(rng.integers(5, 13)):
+            logit = signal * (2 * label - 1) + 1.2 * easy + 0.7 * rng.normal()
+            rows.append((p // 3 % num_folds, f"P{p:04x}", f"S{p:04x}{s}", label, 1 / (1 + np.exp(-logit))))
+    rows.append((0, "Pffff", "Sffff0", -1, 0.5))  # without a label: not scored
+    write_rows(folder / "predictions.csv", ("fold", "patient", "slice", "label", "probability"), rows)
+    write_json(folder / "config.json", config)
+    write_json(folder / "metrics.json", {})
+
+
+def fake_active(folder, seed, gain, strategies=("entropy", "random"), config=CONFIG, rounds=9, folds=5, seeds=5):
+    rows = []
+    for strategy in strategies:
+        bonus = 0 if strategy == "random" else gain
+        for fold in range(folds):
+            for s in range(seeds):
+                rng = np.random.default_rng([seed, fold, s, strategy == "random"])
+                ease = np.random.default_rng([seed, fold]).normal() * 0.03
+                start = np.random.default_rng([seed, fold, s]).integers(60, 71)
+                for r in range(rounds):
+                    t = r / (rounds - 1)
+                    accuracy = 0.66 + 0.15 * t + bonus * 4 * t * (1 - t) + ease + (rng.normal() * 0.015 if r else 0)
+                    auc = min(0.72 + 0.15 * t + bonus * 4 * t * (1 - t) + ease + (rng.normal() * 0.01 if r else 0), 1)
+                    patients = 8 + (1 - 0.5**r) * (28 if bonus else 24)
+                    entropy = 0.69 - 0.5 * t * (1.1 if bonus else 0.6) + 0.02 * rng.normal()
+                    slices = start + 20 * r
+                    rows.append((fold, s, strategy, r, slices, int(patients), accuracy, auc, entropy, entropy / 2, 0))
+    header = "fold seed strategy round labeled_slices labeled_patients accuracy auc max_entropy mean_entropy stopped"
+    write_rows(folder / "curves.csv", header.split(), rows)
+    write_json(folder / "config.json", config)
+    write_json(folder / "metrics.json", {"full_data": {"accuracy": 0.83, "auc": 0.88}})
+
+
+def fake_png(path, height, width):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure = matplotlib.figure.Figure((width / 100, height / 100), dpi=100, facecolor="black")
+    figure.text(0.5, 0.5, "sheet", color="white")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    path.write_bytes(buffer.getvalue())
+
+
+def fake_run(workdir, phantom=True, pretrained=True):
+    """A folder as launch/reproduce leaves it."""
+    config = CONFIG | {"phantom": phantom, "weights": CONFIG["weights"] | {"pretrained": pretrained}}
+    counts = {
+        "encephalitis": {"patients": 32, "slices": 270},
+        "glioma": {"patients": 16, "slices": 141},
+        "unlabeled": {"patients": 0, "slices": 0},
+    }
+    cohort = {
+        "phantom": phantom,
+        "fingerprint": "77aa" * 16,
+        "sequences": {name: counts for name in paper.TITLES},
+        "patients": {"encephalitis": 32, "glioma": 16, "unlabeled": 0},
+        "files_read": 3168,
+        "skipped": {"not an image": 3, "other modality: CT": 2},
+        "rejected": {"duplicate": 1},
+        "preprocess": {"size": 224, "window": [0.5, 99.5]},
+    }
+    write_json(workdir / "config.json", config)
+    write_json(workdir / "cohort" / "cohort.json", cohort)
+    fake_png(workdir / "cohort" / "preprocessing.png", 300, 1200)
+    fake_png(workdir / "cohort" / "cohort.png", 500, 1200)
+    for seed, (name, signal) in enumerate({"flair": 0.7, "ce_t1wi": 1.6, "t2wi": 1.0}.items()):
+        inner = CONFIG["config"] | {"sequence": name}
+        fake_transfer(workdir / "transfer" / name, seed, signal, config | {"config": inner})
+    fake_active(workdir / "active" / "ce_t1wi", 3, 0.03, config=config)
+    return workdir
