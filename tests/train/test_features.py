@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from lesion.data import Slices
+from lesion.models import MODELS
+from lesion.train import features, pretrained
+
+NAME = "efficientnet_lite0"
+
+
+@pytest.fixture(scope="module")
+def slices():
+    rng = np.random.default_rng(0)
+    n = 7
+    image = rng.integers(0, 255, (n, 64, 64), np.uint8)
+    ids = np.array([f"s{i}" for i in range(n)])
+    return Slices(image, np.zeros(n, np.int32), ids, ids, np.ones((n, 2), np.float32))
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return pretrained.random_variables(NAME, 0)[0]
+
+
+def compute(folder, slices, variables, sha256="w", **changes):
+    options = dict(num_copies=2, seed=0, stage="test") | changes
+    return features.load_or_compute(folder, slices, NAME, variables, sha256, **options)
+
+
+def test_features_do_not_depend_on_batches_or_order_and_are_computed_once(tmp_path, slices, variables, monkeypatch):
+    monkeypatch.setattr(features, "BATCH_SIZE", 4)  # 21 inputs: the last batch overlaps
+    found = compute(tmp_path, slices, variables)
+    assert found.shape == (7, 3, MODELS[NAME].feature_width)
+    assert np.ptp(found, axis=1).max() > 0
+    turned = Slices(*(a[::-1] for a in slices))
+    np.testing.assert_allclose(compute(tmp_path, turned, variables)[::-1], found, rtol=1e-3, atol=1e-4)
+    files = set(tmp_path.iterdir())
+    monkeypatch.setattr(features, "_compute", lambda *args: pytest.fail("computed again"))
+    np.testing.assert_array_equal(compute(tmp_path, slices, variables), found)
+    assert set(tmp_path.iterdir()) == files
+    for change in ({"sha256": "other"}, {"seed": 1}, {"num_copies": 1}):
+        with pytest.raises(pytest.fail.Exception, match="computed again"):
+            compute(tmp_path, slices, variables, **change)
