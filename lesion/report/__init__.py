@@ -10,6 +10,7 @@ import markupsafe
 from lesion.report import labelling, paper, read, results, words
 
 FILE = "report.html"
+_CLASSES = ("encephalitis", "glioma", "unlabeled")
 _PHANTOM = "PHANTOM RESULTS: made by simulation, they say nothing about patients"
 _MIXED = "PARTLY PHANTOM: simulated and real scans are mixed; these results say nothing about patients"
 _UNKNOWN = "COHORT NOT RECORDED: the run does not say whether it used a phantom or patients"
@@ -88,7 +89,7 @@ def _provenance(folder: read.Folder) -> dict[str, Any]:
         {
             "name": f"{kind} {results.title(sequence)}",
             "command": config.get("command"),
-            "finished": config.get("finished") or "not recorded",
+            "finished": words.stamp(config.get("finished")),
             "took": words.minutes(config.get("started"), config.get("finished")),
             "split": config.get("split_hash") or words.MISSING,
             "fields": words.flat(_part(config, "config")),
@@ -98,9 +99,8 @@ def _provenance(folder: read.Folder) -> dict[str, Any]:
     config = next(iter(_configs(folder)), {})
     facts = {
         "Command": config.get("command"),
-        "Started": config.get("started"),
-        "Finished": config.get("finished"),
-        "Took": words.minutes(config.get("started"), config.get("finished")).replace(words.MISSING, ""),
+        "Started": words.stamp(config.get("started")),
+        "Finished": words.stamp(config.get("finished")),
         "Data, fingerprint": _part(config, "data").get("fingerprint") or folder.cohort.get("fingerprint"),
         "Split, hash": config.get("split_hash"),
         "Device": config.get("device"),
@@ -118,6 +118,7 @@ def _context(folder: read.Folder) -> dict[str, Any]:
     """All that the template prints."""
     transfer = [results.summarise(run) for run in folder.transfer]
     config = next(iter(_configs(folder)), {})
+    rows = _cohort_rows(folder.cohort)
     return {
         "banners": banners(folder) + ([_LEAKY] if any(s["shared"] for s in transfer) else []),
         "who": _who(folder, transfer),
@@ -127,7 +128,8 @@ def _context(folder: read.Folder) -> dict[str, Any]:
         "spread": results.spread_figure(transfer),
         "labelling": [results.labelling_section(run, f"labelling-{i}") for i, run in enumerate(folder.labelling)],
         "cohort": folder.cohort,
-        "cohort_rows": _cohort_rows(folder.cohort),
+        "cohort_rows": rows,
+        "classes": [c for c in _CLASSES if c != "unlabeled" or any(_part(r["ours"], c).get("slices") for r in rows)],
         "sheets": folder.sheets,
         "missing": folder.missing,
         "provenance": _provenance(folder),

@@ -92,6 +92,14 @@ def minutes(started: Any, finished: Any) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
+def stamp(text: Any) -> str:
+    """An ISO stamp to the minute, e.g. `2026-01-01 10:07 UTC`; what is no stamp stays as it is."""
+    try:
+        return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (TypeError, ValueError):
+        return str(text or "not recorded")
+
+
 def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     """A nested config as (dotted name, value) pairs in its own order."""
     if isinstance(value, dict):

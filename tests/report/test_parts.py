@@ -108,6 +108,8 @@ def test_numbers_and_verdicts():
     assert words.change("auc", (0.01, -0.01, 0.03)) == "+0.010 (95 % interval −0.010 to +0.030)"
     assert words.change("accuracy", (0.01, float("nan"), float("nan"))) == "+1.0 points (no interval: one run only)"
     assert words.minutes(CONFIG["started"], CONFIG["finished"]) == "8 min"
+    assert words.stamp("2026-01-01T11:00:59+01:00") == "2026-01-01 10:00 UTC"
+    assert [words.stamp(v) for v in (None, "soon")] == ["not recorded", "soon"]
     assert words.minutes(None, "x") == words.MISSING
     assert words.flat({"a": {"b": [1, 2]}, "c": None}) == [("a.b", "1, 2"), ("c", "None")]
 
