@@ -1,0 +1,29 @@
+"""Makes a phantom cohort as a DICOM tree with patients.csv and slices.csv.
+
+python -m launch.make_phantom --preset=demo --seed=0 --output=runs/demo/dicom
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from lesion import errors
+from lesion.data import phantom
+
+PRESET = flags.DEFINE_string("preset", "demo", "size of the cohort: " + ", ".join(phantom.PRESETS))
+SEED = flags.DEFINE_integer("seed", 0, "the same seed gives the same bytes")
+OVERLAP = flags.DEFINE_float("overlap", phantom.OVERLAP, "share of atypical cases, 0 to 1")
+OUTPUT = flags.DEFINE_string("output", None, "folder to make", required=True)
+
+
+def main(argv):
+    del argv
+    output = Path(OUTPUT.value)
+    if phantom.make(output, PRESET.value, SEED.value, OVERLAP.value):
+        print(f"phantom: {PRESET.value} cohort written to {output}")
+    else:
+        print(f"phantom: {output} holds this cohort already")
+
+
+if __name__ == "__main__":
+    errors.run(main)
