@@ -57,7 +57,9 @@ def prepare(folder: Path, output: Path, private: Path, strict: bool = False) -> 
             label = inputs.patients.get(picture.patient_id, UNLABELED)
             patient = patients[picture.patient_id]
             records[one.sequence].append(
-                cohort.Record(slice_id, patient, label, picture.png, picture.spacing_mm, picture.digest)
+                cohort.Record(
+                    slice_id, patient, label, picture.png, preprocess.output_spacing(picture.plan), picture.digest
+                )
             )
     _check_classes(folder, records)
     rejects = sorted(found.rejects + broken)

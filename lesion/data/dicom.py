@@ -67,7 +67,10 @@ class Frame(NamedTuple):
 
 
 class MrObject(NamedTuple):
-    """An MR image file. `file` is relative to the scanned folder; `inverted` means MONOCHROME1."""
+    """An MR image file.
+
+    `file` is relative to the scanned folder; `inverted` means MONOCHROME1; `compressed`, that a codec decodes it.
+    """
 
     file: str
     patient_id: str
@@ -76,6 +79,7 @@ class MrObject(NamedTuple):
     shape: tuple[int, int]
     inverted: bool
     phantom: bool
+    compressed: bool
     frames: tuple[Frame, ...]
 
 
@@ -152,6 +156,8 @@ def _describe(file: str, dataset: Dataset, pixel_bytes: int) -> MrObject | Skip 
     if storage == _DICOMDIR_CLASS or meta_class == _DICOMDIR_CLASS:
         return Skip(file, "DICOMDIR index")
     modality = str(dataset.get("Modality", "") or "").strip().upper()
+    if not modality and (storage in _MR_CLASSES or "SOPInstanceUID" not in dataset):
+        return Reject(file, "incomplete header", "Modality is missing")
     if modality != "MR":
         return Skip(file, f"modality {modality}" if modality in _MODALITIES else "other modality")
     if storage not in _MR_CLASSES or "Rows" not in dataset:
@@ -176,6 +182,7 @@ def _describe(file: str, dataset: Dataset, pixel_bytes: int) -> MrObject | Skip 
         shape=(rows, columns),
         inverted=inverted,
         phantom=str(dataset.get("QualityControlImage", "")).strip().upper() == "YES",
+        compressed=syntax.is_compressed,
         frames=tuple(_frame(dataset, index, inverted) for index in range(count)),
     )
 

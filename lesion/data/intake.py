@@ -34,14 +34,14 @@ class Series(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A prepared slice: PNG bytes, digest of its pixels, and spacing in mm."""
+    """A prepared slice: PNG bytes, digest of its pixels, and the plan of its series."""
 
     sop_uid: str
     patient_id: str
     number: int
     png: bytes
     digest: str
-    spacing_mm: tuple[float, float]
+    plan: preprocess.Plan
 
 
 class Inputs(NamedTuple):
@@ -226,17 +226,17 @@ def picture_series(series: Series) -> tuple[list[Picture], list[dicom.Reject]]:
     for index, mr, number in chosen:
         image = preprocess.prepare_slice(planes[index], plan)
         digest = hashlib.sha256(image.tobytes()).hexdigest()
-        spacing = preprocess.output_spacing(plan)
-        pictures.append(Picture(mr.sop_uid, mr.patient_id, number, _png(image), digest, spacing))
+        pictures.append(Picture(mr.sop_uid, mr.patient_id, number, _png(image), digest, plan))
     return pictures, rejects
 
 
 def picture_all(series: Sequence[Series], strict: bool) -> tuple[list[list[Picture]], list[dicom.Reject]]:
     """`picture_series` over all cores. Raises UserError if `strict` and a file's pixels are broken."""
     pictures, rejects = [], []
-    for one, (made, broken) in zip(
-        series, workers.spread(picture_series, series, "making pictures", _picture_crashed, few=4), strict=True
-    ):
+    # Codecs are C++ and may die on broken pixels, in a process of their own without harm to this one.
+    few = 0 if any(mr.compressed for one in series for mr, _, _ in one.members) else 12
+    results = workers.spread(picture_series, series, "making pictures", _picture_crashed, few=few)
+    for one, (made, broken) in zip(series, results, strict=True):
         pictures.append(made)
         rejects += broken
         for file in broken:
@@ -259,8 +259,12 @@ def _read_crashed(task: tuple[str, str]) -> dicom.Reject:
 
 
 def _picture_crashed(series: Series) -> tuple[list[Picture], list[dicom.Reject]]:
-    died = "the decoder died on its series"
-    return [], [dicom.Reject(mr.file, "undecodable pixels", died) for mr, _, _ in series.members]
+    """Finds the files that the decoder dies of, and pictures the rest."""
+    lived = [workers.survives(dicom.decode, series.root, mr) for mr, _, _ in series.members]
+    rest = series._replace(members=tuple(m for m, alive in zip(series.members, lived, strict=True) if alive))
+    pictures, rejects = picture_series(rest)
+    died = [mr.file for (mr, _, _), alive in zip(series.members, lived, strict=True) if not alive]
+    return pictures, rejects + [dicom.Reject(file, "undecodable pixels", "the decoder died on it") for file in died]
 
 
 def _png(image: np.ndarray) -> bytes:

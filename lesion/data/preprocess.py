@@ -76,8 +76,8 @@ def plan_series(volume: np.ndarray, spacing: tuple[float, float], windows: list[
     brains = np.stack([_brain(image > threshold, head) for image, head in zip(coarse, heads, strict=True)])
     cells = cell_shape(spacing)
     millimetres = np.array(cells) * np.array(spacing)  # of one coarse cell
-    inside = volume[:, :: cells[0], :: cells[1]][:, : coarse.shape[1], : coarse.shape[2]]
-    values = inside[heads] if heads.any() else volume.ravel()
+    values = np.concatenate([_values(image, head, cells) for image, head in zip(volume, heads, strict=True)])
+    values = values if values.size else volume.ravel()
     window = choose_window(values, windows)
     for found, masks in (("brain", brains), ("head", heads)):
         voters = masks.any(axis=(1, 2))
@@ -158,6 +158,12 @@ def head_mask(image: np.ndarray, plan: Plan) -> np.ndarray:
     return np.pad(full, rest, mode="edge")[: image.shape[0], : image.shape[1]]
 
 
+def _values(image: np.ndarray, head: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
+    """One pixel of each cell of the head, without what was drawn over it."""
+    values = image[:: cells[0], :: cells[1]][: head.shape[0], : head.shape[1]][head]
+    return values if _repeats_maximum(image) is None else values[values < image.max()]
+
+
 def find_glyphs(image: np.ndarray) -> np.ndarray:
     """Letters drawn into the pixels: thin strokes of exactly the brightest value, three or more in a row.
 
@@ -170,28 +176,35 @@ def find_glyphs(image: np.ndarray) -> np.ndarray:
     Returns:
         bool [rows, columns], one pixel wider than the strokes.
     """
-    nothing = np.zeros(image.shape, bool)
-    drawn = image == image.max()
-    if not 24 <= drawn.sum() <= image.size // 8:
-        return nothing
+    drawn = _repeats_maximum(image)
+    if drawn is None:
+        return np.zeros(image.shape, bool)
     pieces, _ = ndimage.label(drawn & ~ndimage.binary_opening(drawn, np.ones((6, 6))), np.ones((3, 3)))
-    boxes = ndimage.find_objects(pieces)
-    tall = max(5, image.shape[0] // 20)
-    letters = []
-    for number, (rows, columns) in enumerate(boxes, start=1):
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        if 4 <= height <= tall and width <= 2 * tall:
-            letters.append((number, (rows.start + rows.stop) / 2, columns.start, columns.stop, height))
-    keep = {
-        a[0]
-        for a in letters
-        if sum(abs(a[1] - b[1]) <= a[4] / 2 and max(b[2] - a[3], a[2] - b[3]) <= 2 * a[4] for b in letters) >= 3
-    }
-    if not keep:
-        return nothing
-    # A letter's dots and broken strokes are small pieces beside it.
-    found = ndimage.binary_dilation(np.isin(pieces, list(keep)), iterations=max(2, tall // 5))
-    return ndimage.binary_dilation(found & drawn, np.ones((3, 3)))
+    tall = max(8, image.shape[0] // 12)
+    small = [
+        (number, rows.start, rows.stop, columns.start, columns.stop)
+        for number, (rows, columns) in enumerate(ndimage.find_objects(pieces), start=1)
+        if rows.stop - rows.start <= tall and columns.stop - columns.start <= 3 * tall
+    ]
+    letters = [piece for piece in small if piece[2] - piece[1] >= 4]
+    words = [a for a in letters if sum(_same_line(a, b) for b in letters) >= 3]
+    # Dots, hats and broken strokes are small pieces beside a letter.
+    keep = [piece[0] for piece in small if any(_same_line(word, piece) for word in words)]
+    return ndimage.binary_dilation(np.isin(pieces, keep), np.ones((3, 3))) if keep else np.zeros(image.shape, bool)
+
+
+def _same_line(letter: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether a piece (number, top, bottom, left, right) stands beside a letter, at most two heights away."""
+    height = letter[2] - letter[1]
+    middle = (other[1] + other[2]) / 2
+    gap = max(other[3] - letter[4], letter[3] - other[4])
+    return letter[1] - height / 4 <= middle <= letter[2] + height / 4 and gap <= 2 * height
+
+
+def _repeats_maximum(image: np.ndarray) -> np.ndarray | None:
+    """Where the image has its highest value, if that repeats as drawing does and noise does not; else None."""
+    top = image == image.max()
+    return top if 24 <= top.sum() <= image.size // 16 else None
 
 
 def crop(image: np.ndarray, plan: Plan) -> np.ndarray:

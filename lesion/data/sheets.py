@@ -59,21 +59,10 @@ def pick_examples(series: Sequence[Series], pictures: Sequence[Sequence[Picture]
 
 
 def _example(series: Series, picture: Picture) -> Example:
-    planes: list[np.ndarray] = []
-    windows: list[tuple[float, float] | None] = []
-    target, spacing = 0, (1.0, 1.0)
-    for mr, numbers, _ in series.members:
-        try:
-            pixels = dicom.decode(series.root, mr)
-        except Exception:  # already a reject
-            continue
-        for number in numbers:
-            if (mr.sop_uid, number) == (picture.sop_uid, picture.number):
-                target, spacing = len(planes), mr.frames[number - 1].spacing
-            planes.append(pixels[number - 1])
-            windows.append(mr.frames[number - 1].window)
-    plan = preprocess.plan_series(np.stack(planes), spacing, windows)
-    clean, gone = preprocess.remove_text(planes[target], plan)
+    plan, spacing = picture.plan, picture.plan.spacing
+    mr = next(mr for mr, _, _ in series.members if mr.sop_uid == picture.sop_uid)
+    plane = dicom.decode(series.root, mr)[picture.number - 1]
+    clean, gone = preprocess.remove_text(plane, plan)
     cleaned = preprocess.to_uint8(clean, plan.window)
     rows, columns = plan.side_mm / spacing[0], plan.side_mm / spacing[1]
     box = (plan.center[1] - columns / 2, plan.center[0] - rows / 2, columns, rows)
@@ -106,10 +95,10 @@ def draw_preprocessing(path: Path, examples: Sequence[Example], phantom: bool | 
             row[0].add_patch(Rectangle((left, top), width, height, facecolor="#888888", edgecolor="white", hatch="///"))
         if example.removed:
             left, top, width, height = max(example.removed, key=lambda box: box[2] * box[3])
-            below = top < example.cleaned.shape[0] / 2
+            note = {"facecolor": "#222222", "edgecolor": "none", "pad": 1.5}
             row[0].text(
-                left + width / 2, top + height + 4 if below else top - 4, "removed",
-                color="white", fontsize=8, ha="center", va="top" if below else "bottom",
+                left + width / 2, top + height / 2, "removed",
+                color="white", fontsize=8, ha="center", va="center", bbox=note,
             )  # fmt: skip
         x, y, wide, high = example.crop
         row[1].add_patch(Rectangle((x, y), wide, high, fill=False, edgecolor="#56B4E9", linewidth=1.5))

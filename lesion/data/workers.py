@@ -30,10 +30,10 @@ def spread(
         stage: its name in the progress display.
         on_crash: gives the result of a task whose process died (a codec written in C, on broken pixels).
         chunk: tasks sent at once.
-        few: up to so many tasks are done in this process, for starting others takes longer.
+        few: up to so many tasks are done in this process, for starting others takes longer; 0 if tasks may crash.
     """
     workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
-    if len(tasks) <= few or workers == 1:
+    if len(tasks) <= few or (few and workers == 1):
         yield from _tell(map(function, tasks), len(tasks), stage)
     else:
         yield from _tell(_pooled(function, tasks, on_crash, workers, chunk), len(tasks), stage)
@@ -50,12 +50,22 @@ def _pooled(function: Callable, tasks: Sequence, on_crash: Callable, workers: in
                 yield result
     except futures.process.BrokenProcessPool:
         # Which task it was is unknown, so the rest goes one by one, each death costing one task only.
-        for task in tasks[done:]:
+        rest, at = tasks[done:], 0
+        while at < len(rest):
             with futures.ProcessPoolExecutor(1, context) as single:
                 try:
-                    yield single.submit(function, task).result()
+                    while at < len(rest):
+                        yield single.submit(function, rest[at]).result()
+                        at += 1
                 except futures.process.BrokenProcessPool:
-                    yield on_crash(task)
+                    yield on_crash(rest[at])
+                    at += 1
+
+
+def survives(function: Callable, *arguments: Any) -> bool:
+    """Whether a call leaves its process alive; an exception is no death."""
+    with futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as single:
+        return not isinstance(single.submit(function, *arguments).exception(), futures.process.BrokenProcessPool)
 
 
 def _tell(results: Iterator[Any], total: int, stage: str) -> Iterator[Any]:
