@@ -100,7 +100,7 @@ def scan_patient(seed: tuple[int, ...], case: lesions.Case, scan: Scan, needed: 
     points = lesions.centres(case, atlas)
     for _ in range(6):
         pushed = lesions.displace(case, points, healthy, shells[0])
-        brain = anatomy.sample_brain(atlas, grid, pushed, shape)
+        brain = anatomy.sample_brain(atlas, grid, pushed, shells[0], shape)
         lesion = lesions.grow(case, points, grid, healthy, pushed, brain, voxel_ml)
         area_mm2 = _averaged((lesion.fraction.sum(0) > CHANGED).astype(np.float32)).sum((1, 2)) * pixel_mm2
         if (area_mm2 >= VISIBLE_MM2).sum() >= needed:
