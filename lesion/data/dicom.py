@@ -36,14 +36,17 @@ _MODALITIES = frozenset(
     "CT PT NM US XA RF CR DX MG OT SC SR PR KO SEG RTSTRUCT RTPLAN RTDOSE RTIMAGE REG ECG DOC".split()
 )
 _DICOM_ENDINGS = {"", ".dcm", ".dicom", ".ima", ".img", ".mr", ".dic"}
-_TAGS = (
-    "SOPClassUID SOPInstanceUID SeriesInstanceUID PatientID Modality SeriesDescription ProtocolName SequenceName "
-    "ImageType ScanningSequence EchoTime EffectiveEchoTime RepetitionTime InversionTime ContrastBolusAgent "
-    "ContrastBolusAgentSequence AcquisitionContrast DiffusionBValue Rows Columns SamplesPerPixel BitsAllocated "
-    "NumberOfFrames PhotometricInterpretation PixelSpacing ImagePositionPatient ImageOrientationPatient RescaleSlope "
-    "RescaleIntercept WindowCenter WindowWidth VOILUTFunction QualityControlImage SharedFunctionalGroupsSequence "
-    "PerFrameFunctionalGroupsSequence"
-).split()
+_TAGS: list[Any] = [
+    pydicom.tag.Tag(keyword)
+    for keyword in (
+        "SOPClassUID SOPInstanceUID SeriesInstanceUID PatientID Modality SeriesDescription ProtocolName SequenceName "
+        "ImageType ScanningSequence EchoTime EffectiveEchoTime RepetitionTime InversionTime ContrastBolusAgent "
+        "ContrastBolusAgentSequence AcquisitionContrast DiffusionBValue Rows Columns SamplesPerPixel BitsAllocated "
+        "NumberOfFrames PhotometricInterpretation PixelSpacing ImageOrientationPatient RescaleSlope "
+        "RescaleIntercept WindowCenter WindowWidth VOILUTFunction QualityControlImage SharedFunctionalGroupsSequence "
+        "PerFrameFunctionalGroupsSequence"
+    ).split()
+]
 
 
 class Frame(NamedTuple):
@@ -114,7 +117,7 @@ def read_header(root: str, file: str) -> MrObject | Skip | Reject:
             if not _looks_like_dicom(stream.read(132)):
                 return _not_dicom(path, file)
             stream.seek(0)
-            dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=_TAGS)
             pixel_bytes = os.fstat(stream.fileno()).st_size - stream.tell()
             return _describe(file, dataset, pixel_bytes)
     except Exception as error:  # pydicom raises nearly every kind of exception on broken files

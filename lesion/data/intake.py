@@ -22,6 +22,7 @@ from PIL import Image
 from lesion.data import SEQUENCES, dicom, preprocess, tables, workers
 from lesion.errors import UserError
 
+PLAN_SLICES = 11  # of a series are looked at to choose window and crop
 VERSION = 1  # of the reading; raise it when the same inputs would give another dataset
 
 
@@ -200,12 +201,21 @@ def _check_patients(folder: Path, found: Scan, inputs: Inputs) -> None:
 
 
 def picture_series(series: Series) -> tuple[list[Picture], list[dicom.Reject]]:
-    """Decodes one series and prepares its chosen slices; what cannot be decoded is rejected, the rest goes on."""
+    """Prepares the chosen slices of one series; what cannot be decoded is rejected, the rest goes on.
+
+    Window and crop are planned on slices spread evenly over the series, chosen or not, so that they do not depend on
+    the choice; other slices are not decoded.
+    """
+    everything = [(mr.sop_uid, number) for mr, numbers, _ in series.members for number in numbers]
+    spread = np.linspace(0, len(everything) - 1, min(PLAN_SLICES, len(everything))).round().astype(int)
+    planned = {everything[i] for i in spread}
     rejects: list[dicom.Reject] = []
-    planes: list[np.ndarray] = []
-    windows: list[tuple[float, float] | None] = []
-    chosen: list[tuple[int, dicom.MrObject, int]] = []
+    overview: list[tuple[np.ndarray, tuple[float, float] | None]] = []
+    chosen: list[tuple[np.ndarray, dicom.MrObject, int]] = []
     for mr, numbers, picked in series.members:
+        seen = [n for n in numbers if (mr.sop_uid, n) in planned]
+        if not seen and not picked:
+            continue
         try:
             pixels = dicom.decode(series.root, mr)
             if not np.isfinite(pixels).all():
@@ -213,18 +223,16 @@ def picture_series(series: Series) -> tuple[list[Picture], list[dicom.Reject]]:
         except Exception as error:  # as in dicom.read_header
             rejects.append(dicom.reject(mr.file, "undecodable pixels", error))
             continue
-        for number in numbers:
-            if number in picked:
-                chosen.append((len(planes), mr, number))
-            planes.append(pixels[number - 1])
-            windows.append(mr.frames[number - 1].window)
+        overview += [(pixels[n - 1], mr.frames[n - 1].window) for n in seen]
+        chosen += [(pixels[n - 1], mr, n) for n in picked]
     if not chosen:
         return [], rejects
-    first = series.members[0]
-    plan = preprocess.plan_series(np.stack(planes), first[0].frames[first[1][0] - 1].spacing, windows)
+    overview = overview or [(plane, mr.frames[number - 1].window) for plane, mr, number in chosen]
+    spacing = chosen[0][1].frames[chosen[0][2] - 1].spacing  # a stack has one
+    plan = preprocess.plan_series(np.stack([plane for plane, _ in overview]), spacing, [w for _, w in overview])
     pictures = []
-    for index, mr, number in chosen:
-        image = preprocess.prepare_slice(planes[index], plan)
+    for plane, mr, number in chosen:
+        image = preprocess.prepare_slice(plane, plan)
         digest = hashlib.sha256(image.tobytes()).hexdigest()
         pictures.append(Picture(mr.sop_uid, mr.patient_id, number, _png(image), digest, plan))
     return pictures, rejects

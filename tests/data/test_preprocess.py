@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from lesion.data import preprocess
+from lesion.data import letters, preprocess
 
 SPACING = (1.9, 1.9)
 
@@ -61,13 +61,13 @@ def test_white_letters_over_the_head_are_filled_from_around(place):
     dirty, mask = write_over(volume[1], "ZHANG 1961", place, 10, 1000)
     clean, _ = preprocess.remove_text(dirty.astype(np.float32), plan)
     assert (clean[mask] < 800).mean() > 0.97
-    rest = preprocess.head_mask(volume[1], plan) & ~preprocess.find_glyphs(dirty)
+    rest = preprocess.head_mask(volume[1], plan) & ~letters.find(dirty)
     np.testing.assert_array_equal(clean[rest], volume[1][rest])
 
 
 def test_saturated_fat_is_no_text():
     image = np.minimum(head(256) * 3, 1000)
-    assert preprocess.find_glyphs(image).sum() < 0.02 * (image == 1000).sum()
+    assert letters.find(image).sum() < 0.02 * (image == 1000).sum()
 
 
 def test_text_does_not_move_window_or_crop():
