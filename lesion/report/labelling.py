@@ -65,7 +65,8 @@ class Stop(NamedTuple):
         num_stopped: runs that it would have stopped while slices were left.
         num_runs: all runs.
         slices: (least, median, most) labelled slices at the stop, or None.
-        regret: (mean, low, high) accuracy at the last round minus at the stop, over the stopped runs, or None.
+        regret: (mean, low, high) accuracy at the last round minus at the stop, over the stopped runs, or
+            None; no interval from fewer than three folds.
     """
 
     strategy: str
@@ -168,11 +169,14 @@ def stop(run: read.Labelling, strategy: str) -> Stop | None:
     if not slices:
         return Stop(strategy, delta, 0, len(runs), None, None)
     band = metrics.mean_band(np.array(regret), np.array(folds))
+    low, high = float(band.low[0]), float(band.high[0])
+    if len(set(folds)) < 3:  # a t-interval on two units says nothing but its own width
+        low = high = float("nan")
     return Stop(
         strategy,
         delta,
         len(slices),
         len(runs),
         (float(min(slices)), float(np.median(slices)), float(max(slices))),
-        (float(band.mean[0]), float(band.low[0]), float(band.high[0])),
+        (float(band.mean[0]), low, high),
     )

@@ -53,18 +53,13 @@ def summarise(run: read.Transfer) -> dict[str, Any]:
 
     Returns:
         A dict: sequence, title, scores (of `metrics.evaluate`), folds, majority (accuracy of always naming the
-        commoner class, at both levels), certain (scores whose interval has no width), shared (0 where no patient
+        commoner class, at both levels), certain (whether an interval has no width), shared (0 where no patient
         straddles folds), published, table.
     """
     scores = metrics.evaluate(run.label, run.probability, run.patient)
     label, _, _ = metrics.patient_means(run.label, run.probability, run.patient)
     share = {"slice": float(run.label.mean()), "patient": float(label.mean())}
-    certain = [
-        f"{words.SCORE_NAMES[name].split(',')[0]} of {level}s"
-        for level in LEVELS
-        for name, entry in scores[level].items()
-        if entry["low"] == entry["high"]
-    ]
+    certain = any(entry["low"] == entry["high"] for level in LEVELS for entry in scores[level].values())
     return {
         "sequence": run.sequence,
         "title": title(run.sequence),
@@ -93,7 +88,7 @@ def roc_figures(runs: list[read.Transfer], summaries: list[dict[str, Any]]) -> l
                 continue
             auc = summary["scores"][level]["auc"]
             text = f"{summary['title']} {words.number('auc', auc['value'])}"
-            if np.isfinite(auc["low"]):
+            if auc["low"] < auc["high"]:
                 text += f" ({words.interval('auc', auc['low'], auc['high'])})"
             curves.append(figures.Roc(text, *metrics.roc_points(label, probability), style(run.sequence)))
         if curves:
@@ -145,8 +140,8 @@ def _limits(bands: list[metrics.Band], scale: float, *, inside: tuple[float, flo
 
 def _line(curve: labelling.Curve, budget: str, score: str, style_index: int) -> figures.Line:
     scale, band = _AXES[score][1], curve.bands[score]
-    x = getattr(curve, budget)
-    return figures.Line(strategy_title(curve), x, scale * band.mean, scale * band.low, scale * band.high, style_index)
+    low, high = (scale * np.clip(end, 0, 1) for end in (band.low, band.high))  # a t-interval may leave the scale
+    return figures.Line(strategy_title(curve), getattr(curve, budget), scale * band.mean, low, high, style_index)
 
 
 def _labelling_figures(

@@ -23,8 +23,8 @@ def number(score: str, value: float) -> str:
 
 
 def interval(score: str, low: float, high: float) -> str:
-    """Both ends as printed; a dash where there is no interval."""
-    if not (math.isfinite(low) and math.isfinite(high)):
+    """Both ends as printed; a dash where there is none, or none with a width: see `metrics.evaluate`."""
+    if not low < high:
         return MISSING
     return f"{number(score, low)} to {number(score, high)}"
 
@@ -43,6 +43,8 @@ def versus_guessing(low: float, high: float) -> str:
     """What an AUC's interval says of guessing, whose AUC is ½."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "no interval: too few patients or one class"
+    if low == high:
+        return "no interval: too few errors to judge by"
     if low > 0.5:
         return "better than guessing"
     return "worse than guessing" if high < 0.5 else "not told from guessing, 0.5 is inside"
@@ -70,7 +72,7 @@ def change(score: str, triple: tuple[float, float, float]) -> str:
     value, low, high = triple
     unit = " points" if score == "accuracy" else ""
     if not (math.isfinite(low) and math.isfinite(high)):
-        return f"{signed(score, value)}{unit} (no interval: one run only)"
+        return f"{signed(score, value)}{unit} (no interval: too few runs)"
     return f"{signed(score, value)}{unit} (95 % interval {signed(score, low)} to {signed(score, high)})"
 
 
@@ -78,6 +80,8 @@ def versus_random(low: float, high: float) -> str:
     """What the interval of a difference to random choice says."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "no difference can be shown"
+    if low == high == 0:
+        return "no difference in any pair"
     if low <= 0 <= high:
         return "the interval includes 0: no difference shown"
     return "above random" if low > 0 else "below random"

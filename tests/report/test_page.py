@@ -181,7 +181,11 @@ def test_one_class_one_fold_and_perfect_scores_are_said_not_hidden(tmp_path):
         tmp_path / "all" / "predictions.csv", header, [(i % 2, f"p{i}", f"s{i}", i % 2, i % 2) for i in range(20)]
     )
     assert "no interval: too few patients or one class" in text_of(report.write(tmp_path / "one").read_text("utf-8"))
-    assert "too few errors to judge by, not certainty" in text_of(report.write(tmp_path / "all").read_text("utf-8"))
+    text = text_of(report.write(tmp_path / "all").read_text("utf-8"))
+    assert "too few errors to judge by, not certainty" in text
+    assert "no interval: too few errors to judge by" in text
+    assert "1.00 to 1.00" not in text
+    assert "better than guessing" not in text
 
 
 def test_the_command_line(workdir, tmp_path):

@@ -68,6 +68,7 @@ def test_delta_stops_where_entropy_falls_below_it_but_not_on_an_empty_pool():
     found = labelling.stop(read.Labelling("flair", {}, {}, {"entropy": runs}), "entropy")
     assert (found.num_stopped, found.num_runs, found.slices) == (1, 2, (450, 450, 450))
     assert found.regret[0] == pytest.approx(0.1)
+    assert np.isnan(found.regret[1:]).all()
     strict = {"config": {"entropy_threshold": 0.05}}
     assert labelling.stop(read.Labelling("flair", strict, {}, {"entropy": runs}), "entropy").num_stopped == 0
 
@@ -105,8 +106,9 @@ def test_numbers_and_verdicts():
     assert words.versus_guessing(0.4, 0.8).startswith("not told")
     assert words.versus_guessing(0.2, 0.4).startswith("worse")
     assert words.versus_random(-0.2, -0.1) == "below random"
+    assert words.versus_random(0.0, 0.0) == "no difference in any pair"
     assert words.change("auc", (0.01, -0.01, 0.03)) == "+0.010 (95 % interval −0.010 to +0.030)"
-    assert words.change("accuracy", (0.01, float("nan"), float("nan"))) == "+1.0 points (no interval: one run only)"
+    assert words.change("accuracy", (0.01, float("nan"), float("nan"))) == "+1.0 points (no interval: too few runs)"
     assert words.minutes(CONFIG["started"], CONFIG["finished"]) == "8 min"
     assert words.stamp("2026-01-01T11:00:59+01:00") == "2026-01-01 10:00 UTC"
     assert [words.stamp(v) for v in (None, "soon")] == ["not recorded", "soon"]
