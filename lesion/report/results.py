@@ -168,7 +168,10 @@ def _labelling_figures(
                 reference=reference,
                 mark=mark,
             )
-            result.append((f"{score.upper() if score == 'auc' else 'Accuracy'} against {x_label}.", svg))
+            caption = f"{score.upper() if score == 'auc' else 'Accuracy'} against {x_label}."
+            if mark:
+                caption += " Dotted upright: where the δ rule had stopped half of the runs that it stops."
+            result.append((caption, svg))
     return result
 
 
