@@ -70,10 +70,7 @@ class Frame(NamedTuple):
 
 
 class MrObject(NamedTuple):
-    """An MR image file.
-
-    `file` is relative to the scanned folder; `inverted` means MONOCHROME1; `compressed`, that a codec decodes it.
-    """
+    """An MR image; `file` is relative to the scanned folder, `inverted` MONOCHROME1, `compressed` left to a codec."""
 
     file: str
     patient_id: str
@@ -121,7 +118,7 @@ def read_header(root: str, file: str) -> MrObject | Skip | Reject:
             pixel_bytes = os.fstat(stream.fileno()).st_size - stream.tell()
             return _describe(file, dataset, pixel_bytes)
     except Exception as error:  # pydicom raises nearly every kind of exception on broken files
-        return Reject(file, "unreadable header", _one_line(error))
+        return reject(file, "unreadable header", error)
 
 
 def decode(root: str, mr: MrObject) -> np.ndarray:
@@ -150,7 +147,7 @@ def decode(root: str, mr: MrObject) -> np.ndarray:
 
 def reject(file: str, kind: str, error: Exception) -> Reject:
     """A `Reject` from an exception, its message on one line."""
-    return Reject(file, kind, _one_line(error))
+    return Reject(file, kind, " ".join(f"{type(error).__name__}: {error}".split())[:300])
 
 
 def _describe(file: str, dataset: Dataset, pixel_bytes: int) -> MrObject | Skip | Reject:
@@ -300,7 +297,3 @@ def _number(value: Any) -> float | None:
     """The first of possibly several values (windows come in alternatives), None where there is none."""
     numbers = _numbers(value)
     return numbers[0] if numbers else None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

