@@ -95,10 +95,10 @@ def draw_preprocessing(path: Path, examples: Sequence[Example], phantom: bool | 
             row[0].add_patch(Rectangle((left, top), width, height, facecolor="#888888", edgecolor="white", hatch="///"))
         if example.removed:
             left, top, width, height = max(example.removed, key=lambda box: box[2] * box[3])
-            note = {"facecolor": "#222222", "edgecolor": "none", "pad": 1.5}
+            note = {"facecolor": "#222222", "edgecolor": "none", "pad": 1}
             row[0].text(
                 left + width / 2, top + height / 2, "removed",
-                color="white", fontsize=8, ha="center", va="center", bbox=note,
+                color="white", fontsize=7, ha="center", va="center", bbox=note,
             )  # fmt: skip
         x, y, wide, high = example.crop
         row[1].add_patch(Rectangle((x, y), wide, high, fill=False, edgecolor="#56B4E9", linewidth=1.5))
