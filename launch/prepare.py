@@ -20,11 +20,11 @@ _STRICT = flags.DEFINE_bool("strict", False, "Stop at the first file that cannot
 
 def main(argv: Sequence[str]) -> None:
     # Imported late: worker processes import this module again and need none of it.
-    from lesion.data import assemble
+    from lesion.data import assemble, privacy
 
     del argv
     source = Path(_INPUT.value)
-    private = Path(_PRIVATE.value) if _PRIVATE.value else source / "lesion_private"
+    private = Path(_PRIVATE.value) if _PRIVATE.value else source / privacy.FOLDER
     print(assemble.prepare(source, Path(_OUTPUT.value), private, _STRICT.value))
 
 

@@ -8,6 +8,7 @@ matrix, field of view, noise, gain, age, sex, height of the lesion, number of sl
 within each class. `overlap` is the share of atypical cases.
 """
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lesion.data import LABELS, SEQUENCES, lesions, phantom_dicom, phantom_scan, workers
+from lesion.data import LABELS, SEQUENCES, lesions, phantom_dicom, phantom_scan, privacy, workers
 from lesion.errors import UserError
 
 VERSION = 1  # of what a seed gives; raise it whenever a byte changes
@@ -215,6 +216,10 @@ def _write(root: Path, stamp: dict, patients: list[Patient]) -> None:
     (root / "slices.csv").write_text(
         "\n".join(["sop_instance_uid,frame", *(f"{uid}," for uid in chosen)]) + "\n"
     )
+    # A hospital's key is random and secret. This one follows from the flags, so that the same phantom gets the same
+    # pseudonyms, and with them the same folds and results, everywhere.
+    (root / privacy.FOLDER).mkdir(mode=0o700)
+    (root / privacy.FOLDER / privacy.KEY_FILE).write_text(hashlib.sha256(json.dumps(stamp).encode()).hexdigest() + "\n")
     (root / STAMP).write_text(json.dumps(stamp) + "\n")
 
 

@@ -11,6 +11,7 @@ from typing import TextIO
 
 from lesion.errors import UserError
 
+FOLDER = "lesion_private"  # inside the DICOM tree, unless the user names another
 KEY_FILE, TABLE_FILE, REJECTS_FILE = "pseudonym_key.hex", "pseudonyms.csv", "rejects.csv"
 
 

@@ -3,12 +3,10 @@
 import concurrent.futures as futures
 import multiprocessing
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from lesion.progress import track
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -34,9 +32,9 @@ def spread(
     """
     workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
     if len(tasks) <= few or (few and workers == 1):
-        yield from _tell(map(function, tasks), len(tasks), stage)
+        yield from track(stage, map(function, tasks), len(tasks))
     else:
-        yield from _tell(_pooled(function, tasks, on_crash, workers, chunk), len(tasks), stage)
+        yield from track(stage, _pooled(function, tasks, on_crash, workers, chunk), len(tasks))
 
 
 def _pooled(function: Callable, tasks: Sequence, on_crash: Callable, workers: int, chunk: int) -> Iterator[Any]:
@@ -66,21 +64,3 @@ def survives(function: Callable, *arguments: Any) -> bool:
     """Whether a call leaves its process alive; an exception is no death."""
     with futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as single:
         return not isinstance(single.submit(function, *arguments).exception(), futures.process.BrokenProcessPool)
-
-
-def _tell(results: Iterator[Any], total: int, stage: str) -> Iterator[Any]:
-    """Passes results on; a bar on a terminal, elsewhere a line at most every ten seconds and one at the end."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console) as progress:
-            yield from progress.track(results, total=total, description=stage)
-        return
-    start = told = time.monotonic()
-    for done, result in enumerate(results, start=1):
-        yield result
-        now = time.monotonic()
-        if now - told >= 10 or done == total:
-            told = now
-            left = (now - start) / done * (total - done)
-            console.print(f"{stage}: {done}/{total}, {now - start:.0f} s" + (f", {left:.0f} s left" if left else ""))

@@ -1,8 +1,10 @@
 """Features of every slice and its augmented copies, computed once and kept on disk."""
 
+import functools
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,9 @@ def _key(slices: Slices, backbone: str, weights_sha256: str, num_copies: int, se
     return digest.hexdigest()[:24]
 
 
-def _compute(slices: Slices, backbone: str, variables: dict, num_copies: int, seed: int, stage: str) -> np.ndarray:
+@functools.cache  # the same function for every sequence: compiled once
+def _features_of(backbone: str) -> Callable[..., jax.Array]:
     model = models.get_model(backbone, num_classes=None)
-    keys = augment.slice_keys(jax.random.key(seed), slices.slice_id)
 
     @jax.jit
     def features_of(variables: Any, keys: jax.Array, image: jax.Array, copy: jax.Array) -> jax.Array:
@@ -38,6 +40,12 @@ def _compute(slices: Slices, backbone: str, variables: dict, num_copies: int, se
         image = jax.lax.map(lambda x: augment.augment(*x), (keys, image, copy))
         return model.apply(variables, models.preprocess(backbone, image))  # type: ignore[return-value]
 
+    return features_of
+
+
+def _compute(slices: Slices, backbone: str, variables: dict, num_copies: int, seed: int, stage: str) -> np.ndarray:
+    features_of = _features_of(backbone)
+    keys = augment.slice_keys(jax.random.key(seed), slices.slice_id)
     n, copies = len(slices.label), 1 + num_copies
     rows, copy = np.divmod(np.arange(n * copies), copies)
     out = np.empty((n * copies, models.get_spec(backbone).feature_width), np.float32)
