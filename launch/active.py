@@ -16,6 +16,7 @@ from ml_collections import config_flags
 
 from lesion import errors
 from lesion.active.experiment import run_active
+from lesion.train.loop import load
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", "configs/active.py", "Configuration; --config.FIELD=VALUE overrides.")
@@ -25,7 +26,7 @@ flags.DEFINE_string("workdir", None, "Folder of this run.", required=True)
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    run_active(FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir))
+    run_active(FLAGS.config, load(FLAGS.config, Path(FLAGS.data)), Path(FLAGS.workdir))
     print(f"{FLAGS.workdir}: done; python -m launch.report --workdir={FLAGS.workdir} shows it")
 
 

@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from lesion import errors
-from lesion.train.loop import run_transfer
+from lesion.train.loop import load, run_transfer
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", "configs/transfer.py", "Configuration; --config.FIELD=VALUE overrides.")
@@ -25,7 +25,7 @@ flags.DEFINE_string("workdir", None, "Folder of this run.", required=True)
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    run_transfer(FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir))
+    run_transfer(FLAGS.config, load(FLAGS.config, Path(FLAGS.data)), Path(FLAGS.workdir))
     print(f"{FLAGS.workdir}: done; python -m launch.report --workdir={FLAGS.workdir} shows it")
 
 

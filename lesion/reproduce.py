@@ -1,17 +1,17 @@
 """Everything one report needs, run or resumed in one folder."""
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 from ml_collections import ConfigDict
 
 from lesion import report
-from lesion.active.experiment import run_active
-from lesion.data import cohort
+from lesion.active.experiment import check, run_active
 from lesion.train import rundir
-from lesion.train.loop import check_config, cohort_folds, load_weights, run_transfer
+from lesion.train.loop import Setup, load, run_transfer
 
 PLAN_ONLY = ("transfer_sequences", "active")
 COHORT_FILES = ("cohort.json", "cohort.png", "preprocessing.png")
@@ -24,16 +24,30 @@ def experiment_config(config: ConfigDict, sequence: str, extra: ConfigDict | Non
     return ConfigDict(fields | {"sequence": sequence}).lock()
 
 
-def _claim(config: ConfigDict, data_dir: Path, workdir: Path) -> None:
-    """Writes config.json of the whole and brings the cohort's sheets along."""
-    check_config(config)
-    info = cohort.load_info(data_dir)
-    folds = cohort_folds(data_dir, config.num_folds, config.seed)
-    weights = load_weights(config)[1]
-    rundir.open_run(workdir, rundir.identity(config, info, folds.hash, weights, jax.devices()[0].device_kind))
-    (workdir / "cohort").mkdir(exist_ok=True)
-    for name in COHORT_FILES:
-        shutil.copyfile(data_dir / name, workdir / "cohort" / name)
+class Experiment(NamedTuple):
+    """One experiment of a plan: its folder's name, its config, what it starts from, and how to run it."""
+
+    name: str
+    config: ConfigDict
+    setup: Setup
+    run: Callable[[ConfigDict, Setup, Path], dict[str, Any] | None]
+
+
+def plan(config: ConfigDict, data_dir: Path) -> list[Experiment]:
+    """Everything `config` asks for, loaded and checked before anything is written.
+
+    Raises:
+        UserError: if any of it cannot be run on this dataset.
+    """
+    experiments = []
+    for sequence in config.transfer_sequences:
+        one = experiment_config(config, sequence)
+        experiments.append(Experiment(f"transfer/{sequence}", one, load(one, data_dir), run_transfer))
+    for sequence in config.active.sequences:
+        one = experiment_config(config, sequence, config.active)
+        experiments.append(Experiment(f"active/{sequence}", one, load(one, data_dir), run_active))
+        check(one, experiments[-1].setup)
+    return experiments
 
 
 def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
@@ -47,16 +61,14 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
     Returns:
         The report's path.
     """
-    _claim(config, data_dir, workdir)
-    done: dict[str, Any] = {}
-    for sequence in config.transfer_sequences:
-        name = f"transfer/{sequence}"
-        done[name] = run_transfer(experiment_config(config, sequence), data_dir, workdir / name)
-    for sequence in config.active.sequences:
-        name = f"active/{sequence}"
-        done[name] = run_active(experiment_config(config, sequence, config.active), data_dir, workdir / name)
-    for name, result in done.items():
-        if result is None:
+    experiments = plan(config, data_dir)
+    whole = load(experiment_config(config, config.sequence), data_dir).run
+    rundir.open_run(workdir, whole | {"config": json.loads(config.to_json())})
+    (workdir / "cohort").mkdir(exist_ok=True)
+    for name in COHORT_FILES:
+        shutil.copyfile(data_dir / name, workdir / "cohort" / name)
+    for name, one, setup, run in experiments:
+        if run(one, setup, workdir / name) is None:
             print(f"{name}: finished before, kept")
-    rundir.finish(workdir, {name: True for name in done})
+    rundir.finish(workdir, {name: True for name, *_ in experiments})
     return report.write(workdir)

@@ -23,6 +23,11 @@ def num_params(params: Mapping[str, Any]) -> int:
     return sum(int(np.prod(np.shape(leaf))) for leaf in flatten(params).values())
 
 
+def num_bytes(tree: Mapping[str, Any]) -> int:
+    """Bytes of all leaves."""
+    return sum(int(np.prod(np.shape(leaf))) * np.dtype(leaf.dtype).itemsize for leaf in flatten(tree).values())
+
+
 def sha256(tree: Mapping[str, Any]) -> str:
     """Hash over the names, types, shapes and little-endian bytes of all leaves."""
     digest = hashlib.sha256()

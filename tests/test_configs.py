@@ -65,7 +65,7 @@ def test_a_bad_strategy_is_one_line():
     config = get("active")
     config.strategies = ("entropy", "luck")
     with pytest.raises(UserError, match="no strategy 'luck'"):
-        experiment.check_config(config)
+        experiment.check(config, None)
 
 
 def test_an_unknown_override_is_an_error_and_a_missing_dataset_one_line(tmp_path):

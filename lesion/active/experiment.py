@@ -16,7 +16,7 @@ from lesion.data import Slices
 from lesion.errors import UserError
 from lesion.progress import track
 from lesion.train import rundir
-from lesion.train.loop import Setup, open_experiment
+from lesion.train.loop import Setup, build
 
 ACQUISITIONS = ("fold", "seed", "strategy", "round", "rank", "patient", "slice", "score")
 CURVES = (
@@ -34,14 +34,22 @@ CURVES = (
 )
 
 
-def check_config(config: ConfigDict) -> None:
-    """Raises a one-line `UserError` for a value that cannot be run."""
+def check(config: ConfigDict, setup: Setup) -> None:
+    """Raises a one-line `UserError` for a value that cannot be run on this dataset."""
     unknown = [s for s in config.strategies if s not in acquisition.STRATEGIES]
     if unknown:
         raise UserError(f"no strategy {unknown[0]!r}: choose from {', '.join(acquisition.STRATEGIES)}")
     for name in ("num_acquire", "initial_labeled", "num_rounds", "seeds"):
         if config[name] < 1:
             raise UserError(f"--config.{name}={config[name]}: 1 is the least")
+    train, _ = setup.folds.masks(setup.slices.patient, setup.slices.label)
+    smallest = int(train.sum(axis=1).min())
+    if smallest < config.initial_labeled + config.num_acquire:
+        raise UserError(
+            f"a fold of {config.sequence} has {smallest} slices to label, fewer than the first "
+            f"{config.initial_labeled} and a round of {config.num_acquire}: "
+            "lower --config.initial_labeled or --config.num_acquire"
+        )
 
 
 def _curve_rows(setup: Setup, test: np.ndarray, info: RoundInfo, threshold: float, head: tuple) -> list[tuple]:
@@ -68,40 +76,32 @@ def _acquisition_rows(slices: Slices, info: RoundInfo, head: tuple) -> list[tupl
     ]
 
 
-def run_active(config: ConfigDict, data_dir: Path, workdir: Path) -> dict[str, Any] | None:
+def run_active(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any] | None:
     """Labelling curves of every strategy on the same starts (Figs 9-11).
 
     Args:
         config: of `configs/active.py`.
-        data_dir: what `launch/prepare` wrote.
+        setup: of `loop.load`.
         workdir: gets config.json, acquisitions.csv, curves.csv and, last, metrics.json.
 
     Returns:
         The metrics, or None if this run was finished before.
     """
-    check_config(config)
-    setup = open_experiment(config, data_dir, workdir)
-    if setup is None:
+    check(config, setup)
+    if rundir.open_run(workdir, setup.run):
         return None
+    method, examples = build(config, setup)
     slices = setup.slices
     train, test = setup.folds.masks(slices.patient, slices.label)
-    smallest = int(train.sum(axis=1).min())
-    if smallest < config.initial_labeled + config.num_acquire:
-        raise UserError(
-            f"a fold has {smallest} slices to label, fewer than the first {config.initial_labeled} and a round of "
-            f"{config.num_acquire}: lower --config.initial_labeled or --config.num_acquire"
-        )
     patient = jnp.asarray(np.unique(slices.patient, return_inverse=True)[1], jnp.int32)
-    run = jax.jit(
-        algorithm1(setup.learner, config.strategies, config.num_acquire, config.initial_labeled, config.num_rounds)
-    )
+    run = jax.jit(algorithm1(method, config.strategies, config.num_acquire, config.initial_labeled, config.num_rounds))
     curves: list[tuple] = []
     acquired: list[tuple] = []
     runs = list(itertools.product(range(config.num_folds), range(config.seeds), enumerate(config.strategies)))
     for fold, seed, (index, strategy) in track(f"active {config.sequence}", runs, len(runs)):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), fold), seed)
         askable = jnp.asarray(train[fold])
-        info = jax.device_get(run(key, setup.examples, patient, askable, jnp.int32(index)))
+        info = jax.device_get(run(key, examples, patient, askable, jnp.int32(index)))
         head = (fold, seed, strategy)
         curves += _curve_rows(setup, test[fold], info, config.entropy_threshold, head)
         acquired += _acquisition_rows(slices, info, head)

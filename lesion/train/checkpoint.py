@@ -54,6 +54,9 @@ def save_variables(directory: Path | str, variables: dict, provenance: dict[str,
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
+        # Asked beforehand: on a full disk Orbax's threads each print a traceback of their own.
+        if shutil.disk_usage(partial).free < 1.1 * trees.num_bytes(variables) + 2**20:
+            raise UserError(f"no space left for {directory}: free some and run the same command again")
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(partial / VARIABLES, variables)
         write_json(partial / PROVENANCE, record)

@@ -1,5 +1,6 @@
 """The impure shell of training: loads, compiles, runs the folds, writes the results."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,17 +24,17 @@ class Setup(NamedTuple):
     """What every experiment on one sequence starts from.
 
     Attributes:
+        data_dir: what `launch/prepare` wrote.
         slices: N of them.
         folds: over their patients.
-        learner: built from the config.
-        examples: features [N, 1 + copies, D] and labels [N] on the device.
+        variables: of the backbone.
         run: see `rundir.identity`.
     """
 
+    data_dir: Path
     slices: Slices
     folds: splits.Splits
-    learner: learner.Learner
-    examples: learner.Examples
+    variables: dict
     run: dict[str, Any]
 
 
@@ -58,37 +59,44 @@ def cohort_folds(data_dir: Path, num_folds: int, seed: int) -> splits.Splits:
     return splits.load_or_make(data_dir, label, patient, num_folds, seed)
 
 
+@functools.cache  # several experiments of one process share them
+def _weights(backbone: str, directory: str, seed: int) -> tuple[dict, dict[str, Any]]:
+    if directory:
+        return pretrained.load(backbone, directory)
+    return pretrained.random_variables(backbone, seed)
+
+
 def load_weights(config: ConfigDict) -> tuple[dict, dict[str, Any]]:
     """The backbone's variables and provenance: converted where `config.weights` names a folder, else random."""
-    if config.weights:
-        return pretrained.load(config.backbone, config.weights)
-    return pretrained.random_variables(config.backbone, config.seed)
+    return _weights(config.backbone, config.weights, config.seed)
 
 
-def open_experiment(config: ConfigDict, data_dir: Path, workdir: Path) -> Setup | None:
-    """Claims the folder and loads what the experiment needs; None if it is finished there already."""
+def load(config: ConfigDict, data_dir: Path) -> Setup:
+    """Reads and checks what an experiment needs; writes nothing but the dataset's split."""
     check_config(config)
     slices = cohort.load_slices(data_dir, config.sequence)
     info = cohort.load_info(data_dir)
     folds = cohort_folds(data_dir, config.num_folds, config.seed)
     variables, weights = load_weights(config)
     run = rundir.identity(config, info, folds.hash, weights, jax.devices()[0].device_kind)
-    if rundir.open_run(workdir, run):
-        return None
+    return Setup(data_dir, slices, folds, variables, run)
+
+
+def build(config: ConfigDict, setup: Setup) -> tuple[learner.Learner, learner.Examples]:
+    """The learner of the config, and the features [N, 1 + copies, D] and labels [N] it learns from, on the device."""
     inputs = features.load_or_compute(
-        data_dir / "features",
-        slices,
+        setup.data_dir / "features",
+        setup.slices,
         config.backbone,
-        variables,
-        weights["sha256"],
+        setup.variables,
+        setup.run["weights"]["sha256"],
         num_copies=config.num_copies,
         seed=config.seed,
         stage=f"features {config.sequence}",
     )
     recipe = learner.Recipe(config.num_epochs, config.batch_size, config.optim.lr, config.optim.lr_decay)
     frozen = learner.frozen(Head(tuple(config.head.widths), config.head.dropout), recipe)
-    examples = learner.Examples(jnp.asarray(inputs), jnp.asarray(slices.label))
-    return Setup(slices, folds, frozen, examples, run)
+    return frozen, learner.Examples(jnp.asarray(inputs), jnp.asarray(setup.slices.label))
 
 
 def _fit_fold(method: learner.Learner) -> Callable:
@@ -103,27 +111,27 @@ def _fit_fold(method: learner.Learner) -> Callable:
     return fit_fold
 
 
-def run_transfer(config: ConfigDict, data_dir: Path, workdir: Path) -> dict[str, Any] | None:
+def run_transfer(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any] | None:
     """Cross-validation over patients on one sequence (Tables 3-5).
 
     Args:
         config: of `configs/transfer.py`.
-        data_dir: what `launch/prepare` wrote.
+        setup: of `load`.
         workdir: gets config.json, checkpoints/, predictions.csv and, last, metrics.json.
 
     Returns:
         The metrics, or None if this run was finished before.
     """
-    setup = open_experiment(config, data_dir, workdir)
-    if setup is None:
+    if rundir.open_run(workdir, setup.run):
         return None
-    slices, fit_fold = setup.slices, _fit_fold(setup.learner)
+    method, examples = build(config, setup)
+    slices, fit_fold = setup.slices, _fit_fold(method)
     train, test = setup.folds.masks(slices.patient, slices.label)
     rows, losses = [], []
     probability = np.full(len(slices.label), np.nan)
     for fold in track(f"transfer {config.sequence}", range(config.num_folds), config.num_folds):
         key = jax.random.fold_in(jax.random.key(config.seed), fold)
-        params, probs, loss = jax.device_get(fit_fold(key, setup.examples, jnp.asarray(train[fold])))
+        params, probs, loss = jax.device_get(fit_fold(key, examples, jnp.asarray(train[fold])))
         if not np.isfinite(loss).all():
             epoch = int(np.argmin(np.isfinite(loss)))
             raise UserError(f"the loss of fold {fold} is not finite in epoch {epoch}: lower --config.optim.lr")
