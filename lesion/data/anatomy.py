@@ -182,7 +182,7 @@ def to_template(rng: np.random.Generator, grid: Grid, shape: Shape) -> np.ndarra
     mapped = np.tensordot(shape.matrix, points, 1) + shape.shift_mm[:, None, None, None]
     index = (mapped + 130) / 6  # a 6 mm lattice of ±130 mm for the elastic field
     for axis in range(3):
-        field = 2.6 * smooth_noise(rng, (44, 50, 44), 3.2) + 1.7 * smooth_noise(rng, (44, 50, 44), 1.3)
+        field = 2.2 * smooth_noise(rng, (44, 50, 44), 3.2) + 1.3 * smooth_noise(rng, (44, 50, 44), 1.3)
         mapped[axis] += ndimage.map_coordinates(field, index, order=1, mode="grid-wrap", output=np.float32)
     centre = np.array([0, -15, 10], np.float32)[
         :, None, None, None

@@ -37,12 +37,12 @@ SITES = {
 # and combinations of sites an encephalitis of that height takes.
 BANDS = (
     (
-        (-24.0, -6.0),
+        (-30.0, -14.0),
         (("hippocampus", "amygdala", "temporal_pole", "insula"), ("hippocampus", "amygdala", "insula")),
     ),
-    ((-8.0, 10.0), (("hippocampus", "amygdala", "insula"), ("amygdala", "insula", "orbitofrontal"))),
+    ((-16.0, 2.0), (("hippocampus", "amygdala", "insula"), ("amygdala", "insula", "orbitofrontal"))),
     (
-        (8.0, 30.0),
+        (4.0, 26.0),
         (("insula", "anterior_cingulate", "middle_cingulate"), ("anterior_cingulate", "middle_cingulate")),
     ),
 )
@@ -92,14 +92,14 @@ def draw_case(rng: np.random.Generator, label: str, band: int, atypical: bool) -
     """Draws all that differs between patients; every number but the pattern comes from one distribution."""
     return Case(
         label=label,
-        atypical=rng.uniform(0.75, 1.0) if atypical else rng.uniform(0.0, 0.3),
+        atypical=rng.uniform(0.75, 1.0) if atypical else rng.uniform(0.0, 0.2),
         band=band,
         side=int(rng.choice([-1, 1])),
-        other_side=float(rng.uniform(0.55, 1.0) * (rng.random() < (0.25 if atypical else 0.8))),
-        volume_ml=float(np.exp(rng.normal(np.log(72), 0.2))),
-        gadolinium=float(np.exp(rng.normal(np.log(1.5), 0.25))),
-        radius_mm=float(rng.uniform(13, 18)),
-        level=float(rng.uniform(0.7, 0.95)),
+        other_side=float(rng.uniform(0.7, 1.0) * (rng.random() < (0.25 if atypical else 0.92))),
+        volume_ml=float(np.exp(rng.normal(np.log(115), 0.2))),
+        gadolinium=float(np.exp(rng.normal(np.log(3.5), 0.25))),
+        radius_mm=float(rng.uniform(18, 24)),
+        level=float(rng.uniform(0.8, 1.0)),
         seed=int(rng.integers(2**31)),
     )
 
@@ -140,12 +140,12 @@ def displace(case: Case, points: np.ndarray, mapped: np.ndarray, brain_mm: np.nd
         brain_mm: float32 [Z, m, m], signed distance to the brain's surface; the skull does not give.
     """
     if case.label == "glioma":
-        pushes = [(points[0], case.radius_mm, 0.62 * case.radius_mm * (1 - 0.75 * case.atypical), 32.0)]
+        pushes = [(points[0], case.radius_mm, 0.6 * case.radius_mm * (1 - 0.75 * case.atypical), 32.0)]
     else:  # swelling: each site a little, no mass
         half = len(points) // 2
         sizes = [1.0] * half + [case.other_side] * half
         pushes = [
-            (p, 11.0, w * (1.6 + 1.5 * case.atypical), 14.0) for p, w in zip(points, sizes, strict=True)
+            (p, 11.0, w * (2.0 + 1.5 * case.atypical), 14.0) for p, w in zip(points, sizes, strict=True)
         ]
     give = smoothstep(-brain_mm, -1.0, 12.0)
     for centre, radius, push, reach in pushes:
@@ -183,7 +183,9 @@ def grow(
         grid.upsample(smooth_noise(rng, before.shape[1:], s))
         for s in ((4, 3, 3), (2, 1.5, 1.5), (1.2, 0.8, 0.8))
     ]
-    count = int(case.volume_ml / voxel_ml)
+    # Whole voxels are counted; a ribbon of cortex is less high than a mass, so for the same area in a chosen slice it
+    # takes a little less.
+    count = int(case.volume_ml * (1.0 if case.label == "glioma" else 0.88) / voxel_ml)
     if case.label == "glioma":
         return _glioma(case, points[0], grid, before, brain, noise, count, voxel_ml)
     return _encephalitis(case, points, grid, after, brain, noise, count, voxel_ml)
@@ -199,7 +201,7 @@ def _glioma(case, centre, grid, before, brain, noise, count, voxel_ml) -> Lesion
     solid = (1 - csf).clip(0) * smoothstep(brain.sum(0), 0.3, 0.9)
     core = smoothstep(depth, 1.0, -1.0) * (solid * (1 - case.atypical) + (0.65 * solid * case.atypical))
     wall = rng.uniform(4.0, 6.0) * (1 + 0.25 * noise[1])
-    ring = rng.random() < 0.75 and case.atypical < 0.5
+    ring = rng.random() < 0.85 and case.atypical < 0.5
     necrosis = smoothstep(depth + wall, 0.5, -2.0) * core * (1.0 if ring else 0.0)
     # Oedema runs along white matter: crossing anything else costs 20 mm of reach. The threshold is the one that gives
     # the volume the case asks for.
@@ -211,7 +213,7 @@ def _glioma(case, centre, grid, before, brain, noise, count, voxel_ml) -> Lesion
     limit = _threshold(np.where(core > 0.5, -1e3, np.where((white + grey > 0.6), reach, 1e3)), count)
     oedema = (
         smoothstep(reach, limit + 1.5, limit - 4.0)
-        * (white + (0.25 + 0.4 * case.atypical) * grey)
+        * (white + (0.12 + 0.5 * case.atypical) * grey)
         * (1 - core)
     )
     fraction = np.stack([oedema * case.level, core - necrosis, necrosis, np.zeros_like(core)])
@@ -236,7 +238,7 @@ def _encephalitis(case, points, grid, after, brain, noise, count, voxel_ml) -> L
     ribbon = ndimage.gaussian_filter(grey, (0, 1.0, 1.0))
     reach = (1 - ribbon) * (1.0 - 0.6 * case.atypical) - score
     limit = _threshold(np.where(grey + white > 0.5, reach, 1e3), count)
-    spill = 0.35 + 0.45 * case.atypical
+    spill = 0.2 + 0.6 * case.atypical
     inflamed = smoothstep(reach, limit + 0.12, limit - 0.25) * (grey + spill * white) * case.level
     # Swollen gyri close their sulci.
     swelling = smoothstep(reach, limit + 0.3, limit - 0.2) * csf * 0.6 * (score > -0.3)

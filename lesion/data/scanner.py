@@ -33,10 +33,10 @@ TISSUE = {
     "muscle": Tissue(0.75, 1412.0, 50.0),
     "marrow": Tissue(0.60, 586.0, 49.0),
     "vessel": Tissue(0.85, 1932.0, 275.0),
-    "oedema": Tissue(0.86, 1500.0, 160.0),
-    "tumour": Tissue(0.86, 1600.0, 165.0),
-    "necrosis": Tissue(0.95, 2900.0, 420.0),
-    "inflamed": Tissue(0.88, 1650.0, 165.0),
+    "oedema": Tissue(0.86, 1500.0, 200.0),
+    "tumour": Tissue(0.86, 1600.0, 180.0),
+    "necrosis": Tissue(0.96, 3400.0, 600.0),
+    "inflamed": Tissue(0.87, 1550.0, 195.0),
 }
 FAT_T2_IN_ECHO_TRAIN_MS = (
     130.0  # closely spaced refocusing undoes J-coupling: fat is bright on fast spin echo

@@ -1,0 +1,1 @@
+"""Measurements anyone can repeat: whether the phantom is neither trivial nor noise."""

@@ -1,0 +1,185 @@
+"""Is the phantom neither trivial nor noise, and does its label lie in the pattern?
+
+Logistic regression over five folds of patients, on four things: features of EfficientNet-Lite0 with ImageNet weights;
+features of the same network with random weights; the first with labels shuffled between patients; and shortcuts, that
+is every number a network could read instead of the lesion: brightness and spread of the crop, area of the brain,
+position of the slice, length of the series, numbers of the file and its header.
+"""
+
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pydicom
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from lesion.data import LABELS, SEQUENCES, Slices, intake
+from lesion.errors import UserError
+from lesion.train import features, pretrained
+
+BACKBONE = "efficientnet_lite0"
+NUM_FOLDS = 5
+PENALTY = 0.01  # C of the regression on standardised features, 1280 of them against some hundred slices
+NUM_SHUFFLES = 10  # one shuffle of 175 patients scatters by about .05
+NUMBERS = (  # header fields, as they come; missing ones are 0
+    "RepetitionTime EchoTime InversionTime FlipAngle EchoTrainLength SliceThickness SpacingBetweenSlices PixelSpacing "
+    "AcquisitionMatrix WindowCenter WindowWidth ImagePositionPatient SliceLocation InstanceNumber SeriesNumber "
+    "PatientAge PatientWeight PatientSex Manufacturer StudyDate StudyTime PatientBirthDate ContrastBolusVolume "
+    "SmallestImagePixelValue LargestImagePixelValue Rows"
+).split()
+
+
+class Result(NamedTuple):
+    """Slice AUC (and patient AUC, by the mean of a patient's slices) of one row of the table on one sequence."""
+
+    slice_auc: float
+    patient_auc: float
+
+
+class Sample(NamedTuple):
+    """A sequence's slices and their shortcuts, float64 [N, S]."""
+
+    slices: Slices
+    shortcuts: np.ndarray
+
+
+def run(folder: Path, cache: Path) -> dict[str, dict[str, Result]]:
+    """All rows on all sequences: {sequence: {row: Result}}.
+
+    Args:
+        folder: DICOM tree with patients.csv and slices.csv.
+        cache: keeps converted weights and features between runs.
+    """
+    weights = cache / "weights" / BACKBONE
+    if not weights.exists():
+        pretrained.convert_file(BACKBONE, "lite", None, str(weights))
+    trained, record = pretrained.load(BACKBONE, str(weights))
+    untrained, random_record = pretrained.random_variables(BACKBONE, 0)
+    results = {}
+    for sequence, sample in load(folder).items():
+        label, patient = sample.slices.label, sample.slices.patient
+        real = _features(cache, sample.slices, trained, record["sha256"], f"{sequence}: ImageNet")
+        blind = _features(cache, sample.slices, untrained, random_record["sha256"], f"{sequence}: random")
+        shuffled = [
+            evaluate(real, shuffle_by_patient(label, patient, k), patient) for k in range(NUM_SHUFFLES)
+        ]
+        results[sequence] = {
+            "ImageNet features": evaluate(real, label, patient),
+            "random weights": evaluate(blind, label, patient),
+            "labels shuffled": Result(*np.mean(shuffled, axis=0)),
+            "shortcuts": evaluate(sample.shortcuts, label, patient),
+        }
+    return results
+
+
+def load(folder: Path) -> dict[str, Sample]:
+    """Reads and prepares the chosen slices the way `launch/prepare` does, and collects the shortcuts beside."""
+    inputs = intake.read_inputs(folder)
+    found = intake.scan(folder, intake.list_files(folder, []), strict=False)
+    series, _ = intake.choose(folder, found, inputs)
+    pictures, _ = intake.picture_all(series, strict=False)
+    samples = {}
+    for sequence in SEQUENCES:
+        images, rows, labels, patients, ids, spacings = [], [], [], [], [], []
+        for one, made in zip(series, pictures, strict=True):
+            files = {mr.sop_uid: mr.file for mr, _, _ in one.members}
+            for picture in made if one.sequence == sequence else []:
+                if picture.patient_id not in inputs.patients:
+                    continue
+                image = np.asarray(Image.open(io.BytesIO(picture.png)))
+                spacing = picture.plan.side_mm / len(image)
+                rows.append(_shortcuts(image, spacing, len(one.members), folder / files[picture.sop_uid]))
+                images.append(image)
+                labels.append(inputs.patients[picture.patient_id])
+                patients.append(picture.patient_id)
+                ids.append(f"{picture.sop_uid}/{picture.number}")
+                spacings.append((spacing, spacing))
+        for name, value in LABELS.items():
+            count = len({p for p, one_label in zip(patients, labels, strict=True) if one_label == value})
+            if count < NUM_FOLDS:
+                raise UserError(
+                    f"{folder}: {count} patients with {name} have {sequence} slices, {NUM_FOLDS} are needed"
+                )
+        slices = Slices(
+            np.stack(images),
+            np.array(labels, np.int32),
+            np.array(patients),
+            np.array(ids),
+            np.array(spacings, np.float32),
+        )
+        samples[sequence] = Sample(slices, np.array(rows))
+    return samples
+
+
+def _shortcuts(image: np.ndarray, spacing_mm: float, num_slices: int, path: Path) -> list[float]:
+    inside = image[image > 20]
+    values = [image.mean(), image.std(), inside.mean(), inside.std(), inside.size * spacing_mm**2, spacing_mm]
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    values += [num_slices, path.stat().st_size]
+    for name in NUMBERS:
+        field = header.get(name)
+        parts = list(field) if isinstance(field, pydicom.multival.MultiValue) else [field]
+        parts += [None] * (
+            {"PixelSpacing": 2, "AcquisitionMatrix": 4, "ImagePositionPatient": 3}.get(name, 1) - len(parts)
+        )
+        values += [_number(part) for part in parts]
+    return [float(value) for value in values]
+
+
+def _number(value: object) -> float:
+    """A header value as a number: digits of dates, ages and times; text by its first letter."""
+    if value is None or value == "":
+        return 0.0
+    try:
+        return float(str(value))
+    except ValueError:
+        digits = "".join(c for c in str(value) if c.isdigit())
+        return float(digits) if digits else float(ord(str(value)[0]))
+
+
+def _features(cache: Path, slices: Slices, variables: dict, sha256: str, stage: str) -> np.ndarray:
+    made = features.load_or_compute(
+        cache / "features", slices, BACKBONE, variables, sha256, num_copies=0, seed=0, stage=stage
+    )
+    return made[:, 0]
+
+
+def shuffle_by_patient(label: np.ndarray, patient: np.ndarray, seed: int) -> np.ndarray:
+    """Labels dealt anew among patients, int32 [N]: a patient's slices keep one label."""
+    _, first, inverse = np.unique(patient, return_index=True, return_inverse=True)
+    return np.random.default_rng(seed).permutation(label[first])[inverse]
+
+
+def evaluate(x: np.ndarray, label: np.ndarray, patient: np.ndarray) -> Result:
+    """Logistic regression on x [N, D], folds of whole patients; AUC over the pooled test predictions."""
+    folds = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=0)
+    score = np.zeros(len(label))
+    for train, test in folds.split(x, label, patient):
+        model = make_pipeline(
+            StandardScaler(), LogisticRegression(C=PENALTY, class_weight="balanced", max_iter=2000)
+        )
+        score[test] = model.fit(x[train], label[train]).decision_function(x[test])
+    names, first = np.unique(patient, return_index=True)
+    by_patient = [score[patient == name].mean() for name in names]
+    return Result(float(roc_auc_score(label, score)), float(roc_auc_score(label[first], by_patient)))
+
+
+def table(results: dict[str, dict[str, Result]], markdown: bool = False) -> str:
+    """The results as text: slice AUC / patient AUC."""
+    rows = [["slice AUC / patient AUC", *results]]
+    for name in next(iter(results.values())):
+        cells = [f"{r[name].slice_auc:.2f} / {r[name].patient_auc:.2f}" for r in results.values()]
+        rows.append([name, *cells])
+    if markdown:
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
