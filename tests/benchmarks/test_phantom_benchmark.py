@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from lesion.benchmarks import phantom
+from lesion.data import phantom as cohort
+from lesion.errors import UserError
+
+
+@pytest.fixture
+def sample(rng):
+    """x [N, D] whose first column is the label with noise, 30 patients of 4 slices."""
+    patient = np.repeat([f"p{k:02d}" for k in range(30)], 4)
+    label = np.repeat(np.arange(30) % 2, 4).astype(np.int32)
+    x = rng.standard_normal((120, 6))
+    x[:, 0] += 6 * label
+    return x, label, patient
+
+
+def test_a_pattern_is_found_and_noise_is_not(sample):
+    x, label, patient = sample
+    assert phantom.evaluate(x, label, patient).slice_auc > 0.95
+    assert phantom.evaluate(x[:, 1:], label, patient).slice_auc < 0.75
+
+
+def test_features_of_the_patient_do_not_leak(rng):
+    # Columns that name the patient tell nothing about the patients of the test fold.
+    patient = np.repeat([f"p{k:02d}" for k in range(30)], 4)
+    label = np.repeat(rng.permutation(30) % 2, 4)
+    x = np.repeat(rng.standard_normal((30, 40)), 4, axis=0)
+    assert phantom.evaluate(x, label, patient).slice_auc < 0.8
+
+
+def test_shuffling_keeps_patients_whole(sample):
+    _, label, patient = sample
+    dealt = phantom.shuffle_by_patient(label, patient, 0)
+    assert dealt.sum() == label.sum()
+    assert (dealt != label).any()
+    assert all(len(set(dealt[patient == p])) == 1 for p in set(patient))
+
+
+@pytest.mark.parametrize(
+    ("field", "number"),
+    [(None, 0), ("", 0), ("1.5", 1.5), ("045Y", 45), ("20190102", 20190102), ("M", ord("M"))],
+)
+def test_header_values_become_numbers(field, number):
+    assert phantom._number(field) == number
+
+
+def test_the_table_in_text_and_markdown():
+    results = {s: {"ImageNet features": phantom.Result(0.9, 0.951)} for s in ("flair", "t2wi")}
+    assert (
+        phantom.table(results, markdown=True).splitlines()[2]
+        == "| ImageNet features | 0.90 / 0.95 | 0.90 / 0.95 |"
+    )
+    assert phantom.table(results).splitlines()[0] == "slice AUC / patient AUC  flair        t2wi"
+
+
+@pytest.mark.slow
+def test_reading_a_cohort_gives_slices_and_finite_shortcuts(tmp_path, monkeypatch):
+    cohort.make(tmp_path / "dicom", "tiny")
+    with pytest.raises(UserError, match="4 patients with encephalitis"):
+        phantom.load(tmp_path / "dicom")
+    monkeypatch.setattr(phantom, "NUM_FOLDS", 2)
+    samples = phantom.load(tmp_path / "dicom")
+    for sample in samples.values():
+        assert sample.slices.image.shape == (24, 224, 224)
+        assert len(sample.shortcuts) == 24
+        assert np.isfinite(sample.shortcuts).all()
