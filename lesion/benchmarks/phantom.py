@@ -66,9 +66,7 @@ def run(folder: Path, cache: Path) -> dict[str, dict[str, Result]]:
         label, patient = sample.slices.label, sample.slices.patient
         real = _features(cache, sample.slices, trained, record["sha256"], f"{sequence}: ImageNet")
         blind = _features(cache, sample.slices, untrained, random_record["sha256"], f"{sequence}: random")
-        shuffled = [
-            evaluate(real, shuffle_by_patient(label, patient, k), patient) for k in range(NUM_SHUFFLES)
-        ]
+        shuffled = [evaluate(real, shuffle_by_patient(label, patient, k), patient) for k in range(NUM_SHUFFLES)]
         results[sequence] = {
             "ImageNet features": evaluate(real, label, patient),
             "random weights": evaluate(blind, label, patient),
@@ -161,9 +159,7 @@ def evaluate(x: np.ndarray, label: np.ndarray, patient: np.ndarray) -> Result:
     folds = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=0)
     score = np.zeros(len(label))
     for train, test in folds.split(x, label, patient):
-        model = make_pipeline(
-            StandardScaler(), LogisticRegression(C=PENALTY, class_weight="balanced", max_iter=2000)
-        )
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, class_weight="balanced", max_iter=2000))
         score[test] = model.fit(x[train], label[train]).decision_function(x[test])
     names, first = np.unique(patient, return_index=True)
     by_patient = [score[patient == name].mean() for name in names]
@@ -180,6 +176,4 @@ def table(results: dict[str, dict[str, Result]], markdown: bool = False) -> str:
         lines = ["| " + " | ".join(row) + " |" for row in rows]
         return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -108,9 +108,7 @@ def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def smooth_noise(
-    rng: np.random.Generator, shape: tuple[int, ...], sigma: float | tuple[float, ...]
-) -> np.ndarray:
+def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float | tuple[float, ...]) -> np.ndarray:
     """float32 `shape`: Gaussian noise smoothed by `sigma` (voxels), brought back to unit variance."""
     noise = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), sigma, mode="wrap")
     return noise / (noise.std() + 1e-6)
@@ -122,9 +120,7 @@ def load_atlas() -> Atlas:
     folder = importlib.resources.files("nilearn.datasets") / "data"
 
     def read(kind: str) -> np.ndarray:
-        with importlib.resources.as_file(
-            folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz"
-        ) as path:
+        with importlib.resources.as_file(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz") as path:
             return np.asarray(nibabel.load(path).dataobj, np.float32)  # type: ignore[attr-defined]
 
     t1, gm, wm = read("t1"), read("gm") / 255, read("wm") / 255
@@ -163,9 +159,7 @@ def draw_shape(rng: np.random.Generator) -> Shape:
     """One patient's affine (size ±4 %, turn ±3°, shear) and head measures."""
     turn = np.deg2rad(rng.normal(0, [2.0, 2.5, 2.5])).clip(-0.12, 0.12)
     skew = np.array([[0, -turn[2], turn[1]], [turn[2], 0, -turn[0]], [-turn[1], turn[0], 0]])
-    matrix = (np.eye(3) + skew + rng.normal(0, 0.01, (3, 3))) * (
-        1 + rng.normal(0, 0.035, (1, 3)).clip(-0.07, 0.07)
-    )
+    matrix = (np.eye(3) + skew + rng.normal(0, 0.01, (3, 3))) * (1 + rng.normal(0, 0.035, (1, 3)).clip(-0.07, 0.07))
     return Shape(
         matrix.astype(np.float32),
         rng.normal(0, 2, 3).astype(np.float32),
@@ -184,14 +178,10 @@ def to_template(rng: np.random.Generator, grid: Grid, shape: Shape) -> np.ndarra
     for axis in range(3):
         field = 2.2 * smooth_noise(rng, (44, 50, 44), 3.2) + 1.3 * smooth_noise(rng, (44, 50, 44), 1.3)
         mapped[axis] += ndimage.map_coordinates(field, index, order=1, mode="grid-wrap", output=np.float32)
-    centre = np.array([0, -15, 10], np.float32)[
-        :, None, None, None
-    ]  # wider ventricles: the walls move outwards
+    centre = np.array([0, -15, 10], np.float32)[:, None, None, None]  # wider ventricles: the walls move outwards
     away = mapped - centre
     radius = np.sqrt((away[0] / 1.3) ** 2 + (away[1] / 1.8) ** 2 + away[2] ** 2) + 1e-3
-    return mapped - away / radius * (
-        shape.ventricle * np.exp(-(((radius - 8) / 14) ** 2)) * np.clip(radius / 6, 0, 1)
-    )
+    return mapped - away / radius * (shape.ventricle * np.exp(-(((radius - 8) / 14) ** 2)) * np.clip(radius / 6, 0, 1))
 
 
 def sample_shells(atlas: Atlas, mapped: np.ndarray) -> np.ndarray:
@@ -200,9 +190,7 @@ def sample_shells(atlas: Atlas, mapped: np.ndarray) -> np.ndarray:
     return np.stack([ndimage.map_coordinates(s, index, order=1, mode="nearest") for s in atlas.shell])
 
 
-def sample_brain(
-    atlas: Atlas, grid: Grid, mapped: np.ndarray, brain_mm: np.ndarray, shape: Shape
-) -> np.ndarray:
+def sample_brain(atlas: Atlas, grid: Grid, mapped: np.ndarray, brain_mm: np.ndarray, shape: Shape) -> np.ndarray:
     """float32 [3, Z, M, M]: CSF, grey and white matter at the scan's full resolution, from coarse template points."""
     index = grid.upsample(mapped - ORIGIN_MM[:, None, None, None])
     near = grid.upsample(brain_mm) < 6  # a third of all points: the rest of the picture holds no brain
@@ -237,22 +225,16 @@ def complete_head(
         inner: float32 [3, Z, M, M] of `sample_brain`.
     """
     size = mapped.shape[1:]
-    texture = grid.upsample(
-        np.stack([smooth_noise(rng, size, (2.5, 2.0, 2.0)), smooth_noise(rng, size, (1.5, 1, 1))])
-    )
+    texture = grid.upsample(np.stack([smooth_noise(rng, size, (2.5, 2.0, 2.0)), smooth_noise(rng, size, (1.5, 1, 1))]))
     brain, cavity, head = grid.upsample(shells)
     x, y, z = grid.upsample(mapped)
     bone = shape.skull_mm
     skin = bone + shape.scalp_mm
 
-    within = smoothstep(
-        cavity, 1.0, 0.2
-    )  # the cavity: fluid near the brain, the bone of the base further away
+    within = smoothstep(cavity, 1.0, 0.2)  # the cavity: fluid near the brain, the bone of the base further away
     fluid = within * smoothstep(brain, 7.0, 5.0)
     vault = smoothstep(cavity, 0.2, 1.0) * smoothstep(cavity, bone + 0.6, bone)
-    diploe = (
-        vault * smoothstep(np.abs(cavity - bone / 2), 0.33 * bone, 0.14 * bone) * (0.75 + 0.2 * texture[0])
-    )
+    diploe = vault * smoothstep(np.abs(cavity - bone / 2), 0.33 * bone, 0.14 * bone) * (0.75 + 0.2 * texture[0])
     base = within * (1 - fluid) * smoothstep(texture[0], -0.3, 0.8)
     soft = smoothstep(cavity, bone, bone + 0.8) * smoothstep(head, skin + 0.4, skin - 0.4)
     subcutaneous = soft * smoothstep(head, bone + 0.8, bone + 1.8) * smoothstep(head, skin - 1.2, skin - 2.0)
@@ -263,15 +245,11 @@ def complete_head(
     orbit = np.maximum.reduce([_ball(x, y, z, (side * 0.85, 54, -38), 17) for side in (-32, 32)]) * (
         cavity > bone * 0.6
     )
-    airway = np.maximum(_ball(x, y * 0.55, z * 0.7, (0, 33, -40), 13), _ball(x, y, z, (0, 70, -14), 8)) * (
-        cavity > 3
-    )
+    airway = np.maximum(_ball(x, y * 0.55, z * 0.7, (0, 33, -40), 13), _ball(x, y, z, (0, 70, -14), 8)) * (cavity > 3)
     petrous = np.maximum.reduce([_ball(x, y * 0.9, z, (side, -28, -44), 12) for side in (-52, 52)])
     solid = (1 - airway) * (1 - petrous * (within < 0.5))
     sinus = _ball(x, cavity + 1.2, 0 * z, (0, 0, 0), 4.2) * smoothstep(y, -5, -30)  # superior sagittal
-    carotid = np.maximum.reduce([_ball(x, y, 0 * z, (side, 4, 0), 2.6) for side in (-13, 13)]) * smoothstep(
-        z, -20, -26
-    )
+    carotid = np.maximum.reduce([_ball(x, y, 0 * z, (side, 4, 0), 2.6) for side in (-13, 13)]) * smoothstep(z, -20, -26)
     basilar = _ball(x, y, 0 * z, (0, -13, 0), 2.0) * smoothstep(z, -14, -18) * smoothstep(z, -52, -46)
     vessel = np.clip(sinus + (carotid + basilar) * smoothstep(brain, 0.0, 0.6), 0, 1)
 
@@ -287,8 +265,6 @@ def complete_head(
     return out
 
 
-def _ball(
-    x: np.ndarray, y: np.ndarray, z: np.ndarray, centre: tuple[float, float, float], radius: float
-) -> np.ndarray:
+def _ball(x: np.ndarray, y: np.ndarray, z: np.ndarray, centre: tuple[float, float, float], radius: float) -> np.ndarray:
     distance = np.sqrt((x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2)
     return smoothstep(distance, radius + 0.6, radius - 0.6)

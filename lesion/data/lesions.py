@@ -115,9 +115,7 @@ def centres(case: Case, atlas: anatomy.Atlas) -> np.ndarray:
     return np.concatenate([points * [case.side, 1, 1], points * [-case.side, 1, 1]]).astype(np.float32)
 
 
-def _white_matter_point(
-    rng: np.random.Generator, atlas: anatomy.Atlas, side: int, height: float
-) -> np.ndarray:
+def _white_matter_point(rng: np.random.Generator, atlas: anatomy.Atlas, side: int, height: float) -> np.ndarray:
     """A point well inside the cerebral white matter of one side at a height, float32 [3]."""
     level = round(height - anatomy.ORIGIN_MM[2])
     white = ndimage.uniform_filter(atlas.tissue[2, :, :, level - 3 : level + 4].mean(2), 9) / 255
@@ -144,16 +142,12 @@ def displace(case: Case, points: np.ndarray, mapped: np.ndarray, brain_mm: np.nd
     else:  # swelling: each site a little, no mass
         half = len(points) // 2
         sizes = [1.0] * half + [case.other_side] * half
-        pushes = [
-            (p, 11.0, w * (2.0 + 1.5 * case.atypical), 14.0) for p, w in zip(points, sizes, strict=True)
-        ]
+        pushes = [(p, 11.0, w * (2.0 + 1.5 * case.atypical), 14.0) for p, w in zip(points, sizes, strict=True)]
     give = smoothstep(-brain_mm, -1.0, 12.0)
     for centre, radius, push, reach in pushes:
         away = mapped - centre[:, None, None, None]
         distance = np.sqrt((away**2).sum(0)) + 1e-3
-        size = (
-            push * np.minimum(distance / radius, 1) * np.exp(-np.maximum(distance - radius, 0) / reach) * give
-        )
+        size = push * np.minimum(distance / radius, 1) * np.exp(-np.maximum(distance - radius, 0) / reach) * give
         mapped = mapped - away / distance * size
     return mapped
 
@@ -179,10 +173,7 @@ def grow(
         voxel_ml: volume that one element of a sub-slice stands for.
     """
     rng = np.random.default_rng([case.seed, 2])
-    noise = [
-        grid.upsample(smooth_noise(rng, before.shape[1:], s))
-        for s in ((4, 3, 3), (2, 1.5, 1.5), (1.2, 0.8, 0.8))
-    ]
+    noise = [grid.upsample(smooth_noise(rng, before.shape[1:], s)) for s in ((4, 3, 3), (2, 1.5, 1.5), (1.2, 0.8, 0.8))]
     # Whole voxels are counted; a ribbon of cortex is less high than a mass, so for the same area in a chosen slice it
     # takes a little less.
     count = int(case.volume_ml * (1.0 if case.label == "glioma" else 0.88) / voxel_ml)
@@ -205,17 +196,9 @@ def _glioma(case, centre, grid, before, brain, noise, count, voxel_ml) -> Lesion
     necrosis = smoothstep(depth + wall, 0.5, -2.0) * core * (1.0 if ring else 0.0)
     # Oedema runs along white matter: crossing anything else costs 20 mm of reach. The threshold is the one that gives
     # the volume the case asks for.
-    reach = (
-        depth
-        + (1 - ndimage.gaussian_filter(white, (0, 1.5, 1.5))) * (20 - 12 * case.atypical)
-        + 2.5 * noise[0]
-    )
+    reach = depth + (1 - ndimage.gaussian_filter(white, (0, 1.5, 1.5))) * (20 - 12 * case.atypical) + 2.5 * noise[0]
     limit = _threshold(np.where(core > 0.5, -1e3, np.where((white + grey > 0.6), reach, 1e3)), count)
-    oedema = (
-        smoothstep(reach, limit + 1.5, limit - 4.0)
-        * (white + (0.12 + 0.5 * case.atypical) * grey)
-        * (1 - core)
-    )
+    oedema = smoothstep(reach, limit + 1.5, limit - 4.0) * (white + (0.12 + 0.5 * case.atypical) * grey) * (1 - core)
     fraction = np.stack([oedema * case.level, core - necrosis, necrosis, np.zeros_like(core)])
     if ring:
         shell = smoothstep(depth + wall, -0.5, 1.0) * smoothstep(noise[1], -1.6, -0.2)
@@ -247,9 +230,7 @@ def _encephalitis(case, points, grid, after, brain, noise, count, voxel_ml) -> L
     edge = ndimage.gaussian_filter(csf, (0, 1.2, 1.2))
     gyriform = inflamed * smoothstep(edge, 0.06, 0.3) * smoothstep(noise[1], -0.6, 0.5)
     patches = inflamed * smoothstep(noise[1] + 0.5 * noise[2], 0.6, 1.4)
-    return Lesion(
-        fraction, _concentration(gyriform * (1 - case.atypical) + patches * case.atypical, case, voxel_ml)
-    )
+    return Lesion(fraction, _concentration(gyriform * (1 - case.atypical) + patches * case.atypical, case, voxel_ml))
 
 
 def _threshold(reach: np.ndarray, count: int) -> float:
@@ -261,6 +242,4 @@ def _threshold(reach: np.ndarray, count: int) -> float:
 def _concentration(pattern: np.ndarray, case: Case, voxel_ml: float) -> np.ndarray:
     """Scales a pattern (0 to 1) to mmol/l so that its integral is the case's amount, below a plausible maximum."""
     amount = float(pattern.sum()) * voxel_ml
-    return np.minimum(pattern * np.float32(case.gadolinium / max(amount, 1e-3)), MAX_MILLIMOLAR).astype(
-        np.float32
-    )
+    return np.minimum(pattern * np.float32(case.gadolinium / max(amount, 1e-3)), MAX_MILLIMOLAR).astype(np.float32)

@@ -137,9 +137,7 @@ def plan_cohort(preset: Preset, seed: int, overlap: float = OVERLAP) -> list[Pat
                 num_series=preset.num_series,
             )
             case = lesions.draw_case(own, label, row["band"], row["atypical"])
-            patients.append(
-                Patient(index, (seed, index), who, case, scan, {s: int(counts[s][k]) for s in SEQUENCES})
-            )
+            patients.append(Patient(index, (seed, index), who, case, scan, {s: int(counts[s][k]) for s in SEQUENCES}))
         start += number
     return sorted(patients, key=lambda patient: patient.number)
 
@@ -183,9 +181,7 @@ def make(output: Path, preset_name: str = "demo", seed: int = 0, overlap: float 
     if output.exists() and any(output.iterdir()):
         if _read_stamp(output) == stamp:
             return False
-        raise UserError(
-            f"{output} is not empty and holds no phantom of these flags: give a new --output or remove it"
-        )
+        raise UserError(f"{output} is not empty and holds no phantom of these flags: give a new --output or remove it")
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -213,22 +209,16 @@ def _write(root: Path, stamp: dict, patients: list[Patient]) -> None:
         chosen += uids
     rows = [f"{p.who.patient_id},{p.case.label}" for p in patients]
     (root / "patients.csv").write_text("\n".join(["patient_id,label", *rows]) + "\n")
-    (root / "slices.csv").write_text(
-        "\n".join(["sop_instance_uid,frame", *(f"{uid}," for uid in chosen)]) + "\n"
-    )
+    (root / "slices.csv").write_text("\n".join(["sop_instance_uid,frame", *(f"{uid}," for uid in chosen)]) + "\n")
     # A hospital's key is random and secret. This one follows from the flags, so that the same phantom gets the same
     # pseudonyms, and with them the same folds and results, everywhere.
     (root / privacy.FOLDER).mkdir(mode=0o700)
-    (root / privacy.FOLDER / privacy.KEY_FILE).write_text(
-        hashlib.sha256(json.dumps(stamp).encode()).hexdigest() + "\n"
-    )
+    (root / privacy.FOLDER / privacy.KEY_FILE).write_text(hashlib.sha256(json.dumps(stamp).encode()).hexdigest() + "\n")
     (root / STAMP).write_text(json.dumps(stamp) + "\n")
 
 
 def _crashed(task: tuple[Path, Patient]) -> list[str]:
-    raise UserError(
-        f"{task[0]}: the process that made patient {task[1].who.patient_id} died: is there enough memory?"
-    )
+    raise UserError(f"{task[0]}: the process that made patient {task[1].who.patient_id} died: is there enough memory?")
 
 
 def write_patient(task: tuple[Path, Patient]) -> list[str]:
@@ -256,9 +246,7 @@ def write_patient(task: tuple[Path, Patient]) -> list[str]:
             acquired_matrix=scan.acquired,
             window=(white // 2, white),
         )
-        uids = phantom_dicom.write_series(
-            folder, patient.who, series, f"lesion phantom {VERSION} {patient.seed}"
-        )
+        uids = phantom_dicom.write_series(folder, patient.who, series, f"lesion phantom {VERSION} {patient.seed}")
         selected += [uids[k] for k in chosen[number - 1]]
     return selected
 
@@ -275,9 +263,7 @@ def render(patient: Patient) -> tuple[phantom_scan.Picture, list[np.ndarray]]:
     picture = phantom_scan.scan_patient(patient.seed, patient.case, patient.scan, max(wanted))
     seen = np.flatnonzero(picture.area_mm2 >= phantom_scan.VISIBLE_MM2)
     chosen = []
-    for sequence, number in zip(
-        sequences, wanted, strict=True
-    ):  # neighbours about the largest cut, as one scrolls
+    for sequence, number in zip(sequences, wanted, strict=True):  # neighbours about the largest cut, as one scrolls
         shown = picture.enhancing_mm2 if sequence == "ce_t1wi" else picture.area_mm2
         sums = np.convolve(shown[seen], np.ones(number), "valid")
         first = int(np.clip(sums.argmax() + rng.integers(-1, 2), 0, len(sums) - 1))

@@ -16,9 +16,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage, generate_ui
 from lesion.data.scanner import Pulse
 
 SURNAMES = "ZHANG WANG LI ZHAO CHEN LIU YANG HUANG ZHOU WU XU SUN HU ZHU GAO LIN HE GUO MA LUO".split()
-GIVEN_NAMES = (
-    "WEI FANG NA MIN JING LEI JUN YANLI TAO CHAO XIULAN PING GANG GUIYING HONG LONG BIN QIANG YU MEI".split()
-)
+GIVEN_NAMES = "WEI FANG NA MIN JING LEI JUN YANLI TAO CHAO XIULAN PING GANG GUIYING HONG LONG BIN QIANG YU MEI".split()
 AGENT = "Gadobutrol"
 
 # Series descriptions, one column a vendor: keys are sequence and kind of pulse.
@@ -134,9 +132,7 @@ def write_series(folder: Path, who: Identity, series: Series, entropy: str) -> l
     uids = []
     for k in range(len(series.pixels)):
         header = _header(who, series, k, entropy)
-        pixels = np.where(
-            overlay, np.uint16(4095), series.pixels[k]
-        )  # text is drawn at the top of the 12-bit range
+        pixels = np.where(overlay, np.uint16(4095), series.pixels[k])  # text is drawn at the top of the 12-bit range
         header.SmallestImagePixelValue, header.LargestImagePixelValue = int(pixels.min()), int(pixels.max())
         header.PixelData = pixels.astype("<u2").tobytes()
         header.save_as(target / f"IM{k + 1:04d}{vendor['ending']}", enforce_file_format=True)

@@ -89,9 +89,7 @@ def scan_patient(seed: tuple[int, ...], case: lesions.Case, scan: Scan, needed: 
     """
     rng = np.random.default_rng(seed)
     atlas = anatomy.load_atlas()
-    z_mm = (
-        (np.arange(scan.num_slices) - scan.num_slices / 2) * (THICKNESS_MM + GAP_MM) + 12 + rng.uniform(-3, 3)
-    )
+    z_mm = (np.arange(scan.num_slices) - scan.num_slices / 2) * (THICKNESS_MM + GAP_MM) + 12 + rng.uniform(-3, 3)
     offsets = np.array([-1, 0, 1]) * THICKNESS_MM / 3  # three sub-slices: partial volume across the slice
     grid = anatomy.Grid((z_mm[:, None] + offsets).ravel().astype(np.float32), scan.fov_mm, scan.acquired)
     shape = anatomy.draw_shape(rng)
@@ -118,12 +116,8 @@ def scan_patient(seed: tuple[int, ...], case: lesions.Case, scan: Scan, needed: 
     for sequence, pulse in PROTOCOLS[scan.vendor][: scan.num_series]:
         ideal = _ideal(pulse, sequence == "ce_t1wi", head, fraction, lesion)
         shift = rng.normal(0, 0.6, 2)
-        noise = scan.noise * (
-            0.6 if sequence == "flair" else 1.0
-        )  # FLAIR has half the signal and is averaged
-        image = scanner.acquire(
-            rng, ideal, scan.matrix, scan.phase_lines, noise, relief, (shift[0], shift[1])
-        )
+        noise = scan.noise * (0.6 if sequence == "flair" else 1.0)  # FLAIR has half the signal and is averaged
+        image = scanner.acquire(rng, ideal, scan.matrix, scan.phase_lines, noise, relief, (shift[0], shift[1]))
         series.append((sequence, pulse, np.clip(np.round(image * scan.gain), 0, 4000).astype(np.uint16)))
     enhancing = _averaged((lesion.millimolar > 0.08).astype(np.float32)).sum((1, 2)) * pixel_mm2
     return Picture(series, z_mm, area_mm2, enhancing)
@@ -134,27 +128,21 @@ def _averaged(fine: np.ndarray) -> np.ndarray:
     return fine.reshape(*fine.shape[:-3], -1, 3, *fine.shape[-2:]).mean(-3)
 
 
-def _ideal(
-    pulse: Pulse, contrast: bool, head: np.ndarray, fraction: np.ndarray, lesion: lesions.Lesion
-) -> np.ndarray:
+def _ideal(pulse: Pulse, contrast: bool, head: np.ndarray, fraction: np.ndarray, lesion: lesions.Lesion) -> np.ndarray:
     """float32 [Z, M, M]: signal of all tissues, weighted by their share of the voxel."""
     blood = VESSEL_MILLIMOLAR if contrast else 0.0
     out = np.zeros(head.shape[1:], np.float32)
     for name, share in zip(anatomy.TISSUES, head, strict=True):
         # Blood flows out of the slice between excitation and a late echo: dark on spin echoes.
         flow = 0.15 if name == "vessel" and pulse.echo_ms > 20 else 1.0
-        out += share * np.float32(
-            flow * scanner.tissue_signal(pulse, name, blood if name == "vessel" else 0.0)
-        )
+        out += share * np.float32(flow * scanner.tissue_signal(pulse, name, blood if name == "vessel" else 0.0))
     for k, name in enumerate(lesions.TISSUES):
         out += fraction[k] * np.float32(scanner.tissue_signal(pulse, name))
         if contrast:
             enhanced = (lesion.millimolar > 0) & (lesion.fraction[k] > 0)
             gain = np.zeros_like(lesion.millimolar)
             before, after = scanner.tissue_signal(pulse, name), lesion.millimolar[enhanced]
-            gain[enhanced] = lesion.fraction[k][enhanced] * (
-                scanner.tissue_signal(pulse, name, after) - before
-            )
+            gain[enhanced] = lesion.fraction[k][enhanced] * (scanner.tissue_signal(pulse, name, after) - before)
             out += _averaged(gain)
     return out
 

@@ -38,9 +38,7 @@ TISSUE = {
     "necrosis": Tissue(0.96, 3400.0, 600.0),
     "inflamed": Tissue(0.87, 1550.0, 195.0),
 }
-FAT_T2_IN_ECHO_TRAIN_MS = (
-    130.0  # closely spaced refocusing undoes J-coupling: fat is bright on fast spin echo
-)
+FAT_T2_IN_ECHO_TRAIN_MS = 130.0  # closely spaced refocusing undoes J-coupling: fat is bright on fast spin echo
 
 
 class Pulse(NamedTuple):
@@ -63,9 +61,7 @@ class Pulse(NamedTuple):
     echo_train: int = 1
 
 
-def relaxed_by_gadolinium(
-    t1_ms: np.ndarray | float, t2_ms: np.ndarray | float, millimolar: np.ndarray | float
-):
+def relaxed_by_gadolinium(t1_ms: np.ndarray | float, t2_ms: np.ndarray | float, millimolar: np.ndarray | float):
     """T1 and T2 (ms) with contrast agent: 1/T = 1/T₀ + r·c; any shapes that broadcast."""
     t1 = 1 / (1 / np.asarray(t1_ms) + RELAXIVITY_R1 * np.asarray(millimolar) / 1000)
     t2 = 1 / (1 / np.asarray(t2_ms) + RELAXIVITY_R2 * np.asarray(millimolar) / 1000)
@@ -124,9 +120,7 @@ def acquire(
     lines, samples = np.fft.fftfreq(matrix) * matrix, np.fft.fftfreq(matrix) * matrix
     edge = matrix / 2
     window = _fermi(np.abs(lines), phase_lines / 2 - 2)[:, None] * _fermi(np.abs(samples), edge - 2)[None]
-    ramp = np.exp(-2j * np.pi / matrix * (lines[:, None] * shift[0] + samples[None] * shift[1])).astype(
-        np.complex64
-    )
+    ramp = np.exp(-2j * np.pi / matrix * (lines[:, None] * shift[0] + samples[None] * shift[1])).astype(np.complex64)
     window = window.astype(np.float32) * ramp
     low, high = matrix // 2, size - matrix // 2
     out = np.empty((len(image), size, size), np.float32)

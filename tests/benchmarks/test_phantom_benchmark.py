@@ -48,10 +48,7 @@ def test_header_values_become_numbers(field, number):
 
 def test_the_table_in_text_and_markdown():
     results = {s: {"ImageNet features": phantom.Result(0.9, 0.951)} for s in ("flair", "t2wi")}
-    assert (
-        phantom.table(results, markdown=True).splitlines()[2]
-        == "| ImageNet features | 0.90 / 0.95 | 0.90 / 0.95 |"
-    )
+    assert phantom.table(results, markdown=True).splitlines()[2] == "| ImageNet features | 0.90 / 0.95 | 0.90 / 0.95 |"
     assert phantom.table(results).splitlines()[0] == "slice AUC / patient AUC  flair        t2wi"
 
 
