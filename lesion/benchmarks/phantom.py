@@ -26,7 +26,7 @@ from lesion.train import features, pretrained
 BACKBONE = "efficientnet_lite0"
 NUM_FOLDS = 5
 PENALTY = 0.01  # C of the regression on standardised features, 1280 of them against some hundred slices
-NUM_SHUFFLES = 5  # one shuffle of 175 patients scatters by about .05
+NUM_SHUFFLES = 10  # one shuffle of 175 patients scatters by about .05
 NUM_PICTURE = 8  # first columns of the shortcuts: what the pixels and their place say, without the header
 NUMBERS = (  # header fields, as they come; missing ones are 0
     "RepetitionTime EchoTime InversionTime FlipAngle EchoTrainLength SliceThickness SpacingBetweenSlices PixelSpacing "
