@@ -7,9 +7,9 @@ about 2000. Lesion tissue varies more than any table; the values lie in the rang
 (both long, e.g. Oh 2005, J Magn Reson Imaging 21:701, for T2), and the same medium-sized change is used for the
 inflamed cortex, so that brightness alone does not carry the diagnosis.
 
-How far these were checked against the papers (2026-11): fat, marrow and r1 of gadobutrol at 3 T, against the abstracts;
-T1 of grey and white matter, against another program's rounded copy. The rest, r2 among it, is quoted from memory, and the
-lesions' values are assumptions.
+How far these were checked against the papers (2026-11): fat, marrow and r1 of gadobutrol at 3 T, against the
+abstracts; T1 of grey and white matter, against another program's rounded copy. The rest, r2 among it, is quoted from
+memory, and the lesions' values are assumptions.
 """
 
 from typing import NamedTuple
