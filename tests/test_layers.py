@@ -17,6 +17,7 @@ ROOMS = {
     "lesion.data": GROUND,
     "lesion.models": GROUND,
     "lesion.weights": GROUND,
+    "lesion.weights.rules": GROUND | {"lesion.models.inception"},  # the order in which its units are created
     "lesion.train.state": set(),
     "lesion.train.steps": {"lesion.train.state"},
     "lesion.train.learner": {"lesion.train.state", "lesion.train.steps"},

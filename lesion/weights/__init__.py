@@ -1,7 +1,8 @@
-"""Foreign checkpoints to Flax variables: read (`formats`), rename (`rules`), merge strictly (`merge`)."""
+"""Foreign checkpoints to Flax variables: fetch (`known`), read (`formats`), rename (`rules`), merge (`merge`)."""
 
-from lesion.weights.formats import read_torch_legacy
+from lesion.weights.formats import read
+from lesion.weights.known import fetch, find
 from lesion.weights.merge import merge
 from lesion.weights.rules import RULES, convert
 
-__all__ = ["RULES", "convert", "merge", "read_torch_legacy"]
+__all__ = ["RULES", "convert", "fetch", "find", "merge", "read"]

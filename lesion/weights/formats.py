@@ -2,117 +2,77 @@
 
 import pickle
 import struct
-from collections import OrderedDict
+import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+import safetensors.numpy
+from google.protobuf.message import DecodeError
 
 from lesion.errors import UserError
+from lesion.weights import keras_files, torch_files
 
-# First pickle of torch's non-zip format (torch/serialization.py, `MAGIC_NUMBER` and `_legacy_save`).
-TORCH_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-STORAGE_DTYPES = {
-    "DoubleStorage": "<f8",
-    "FloatStorage": "<f4",
-    "HalfStorage": "<f2",
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "i1",
-    "ByteStorage": "u1",
-    "BoolStorage": "?",
-}
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+ZIP_MAGIC = b"PK\x03\x04"
+PICKLE_MAGIC = b"\x80\x02"
+MANGLED = (pickle.UnpicklingError, zipfile.BadZipFile, struct.error, safetensors.SafetensorError, DecodeError)
+WRONG = (ValueError, EOFError, KeyError, IndexError, AttributeError, TypeError, OverflowError, MemoryError, OSError)
 
 
-class _Storage(NamedTuple):
-    dtype: str
-    key: str
-    size: int
-
-
-class _Tensor(NamedTuple):
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-def _rebuild_tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_: Any) -> _Tensor:
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
-
-
-def _rebuild_parameter(tensor: _Tensor, *_: Any) -> _Tensor:
-    return tensor
-
-
-class _TensorsOnly(pickle.Unpickler):
-    """Knows the few names a state dict needs and refuses every other one."""
-
-    _KNOWN = {
-        ("collections", "OrderedDict"): OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-        ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-        ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    } | {("torch", name): dtype for name, dtype in STORAGE_DTYPES.items()}
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self._KNOWN[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not part of a tensor") from None
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, size = pid[:5]
-        if kind != "storage" or (len(pid) > 5 and pid[5] is not None):
-            raise pickle.UnpicklingError(f"unknown storage record {kind!r}")
-        return _Storage(dtype, str(key), int(size))
-
-
-def _read_storage(file: BinaryIO, storage: _Storage) -> np.ndarray:
-    (size,) = struct.unpack("<q", file.read(8))
-    if size != storage.size:
-        raise ValueError(f"storage {storage.key} holds {size} elements, {storage.size} announced")
-    dtype = np.dtype(storage.dtype)
-    data = file.read(size * dtype.itemsize)
-    return np.frombuffer(data, dtype, size)  # raises on a short read
-
-
-def _view(tensor: _Tensor, storages: dict[str, np.ndarray]) -> np.ndarray:
-    base = storages[tensor.storage.key]
-    last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
-    if min(tensor.strides, default=0) < 0 or tensor.offset < 0 or last >= max(base.size, 1):
-        raise ValueError("a tensor reaches outside its storage")
-    strides = tuple(s * base.itemsize for s in tensor.strides)
-    return np.lib.stride_tricks.as_strided(base[tensor.offset :], tensor.shape, strides).copy()
-
-
-def read_torch_legacy(path: Path | str) -> dict[str, np.ndarray]:
-    """Reads a state dict in torch's old, non-zip format.
+def read(path: Path | str) -> dict[str, np.ndarray]:
+    """Reads a checkpoint; its content, not its name, tells the format.
 
     Args:
-        path: a `.pth` file written by torch < 1.6, or later with the old format asked for.
+        path: torch's `.pth` (zip or old format), `.safetensors`, Keras' `.h5`, `.weights.h5` or `.keras`, or ONNX.
 
     Returns:
-        The arrays under their source names, in the file's order and layout (kernels O, I, kh, kw).
+        The arrays under their source names and in its layout; Keras' always as `layer/leaf`, see `keras_files`.
 
     Raises:
         UserError: if the file is missing, truncated, of another format, or asks for code to be run.
     """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no file {path}: name a checkpoint with --input")
     try:
-        with open(path, "rb") as file:
-            if _TensorsOnly(file).load() != TORCH_LEGACY_MAGIC:
-                raise ValueError("it does not begin with torch's magic number")
-            _TensorsOnly(file).load()  # protocol version
-            _TensorsOnly(file).load()  # byte order and integer sizes of the machine that wrote it
-            tensors = _TensorsOnly(file).load()
-            keys = _TensorsOnly(file).load()
-            wanted = {t.storage.key: t.storage for t in tensors.values() if isinstance(t, _Tensor)}
-            storages = {key: _read_storage(file, wanted[key]) for key in keys}
-        return {k: _view(t, storages) for k, t in tensors.items() if isinstance(t, _Tensor)}
-    except FileNotFoundError:
-        raise UserError(f"no file {path}: name a checkpoint with --input") from None
-    except (pickle.UnpicklingError, ValueError, struct.error, EOFError, KeyError, AttributeError, TypeError) as error:
+        arrays = _read(path)
+    except (*MANGLED, *WRONG) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"{path} cannot be read as a torch checkpoint of the old format ({error}): download it again"
+            f"{path} cannot be read ({reason}): get it again; known are torch's .pth, .safetensors, Keras' .h5, "
+            ".weights.h5 and .keras, and ONNX"
         ) from error
+    return arrays
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with open(path, "rb") as file:
+        begin = file.read(16)
+    if begin.startswith(HDF5_MAGIC):
+        return keras_files.read_hdf5(path)
+    if begin.startswith(ZIP_MAGIC):
+        with zipfile.ZipFile(path) as archive:
+            is_keras = "model.weights.h5" in archive.namelist()
+        return keras_files.read_zip(path) if is_keras else torch_files.read_zip(path)
+    if begin.startswith(PICKLE_MAGIC):
+        return torch_files.read_legacy(path)
+    if len(begin) == 16 and begin[8:9] == b"{":  # an 8-byte length, then JSON
+        return _read_safetensors(path)
+    return _read_onnx(path)
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    with safetensors.safe_open(path, "np") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}
+
+
+def _read_onnx(path: Path) -> dict[str, np.ndarray]:
+    import onnx  # here, because it takes half a second and one backbone's users need it
+
+    # Arrays kept in other files are not followed: a model names any path it likes.
+    graph = onnx.load(path, load_external_data=False).graph
+    if not graph.node:
+        raise ValueError("it is none of the known formats")
+    if any(a.data_location == onnx.TensorProto.EXTERNAL for a in graph.initializer):
+        raise ValueError("its arrays lie in another file: save it as one")
+    return {a.name: onnx.numpy_helper.to_array(a) for a in graph.initializer}

@@ -1,3 +1,7 @@
+import functools
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,33 +12,75 @@ from lesion.errors import UserError
 from lesion.models import layers
 from lesion.models.head import Head
 
+GOLDENS = Path(__file__).parents[1] / "goldens"
+sys.path.insert(0, str(GOLDENS))
+import weights as seeded  # noqa: E402
+
 KEY = jax.random.key(0)
-# name: channels in, out, kernel, stride, depthwise, side
+# name: channels in, out, kernel, stride, groups, side, padding
 CONVS = {
-    "pointwise": (6, 5, 1, 1, False, 9),
-    "pointwise, stride 2": (6, 5, 1, 2, False, 8),
-    "depthwise 3": (6, 6, 3, 1, True, 9),
-    "depthwise 3, stride 2, even": (6, 6, 3, 2, True, 8),
-    "depthwise 5, stride 2, odd": (6, 6, 5, 2, True, 9),
-    "dense 3": (6, 5, 3, 1, False, 7),
-    "dense 3, stride 2": (6, 5, 3, 2, False, 8),
+    "pointwise": (6, 5, 1, 1, 1, 9, "same"),
+    "pointwise, stride 2": (6, 5, 1, 2, 1, 8, "same"),
+    "depthwise 3": (6, 6, 3, 1, 6, 9, "same"),
+    "depthwise 3, stride 2, even": (6, 6, 3, 2, 6, 8, "same"),
+    "depthwise 5, stride 2, odd": (6, 6, 5, 2, 6, 9, "same"),
+    "dense 3": (6, 5, 3, 1, 1, 7, "same"),
+    "dense 3, stride 2": (6, 5, 3, 2, 1, 8, "same"),
+    "stem of ResNet": (3, 8, 7, 2, 1, 12, ((3, 3), (3, 3))),
+    "stem of AlexNet": (3, 8, 11, 4, 1, 23, ((2, 2), (2, 2))),
+    "unpadded, stride 2": (6, 5, 3, 2, 1, 9, ((0, 0), (0, 0))),
+    "two groups": (6, 4, 3, 1, 2, 7, ((1, 1), (1, 1))),
+    "line": (6, 5, (1, 7), 1, 1, 9, ((0, 0), (3, 3))),
 }
 
 
 @pytest.mark.parametrize("case", CONVS.values(), ids=CONVS)
 def test_both_forms_of_a_convolution_agree_forward_and_backward(case):
-    inputs, features, k, stride, depthwise, side = case
+    inputs, features, k, stride, groups, side, padding = case
     x = jax.random.normal(KEY, (2, side, side, inputs))
+    kernel_size = k if isinstance(k, tuple) else (k, k)
 
     def run(form):
-        conv = layers.Conv(features, (k, k), stride, depthwise, form)
-        variables = layers.Conv(features, (k, k), stride, depthwise).init(KEY, x)
+        conv = layers.Conv(features, kernel_size, stride, padding, groups, form=form)
+        variables = conv.init(KEY, x)
         loss = lambda v, x: jnp.sum(jnp.sin(conv.apply(v, x)))  # noqa: E731
         return conv.apply(variables, x), *jax.jit(jax.grad(loss, (0, 1)))(variables, x)
 
     with jax.default_matmul_precision("highest"):
         for a, b in zip(jax.tree.leaves(run("lax")), jax.tree.leaves(run("products")), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+POOLS = {
+    "max": lambda x, form: layers.max_pool(x, 3, 2, layers.even_padding(1), form),
+    "max, unpadded": lambda x, form: layers.max_pool(x, 3, 2, form=form),
+    "mean of torch": lambda x, form: layers.mean_pool(x, 3, 1, layers.even_padding(1), True, form),
+    "mean of Keras": lambda x, form: layers.mean_pool(x, 3, 1, layers.even_padding(1), False, form),
+}
+
+
+@pytest.mark.parametrize("side", [7, 8])
+@pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
+def test_both_forms_of_a_pool_agree_forward_and_backward(pool, side):
+    x = jax.random.normal(KEY, (2, side, side, 3))
+    run = lambda form: jax.value_and_grad(lambda x: jnp.sum(jnp.sin(pool(x, form))))(x)  # noqa: E731
+    for a, b in zip(jax.tree.leaves(run("lax")), jax.tree.leaves(run("products")), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_pools_by_hand():
+    x = jnp.arange(9.0).reshape(1, 3, 3, 1)
+    assert layers.mean_pool(x, 3, 1, layers.even_padding(1), True)[0, 0, 0, 0] == pytest.approx(8 / 9)
+    assert layers.mean_pool(x, 3, 1, layers.even_padding(1), False)[0, 0, 0, 0] == pytest.approx(2)
+    assert layers.max_pool(-x, 3, 2, layers.even_padding(1))[0, ..., 0].tolist() == [[0, -1], [-3, -4]]
+    cells = layers.adaptive_mean_pool(jnp.arange(7.0).reshape(1, 7, 1, 1) * jnp.ones((1, 7, 7, 1)), 6)
+    np.testing.assert_allclose(cells[0, :, 0, 0], [0.5, 1.5, 2.5, 3.5, 4.5, 5.5])  # torch's cells overlap
+
+
+def test_response_normalisation_by_hand():
+    x = jnp.full((1, 1, 1, 6), 2.0)
+    got = layers.local_response_norm(x, size=5, alpha=0.5, beta=0.75, k=1.0)[0, 0, 0]
+    np.testing.assert_allclose(got, [2 * (1 + 0.1 * 4 * n) ** -0.75 for n in (3, 4, 5, 5, 4, 3)], rtol=1e-6)
 
 
 def test_same_padding_puts_the_odd_pixel_last():
@@ -54,14 +100,60 @@ def test_every_row_of_the_registry_is_what_it_says(name):
             assert trees.num_params(variables["params"]) == spec.num_params
 
 
-def test_preprocessing_of_lite():
-    out = models.preprocess("efficientnet_lite0", jnp.full((1, 2, 2), 255, jnp.uint8))
-    assert out.shape == (1, 2, 2, 3)
-    np.testing.assert_allclose(out, 1.0)
+# torchvision's inception weights want [-1, 1], which torch's mean and deviation with transform_input give as well.
+PREPROCESSED = {"resnet50": "torch", "resnet50_v1": "caffe", "inception_v3_keras": "tf", "inception_v3": "tf"}
+
+
+@pytest.mark.parametrize(("name", "mode"), PREPROCESSED.items(), ids=PREPROCESSED)
+def test_preprocessing_is_keras_own(name, mode):
+    wanted = np.load(GOLDENS / "keras.npz")[f"preprocess/{mode}"]
+    pixels = seeded.uint8_images(0, 16).astype(np.float32)
+    np.testing.assert_allclose(models.get_spec(name).preprocess(jnp.asarray(pixels)), wanted, atol=2e-5)
+
+
+def test_torch_normalisation_and_transform_input_are_the_tf_mode():
+    pixels = jnp.asarray(seeded.uint8_images(0, 80), jnp.float32)
+    plain, transforming = (models.get_model("inception_v3", transform_input=t) for t in (False, True))
+    variables = jax.jit(plain.init)(KEY, pixels)
+    one = plain.apply(variables, models.keras_tf(pixels), stop="Conv2d_1a_3x3")
+    other = transforming.apply(variables, models.torchvision_mean_std(pixels), stop="Conv2d_1a_3x3")
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_grey_slices_become_three_channels(name):
+    out = models.preprocess(name, jnp.full((1, 2, 2), 255, jnp.uint8))
+    assert out.shape == (1, 2, 2, 3) and out.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_stage_is_reachable_and_gradients_stop_below_it(name):
+    side = 224
+    images, names = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32), models.stage_names(name)
+    model = models.get_model(name, None)
+    variables = jax.eval_shape(model.init, KEY, images)
+    x = images
+    for before, stage in zip((None, *names), names, strict=False):
+        x = jax.eval_shape(functools.partial(model.apply, start=before, stop=stage), variables, x)
+    assert x.size == models.get_spec(name).feature_width
+    owners = set(variables["params"])
+    assert owners <= set(names), "a module with parameters that is no stage could not be frozen by name"
+
+
+def test_a_stage_name_stands_for_all_that_it_begins():
+    model = models.get_model("resnet50", None)
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, KEY, images)
+    run = lambda **names: jax.eval_shape(functools.partial(model.apply, **names), variables, images).shape  # noqa: E731
+    assert run(stop="layer3") == run(stop="layer3_5") == (1, 4, 4, 1024)
+    with pytest.raises(ValueError, match="no stage 'layer9': choose one of conv1"):
+        run(stop="layer9")
+    with pytest.raises(ValueError, match="'layer1' comes before 'layer2'"):
+        run(start="layer2", stop="layer1")
 
 
 def test_an_unknown_backbone_is_one_line_with_the_known_ones():
-    with pytest.raises(UserError, match="no backbone 'resnet99': choose one of efficientnet_lite0"):
+    with pytest.raises(UserError, match="no backbone 'resnet99': choose one of alexnet, "):
         models.get_model("resnet99")
 
 

@@ -1,6 +1,6 @@
-import collections
-import io
-import pickle
+import http.server
+import re
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -12,19 +12,19 @@ from skimage import data
 from lesion import models, trees, weights
 from lesion.errors import UserError
 from lesion.train import checkpoint, pretrained
-from lesion.weights import formats
+from lesion.weights import known
 
 NAME = "efficientnet_lite0"
 
 
 @pytest.fixture(scope="module")
 def arrays():
-    return weights.read_torch_legacy(pretrained._packaged_file())
+    return weights.read(pretrained._packaged_file())
 
 
 @pytest.fixture(scope="module")
 def variables(arrays):
-    return weights.merge(pretrained._shapes(NAME), weights.convert(NAME, "lite", arrays))
+    return weights.merge(pretrained.shapes(NAME), weights.convert(NAME, "lite", arrays))
 
 
 def test_the_real_weights_know_a_cat_and_an_espresso(variables):
@@ -63,7 +63,7 @@ WRONG = {
 @pytest.mark.parametrize(("change", "message"), WRONG.values(), ids=WRONG)
 def test_weights_that_do_not_fit_are_refused_by_name(arrays, change, message):
     with pytest.raises(UserError, match=message):
-        weights.merge(pretrained._shapes(NAME), weights.convert(NAME, "lite", change(dict(arrays))))
+        weights.merge(pretrained.shapes(NAME), weights.convert(NAME, "lite", change(dict(arrays))))
 
 
 def test_reinitialised_leaves_keep_their_value(variables):
@@ -72,44 +72,97 @@ def test_reinitialised_leaves_keep_their_value(variables):
     assert kept["params"]["conv_stem"]["kernel"].any()
 
 
-class Evil:
-    def __reduce__(self):
-        return (print, ("run",))
-
-
-def legacy_file(content, storages=b""):
-    file = io.BytesIO()
-    for part in (formats.TORCH_LEGACY_MAGIC, 1001, {}, content, []):
-        pickle.dump(part, file, protocol=2)
-    return file.getvalue() + storages
-
-
-BROKEN = {
-    "runs something": (legacy_file({"w": Evil()}), "asks for __builtin__.print"),
-    "text": (b"<html>not found</html>", "cannot be read"),
-    "empty": (b"", "cannot be read"),
-    "another pickle": (pickle.dumps(collections.OrderedDict(a=1)), "magic number"),
-}
-
-
-@pytest.mark.parametrize(("content", "message"), BROKEN.values(), ids=BROKEN)
-def test_a_file_that_is_no_checkpoint_is_one_line(tmp_path, capsys, content, message):
-    path = tmp_path / "w.pth"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        weights.read_torch_legacy(path)
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
-def test_a_truncated_file_is_one_line(tmp_path, share):
-    content = pretrained._packaged_file().read_bytes()
-    path = tmp_path / "w.pth"
-    path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(UserError, match="download it again"):
-        weights.read_torch_legacy(path)
-
-
 def test_an_unknown_pair_lists_the_known():
     with pytest.raises(UserError, match="efficientnet_lite0 from lite"):
         weights.convert(NAME, "keras", {})
+
+
+def test_another_variants_file_is_refused_with_the_names(arrays):
+    with pytest.raises(
+        UserError, match=r"batch_stats/bn1/mean is float32\[1280\], not float32\[64\].*more: was it converted for this"
+    ):
+        weights.merge(pretrained.shapes("resnet50"), weights.convert("resnet50", "torchvision", arrays))
+
+
+def test_a_file_without_classifier_is_taken_for_features(tmp_path, arrays, monkeypatch):
+    backbone = {k: a for k, a in arrays.items() if not k.startswith("_fc.")}
+    monkeypatch.setattr(weights, "read", lambda path: backbone)
+    record = pretrained.convert_file(NAME, "lite", str(pretrained._packaged_file()), str(tmp_path / "w"))
+    loaded, provenance = pretrained.load(NAME, str(tmp_path / "w"))
+    assert not record["classifier"] and not provenance["classifier"] and "fc" not in loaded["params"]
+    assert provenance["preprocessing"] == "lite" and provenance["licence"] == pretrained.UNKNOWN_LICENCE
+
+
+CONTENT = bytes(range(256)) * 40
+SHA256 = "e96760a8"
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Knows ranges, and cuts the first answer off."""
+
+    ranges: bool = True
+    cut: int | None = None
+    seen: list
+
+    def do_GET(self):
+        start = self.headers.get("Range") if self.ranges else None
+        self.seen.append(start)
+        first = int(re.search(r"\d+", start)[0]) if start else 0
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - first))
+        self.end_headers()
+        cut, type(self).cut = type(self).cut, None
+        self.wfile.write(CONTENT[first:cut])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(**attributes):
+        handler = type("Handler", (Server,), {"seen": [], **attributes})
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}/weights.pth", handler
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_download_goes_on_where_it_was_cut_off(tmp_path, serve, ranges):
+    address, handler = serve(cut=3000, ranges=ranges)
+    row = known.KnownFile(("m",), "s", address, f"sha256:{SHA256}", "none", 0.0)
+    with pytest.raises(UserError, match=re.escape(f"put it at {tmp_path / 'weights.pth'}")):
+        known.fetch(row, tmp_path)
+    assert not (tmp_path / "weights.pth").exists()
+    assert known.fetch(row, tmp_path).read_bytes() == CONTENT
+    # Written are whole kilobytes. A server without ranges sends all of it again: seen by the hash, and begun anew.
+    assert handler.seen == ([None, "bytes=2048-"] if ranges else [None, None, None])
+    assert known.fetch(row, tmp_path) and len(handler.seen) == (2 if ranges else 3)
+
+
+def test_a_download_with_another_hash_or_no_network_is_one_line(tmp_path, serve):
+    address, _ = serve()
+    row = known.KnownFile(("m",), "s", address, "md5:0123", "none", 0.0)
+    with pytest.raises(UserError, match="does not have the hash md5:0123"):
+        known.fetch(row, tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"cannot download http://127\.0\.0\.1:1/w\.pth") as raised:
+        known.fetch(row._replace(address="http://127.0.0.1:1/w.pth"), tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_table_of_public_files_fits_registry_and_rules():
+    rows = known.load_table()
+    for row in rows:
+        assert row.hash.partition(":")[0] in ("sha256", "md5") and row.licence and 50 < row.top1 < 80
+        assert all((model, row.source) in weights.RULES and model in models.MODELS for model in row.models)
+    covered = {model for row in rows for model in row.models}
+    assert covered | {NAME} == set(models.MODELS)

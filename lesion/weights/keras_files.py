@@ -1,0 +1,86 @@
+"""Keras checkpoints: `.weights.h5`, `.keras`, and the older `.h5` of whole models or of weights alone.
+
+All come out under `layer/leaf` (`conv1_conv/kernel`), with the leaves kernel, bias, gamma, beta, moving_mean and
+moving_variance, whatever the file calls them. The layouts were read from files that Keras 3.15 wrote and, for the
+published ones, from Keras' source.
+"""
+
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import h5py
+import numpy as np
+
+# Keras 1 names. Its `running_std` holds the variance.
+LEAVES = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
+KNOWN_LEAVES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+# Which leaves `vars/0`, `vars/1`, ... are, by class of the layer and their number.
+VARIABLES = {
+    ("conv2d", 1): ("kernel",),
+    ("conv2d", 2): ("kernel", "bias"),
+    ("dense", 2): ("kernel", "bias"),
+    ("batch_normalization", 3): ("beta", "moving_mean", "moving_variance"),
+    ("batch_normalization", 4): ("gamma", "beta", "moving_mean", "moving_variance"),
+}
+
+
+def read_zip(path: Path) -> dict[str, np.ndarray]:
+    """A `.keras` file: the `.weights.h5` inside it."""
+    with zipfile.ZipFile(path) as archive:
+        return read_hdf5(io.BytesIO(archive.read("model.weights.h5")))
+
+
+def read_hdf5(source: Path | BinaryIO) -> dict[str, np.ndarray]:
+    """Any of Keras' HDF5 layouts: {layer/leaf: array} in the file's layout (kernels kh, kw, I, O)."""
+    with h5py.File(source, "r") as file:
+        if "layers" in file:
+            return dict(_numbered(file["layers"]))
+        group = file["model_weights"] if "model_weights" in file and "layer_names" not in file.attrs else file
+        return dict(_named(group))
+
+
+def _numbered(layers: h5py.Group) -> Iterator[tuple[str, np.ndarray]]:
+    """Keras 3: a group's number counts layers of its class by depth and is not the layer's; `vars` knows the name."""
+    for group_name, group in layers.items():
+        variables = group.get("vars", {})
+        if not len(variables):
+            continue
+        kind = re.sub(r"_\d+$", "", group_name)
+        if (kind, len(variables)) not in VARIABLES:
+            raise ValueError(
+                f"layer {group_name} has {len(variables)} arrays: none of the backbones here has such a layer"
+            )
+        layer = variables.attrs["name"]
+        layer = layer.decode() if isinstance(layer, bytes) else str(layer)
+        for i, leaf in enumerate(VARIABLES[kind, len(variables)]):
+            yield f"{layer}/{leaf}", variables[str(i)][()]
+
+
+def _attribute(group: h5py.Group, name: str) -> list[str]:
+    """A list of names, which Keras splits into `name0`, `name1`, ... where it is too long for one attribute."""
+    parts = [name] if name in group.attrs else []
+    while not parts or parts[-1] != name:
+        if f"{name}{len(parts)}" not in group.attrs:
+            break
+        parts.append(f"{name}{len(parts)}")
+    if not parts:
+        raise ValueError(f"the group {group.name} has no attribute {name}: not a file of Keras")
+    values = [value for part in parts for value in group.attrs[part]]
+    return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+
+
+def _named(group: h5py.Group) -> Iterator[tuple[str, np.ndarray]]:
+    """Keras 1, 2 and 3's older layout: every layer lists its weights' names."""
+    for layer in _attribute(group, "layer_names"):
+        for name in _attribute(group[layer], "weight_names"):
+            leaf = name.rpartition("/")[2].partition(":")[0].removeprefix(f"{layer}_")
+            leaf = LEAVES.get(leaf, leaf)
+            if leaf not in KNOWN_LEAVES:
+                raise ValueError(
+                    f"the layer {layer} has an array {name!r}: none of the backbones here has such a layer"
+                )
+            yield f"{layer}/{leaf}", group[layer][name][()]

@@ -1,0 +1,97 @@
+"""Public weight files: the table in third_party/, and fetching one."""
+
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+import pooch
+import requests
+
+from lesion.errors import UserError
+
+TABLE = Path(__file__).parents[2] / "third_party" / "imagenet_weights" / "files.toml"
+
+
+class KnownFile(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        models: backbones it fits.
+        source: as in `rules.RULES`.
+        address: where it is.
+        hash: `sha256:` or `md5:` and the hash or its first digits.
+        licence: as published.
+        top1: per cent on ImageNet, as published.
+    """
+
+    models: tuple[str, ...]
+    source: str
+    address: str
+    hash: str
+    licence: str
+    top1: float
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.address.rpartition("/")[2]
+
+    def matches(self, path: Path) -> bool:
+        """Whether the file at `path` has this row's hash."""
+        kind, _, digits = self.hash.partition(":")
+        return pooch.file_hash(str(path), alg=kind).startswith(digits)
+
+
+def load_table() -> list[KnownFile]:
+    """All rows."""
+    rows = tomllib.loads(TABLE.read_text())["file"]
+    return [KnownFile(**row | {"models": tuple(row["models"])}) for row in rows]
+
+
+def find(model: str, source: str) -> KnownFile | None:
+    """The public file of a backbone from a source, if there is one."""
+    return next((row for row in load_table() if model in row.models and row.source == source), None)
+
+
+def fetch(row: KnownFile, folder: Path | None = None) -> Path:
+    """Downloads a file unless it is there, going on where an earlier attempt was cut off.
+
+    Args:
+        row: which.
+        folder: where it is kept; None is the user's cache folder.
+
+    Returns:
+        Its path; its hash was checked.
+
+    Raises:
+        UserError: without a network, or if what arrives has another hash.
+    """
+    folder = folder or Path(pooch.os_cache("lesion"))
+    path, partial = folder / row.name, folder / f"{row.name}.part"
+    if path.exists() and row.matches(path):
+        return path
+    by_hand = f"download it elsewhere, put it at {path} and run the same command again, or name it with --input"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        resumed = partial.exists() and partial.stat().st_size > 0
+        if not (resumed and row.matches(partial)):
+            _download(row.address, partial)
+        if resumed and not row.matches(partial):  # the server began anew, or the file there has changed
+            partial.unlink()
+            _download(row.address, partial)
+    except (requests.RequestException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"cannot download {row.address} ({reason}): {by_hand}") from error
+    if not row.matches(partial):
+        partial.unlink()
+        raise UserError(f"what {row.address} sends does not have the hash {row.hash}: {by_hand}")
+    partial.replace(path)
+    return path
+
+
+def _download(address: str, partial: Path) -> None:
+    """Appends to `partial` what is missing of it."""
+    have = partial.stat().st_size if partial.exists() else 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    with open(partial, "ab") as file:
+        pooch.HTTPDownloader(progressbar=True, headers=headers, timeout=30)(address, file, None)
