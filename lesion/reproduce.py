@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from lesion import report
+from lesion import models, report
 from lesion.active.experiment import check, run_active
-from lesion.train import rundir
+from lesion.train import checkpoint, rundir
 from lesion.train.loop import Setup, load, run_transfer
 
 PLAN_ONLY = ("transfer_sequences", "active")
@@ -56,7 +56,7 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
     Args:
         config: of `configs/demo.py`.
         data_dir: what `launch/prepare` wrote.
-        workdir: gets transfer/SEQUENCE/, active/SEQUENCE/, cohort/, config.json and report.html.
+        workdir: gets transfer/SEQUENCE/, active/SEQUENCE/, cohort/, models.json, config.json and report.html.
 
     Returns:
         The report's path.
@@ -67,6 +67,7 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
     (workdir / "cohort").mkdir(exist_ok=True)
     for name in COHORT_FILES:
         shutil.copyfile(data_dir / name, workdir / "cohort" / name)
+    checkpoint.write_json(workdir / "models.json", models.table())
     for name, one, setup, run in experiments:
         if run(one, setup, workdir / name) is None:
             print(f"{name}: finished before, kept")

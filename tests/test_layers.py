@@ -28,7 +28,7 @@ ROOMS = {
     "lesion.active.program": {"lesion.active", "lesion.train.learner"},
     "lesion.active": GROUND | {"lesion.data", "lesion.train"},
     "lesion.benchmarks": GROUND | {"lesion.data", "lesion.models", "lesion.train", "lesion.weights"},
-    "lesion.reproduce": GROUND | {"lesion.data", "lesion.train", "lesion.active", "lesion.report"},
+    "lesion.reproduce": GROUND | {"lesion.data", "lesion.models", "lesion.train", "lesion.active", "lesion.report"},
     "launch": {"lesion"},
     "configs": {"configs"},
 }

@@ -106,6 +106,12 @@ def get_model(name: str, num_classes: int | None = 1000, **options: Any) -> nn.M
     return get_spec(name).module(num_classes=num_classes, **options)
 
 
+def table() -> dict[str, dict[str, Any]]:
+    """Table 2: what a reader wants of every row, JSON-able."""
+    fields = ("title", "num_params", "input_size", "feature_width")
+    return {name: {field: getattr(spec, field) for field in fields} for name, spec in MODELS.items()}
+
+
 def stage_names(name: str) -> tuple[str, ...]:
     """A backbone's stages in order, as `start` and `stop` take them; one with parameters bears its module's name."""
     return tuple(stage for stage, _ in get_model(name).stages(False))

@@ -128,6 +128,8 @@ def _context(folder: read.Folder) -> dict[str, Any]:
         "spread": results.spread_figure(transfer),
         "labelling": [results.labelling_section(run, f"labelling-{i}") for i, run in enumerate(folder.labelling)],
         "cohort": folder.cohort,
+        "models": [(row, _part(folder.models, row)) for row in folder.models],
+        "backbone": _part(config, "config").get("backbone"),
         "cohort_rows": rows,
         "classes": [c for c in _CLASSES if c != "unlabeled" or any(_part(r["ours"], c).get("slices") for r in rows)],
         "sheets": folder.sheets,

@@ -42,6 +42,14 @@ SLICES = {
 }
 COHORT_NOTE = "The paper's Table 1 counts 175 patients, its text 164 (108 encephalitis, 56 glioma)."
 
+# Table 2: parameters in millions, and the row of our registry that has as many.
+PARAMETERS = {"AlexNet": "62.378", "ResNet-50": "25.583", "Inception-V3": "24.734"}
+SAME_PARAMETERS = {"alexnet": "AlexNet", "resnet50_v1": "ResNet-50"}
+PARAMETERS_NOTE = (
+    "The paper's AlexNet is the single tower, its ResNet-50 the one of Keras, both to the digit. No definition of "
+    "Inception-V3 was found that has 24.734 M parameters: not reproduced."
+)
+
 # Tables 3, 4 and 5, ResNet-50 on FLAIR as printed.
 TABLE_NUMBER = {"flair": 3, "ce_t1wi": 4, "t2wi": 5}
 _RESNET_NOTE = "as printed; the mean of 90.09 in the paper's Table 6 would need about 86.3 here"

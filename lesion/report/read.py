@@ -69,6 +69,7 @@ class Folder(NamedTuple):
         transfer: in the order FLAIR, CE-T1WI, T2WI, others.
         labelling: likewise.
         missing: (what, why) of each part that is not shown.
+        models: models.json, the registry of backbones, {} where there is none.
     """
 
     config: dict[str, Any]
@@ -77,6 +78,7 @@ class Folder(NamedTuple):
     transfer: list[Transfer]
     labelling: list[Labelling]
     missing: list[tuple[str, str]]
+    models: dict[str, Any]
 
 
 class _BrokenError(Exception):
@@ -222,6 +224,7 @@ def read(workdir: pathlib.Path) -> Folder:
     config: dict[str, Any] = {}
     cohort: dict[str, Any] = {}
     sheets: dict[str, str] = {}
+    models: dict[str, Any] = {}
     transfer: list[Any] = []
     labelling: list[Any] = []
     single = False
@@ -236,6 +239,7 @@ def read(workdir: pathlib.Path) -> Folder:
             if uri:
                 sheets[name] = uri
         config = _json(workdir / "config.json", missing)
+        models = _json(workdir / "models.json", missing)
         plan = _plan(config)
         transfer = _experiments(workdir / "transfer", plan[0], _transfer, missing)
         labelling = _experiments(workdir / "active", plan[1], _labelling, missing)
@@ -246,4 +250,4 @@ def read(workdir: pathlib.Path) -> Folder:
         )
     if single:
         config = (transfer[0] if transfer else labelling[0]).config
-    return Folder(config, cohort, sheets, transfer, labelling, missing)
+    return Folder(config, cohort, sheets, transfer, labelling, missing, models)

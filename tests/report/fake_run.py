@@ -104,6 +104,9 @@ def fake_run(workdir, phantom=True, pretrained=True):
         "preprocess": {"size": 224, "window": [0.5, 99.5]},
     }
     write_json(workdir / "config.json", config)
+    lite = {"title": "EfficientNet-Lite0", "num_params": 4_652_008, "input_size": 224, "feature_width": 1280}
+    alexnet = {"title": "AlexNet, single tower", "num_params": 62_378_344, "input_size": 224, "feature_width": 9216}
+    write_json(workdir / "models.json", {"alexnet": alexnet, "efficientnet_lite0": lite})
     write_json(workdir / "cohort" / "cohort.json", cohort)
     fake_png(workdir / "cohort" / "preprocessing.png", 300, 1200)
     fake_png(workdir / "cohort" / "cohort.png", 500, 1200)

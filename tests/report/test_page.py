@@ -83,6 +83,7 @@ def test_the_page_says_what_was_run_and_how_it_came_out(page):
         "as printed; the mean of 90.09",
         "ab12" * 16, "5f1d" * 16, "77aa" * 16,
         "3168 files read", "2 (other modality: CT)",
+        "Table 2 of the paper", "62,378,344", "24.734", "not reproduced",
         "python -m launch.reproduce --config=configs/demo.py",
         "Nadeau and Bengio 2003",
     ):  # fmt: skip

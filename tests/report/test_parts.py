@@ -21,7 +21,7 @@ from lesion.report import figures, labelling, paper, read, words
 )
 def test_banners(phantom, pretrained, want):
     config = {"phantom": phantom, "weights": {"pretrained": pretrained}}
-    got = report.banners(read.Folder(config, {}, {}, [], [], []))
+    got = report.banners(read.Folder(config, {}, {}, [], [], [], {}))
     assert [b.split(":")[0] for b in got] == want
 
 
