@@ -1,24 +1,41 @@
-"""Measures something and prints a table; the README holds the figures for --preset=table1.
+"""Measures something and prints a table; how the README's figures were made.
 
-python -m launch.benchmark --suite=phantom --input=runs/phantom/dicom --markdown
+    python -m launch.benchmark --suite=phantom --input=runs/table1/dicom --markdown
+    python -m launch.benchmark --suite=backbones --models=resnet50,alexnet --markdown
+
+`phantom` reads a DICOM tree and keeps weights and features in --cache. `backbones` reads nothing; where keras or torch
+and torchvision are installed beside this package, they take turns in the same process and a column compares.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
-from lesion import errors
-from lesion.benchmarks import phantom
+from lesion import benchmarks, errors
+from lesion.benchmarks import backbones, phantom
 
-SUITE = flags.DEFINE_enum("suite", "phantom", ["phantom"], "what to measure")
-INPUT = flags.DEFINE_string("input", None, "DICOM tree with patients.csv and slices.csv", required=True)
-CACHE = flags.DEFINE_string("cache", "runs/benchmark", "folder for converted weights and computed features")
-MARKDOWN = flags.DEFINE_bool("markdown", False, "print the table as Markdown")
+FLAGS = flags.FLAGS
+flags.DEFINE_enum("suite", "phantom", ["phantom", "backbones"], "What to measure.")
+flags.DEFINE_string("input", None, "phantom: DICOM tree with patients.csv and slices.csv.")
+flags.DEFINE_string("cache", "runs/benchmark", "phantom: folder for converted weights and computed features.")
+flags.DEFINE_list("models", ["resnet50", "inception_v3", "alexnet"], "backbones: rows of lesion.models.MODELS.")
+flags.DEFINE_integer("size", 224, "backbones: side of the pictures, pixels.", lower_bound=75)
+flags.DEFINE_integer("batch_size", 32, "backbones: pictures a step.", lower_bound=1)
+flags.DEFINE_integer("rounds", 5, "backbones: turns of each contender; medians are printed.", lower_bound=1)
+flags.DEFINE_bool("bfloat16", False, "backbones: our arithmetic in bfloat16 instead of float32.")
+flags.DEFINE_bool("markdown", False, "Print the table as Markdown.")
 
 
-def main(argv):
+def main(argv: Sequence[str]) -> None:
     del argv
-    print(phantom.table(phantom.run(Path(INPUT.value), Path(CACHE.value)), MARKDOWN.value))
+    if FLAGS.suite == "phantom":
+        if not FLAGS.input:
+            raise errors.UserError("no --input: name a DICOM tree, such as launch.make_phantom writes")
+        rows = phantom.table(phantom.run(Path(FLAGS.input), Path(FLAGS.cache)))
+    else:
+        rows = backbones.table(backbones.run(FLAGS.models, FLAGS.size, FLAGS.batch_size, FLAGS.rounds, FLAGS.bfloat16))
+    print(benchmarks.render(rows, FLAGS.markdown))
 
 
 if __name__ == "__main__":

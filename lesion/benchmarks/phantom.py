@@ -169,14 +169,9 @@ def evaluate(x: np.ndarray, label: np.ndarray, patient: np.ndarray) -> Result:
     return Result(float(roc_auc_score(label, score)), float(roc_auc_score(label[first], by_patient)))
 
 
-def table(results: dict[str, dict[str, Result]], markdown: bool = False) -> str:
-    """The results as text: slice AUC / patient AUC."""
+def table(results: dict[str, dict[str, Result]]) -> list[list[str]]:
+    """Rows of text, the heading first: slice AUC / patient AUC."""
     rows = [["slice AUC / patient AUC", *results]]
     for name in next(iter(results.values())):
-        cells = [f"{r[name].slice_auc:.2f} / {r[name].patient_auc:.2f}" for r in results.values()]
-        rows.append([name, *cells])
-    if markdown:
-        lines = ["| " + " | ".join(row) + " |" for row in rows]
-        return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+        rows.append([name, *(f"{r[name].slice_auc:.2f} / {r[name].patient_auc:.2f}" for r in results.values())])
+    return rows

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from lesion import benchmarks
 from lesion.benchmarks import phantom
 from lesion.data import phantom as cohort
 from lesion.errors import UserError
@@ -48,8 +49,9 @@ def test_header_values_become_numbers(field, number):
 
 def test_the_table_in_text_and_markdown():
     results = {s: {"ImageNet features": phantom.Result(0.9, 0.951)} for s in ("flair", "t2wi")}
-    assert phantom.table(results, markdown=True).splitlines()[2] == "| ImageNet features | 0.90 / 0.95 | 0.90 / 0.95 |"
-    assert phantom.table(results).splitlines()[0] == "slice AUC / patient AUC  flair        t2wi"
+    rows = phantom.table(results)
+    assert benchmarks.render(rows, markdown=True).splitlines()[2] == "| ImageNet features | 0.90 / 0.95 | 0.90 / 0.95 |"
+    assert benchmarks.render(rows).splitlines()[0] == "slice AUC / patient AUC  flair        t2wi"
 
 
 @pytest.mark.slow

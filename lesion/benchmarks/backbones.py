@@ -1,0 +1,207 @@
+"""How fast the backbones run: inference and a whole training step, and how near that is to the machine's own limit.
+
+All contenders take turns in one process, round after round, and medians are compared: on a shared machine a ratio says
+more than a time. Keras (on JAX) and torch (channels-last) join where they are installed; neither is needed.
+"""
+
+import functools
+import importlib.util
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lesion import models
+from lesion.progress import track
+
+PRODUCT_SIZE = 4096  # side of the square matrices whose product is the machine's limit
+TRAIN_FACTOR = 3  # a step's products beside the forward pass': by the inputs and by the kernels as many each
+PEERS = {  # backbone: (name in keras.applications, name in torchvision.models)
+    "alexnet": ("", "alexnet"),
+    "alexnet_torchvision": ("", "alexnet"),
+    "resnet50": ("ResNet50", "resnet50"),
+    "resnet50_v1": ("ResNet50", "resnet50"),
+    "inception_v3": ("InceptionV3", "inception_v3"),
+    "inception_v3_keras": ("InceptionV3", "inception_v3"),
+}
+
+
+class Result(NamedTuple):
+    """One contender doing one thing: images/s, and the share of the product rate (NaN for peers)."""
+
+    images_per_s: float
+    share: float
+
+
+def flops(name: str, side: int) -> float:
+    """Floating-point operations of an image's forward pass: its convolutions and products, two a multiply-add."""
+    model = models.get_model(name, form="lax")
+    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    return _count(jax.make_jaxpr(model.apply)(variables, images).jaxpr)
+
+
+def _count(jaxpr: Any) -> float:
+    total = 0.0
+    for equation in jaxpr.eqns:
+        out = equation.outvars[0].aval
+        if equation.primitive.name == "conv_general_dilated":
+            kernel = equation.invars[1].aval
+            total += 2 * out.size * kernel.size / out.shape[-1]
+        elif equation.primitive.name == "dot_general":
+            ((contracted, _), _) = equation.params["dimension_numbers"]
+            total += 2 * out.size * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "jaxpr")):
+            if hasattr(inner, "jaxpr"):  # jit's, custom_vjp's
+                total += _count(inner.jaxpr)
+    return total
+
+
+def _ours(name: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[], Any]]:
+    """{what: run it once, finished when it returns}."""
+    model, tx = models.get_model(name), optax.adam(1e-3)
+    images = jax.random.normal(jax.random.key(0), (batch, side, side, 3), dtype)
+    label = jnp.arange(batch) % 1000
+    variables = jax.jit(model.init)(jax.random.key(1), images[:1])
+    infer = jax.jit(lambda v, x: model.apply(v, x))
+
+    def loss_fn(params, stats, key):
+        out = model.apply(
+            {"params": params, **stats}, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+        )
+        logits, updated = out
+        return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), label).mean(), updated
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def train(state):
+        params, stats, opt_state, key = state
+        key, used = jax.random.split(key)
+        (_, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, stats, used)
+        with jax.numpy_dtype_promotion("standard"):  # see train/steps.py
+            updates, opt_state = tx.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), stats, opt_state, key
+
+    # A copy: the state is donated, the variables are used on.
+    copied = dict(jax.tree.map(jnp.copy, variables))
+    params = copied.pop("params")
+    held = [(params, copied, tx.init(params), jax.random.key(2))]
+
+    def step():
+        held[0] = jax.block_until_ready(train(held[0]))
+
+    return {"inference": lambda: jax.block_until_ready(infer(variables, images)), "training": step}
+
+
+def _keras(kind: str, side: int, batch: int) -> dict[str, Callable[[], Any]]:
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    import keras  # type: ignore[import-not-found]
+
+    model = getattr(keras.applications, kind)(
+        weights=None, input_shape=(side, side, 3), classes=1000, classifier_activation=None
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=keras.optimizers.Adam(1e-3), loss=loss)
+    images = np.random.default_rng(0).standard_normal((batch, side, side, 3), np.float32)
+    label = np.arange(batch) % 1000
+    return {
+        "inference": lambda: model.predict_on_batch(images),
+        "training": lambda: model.train_on_batch(images, label),
+    }
+
+
+def _torch(kind: str, side: int, batch: int) -> dict[str, Callable[[], Any]]:
+    import torch  # type: ignore[import-not-found]
+    import torchvision  # type: ignore[import-not-found]
+
+    options = {"init_weights": False, "aux_logits": False} if kind == "inception_v3" else {}
+    network = getattr(torchvision.models, kind)(**options).to(memory_format=torch.channels_last)
+    images = torch.randn(batch, 3, side, side).to(memory_format=torch.channels_last)
+    label = torch.arange(batch) % 1000
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+
+    def infer():
+        network.eval()
+        with torch.inference_mode():
+            return network(images)
+
+    def train():
+        network.train()
+        optimizer.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(network(images), label).backward()
+        optimizer.step()
+
+    return {"inference": infer, "training": train}
+
+
+def _product() -> tuple[Callable[[], Any], float]:
+    """A large matrix product, and its operations."""
+    a = jax.random.normal(jax.random.key(0), (PRODUCT_SIZE, PRODUCT_SIZE))
+    multiply = jax.jit(jnp.matmul)
+    return lambda: jax.block_until_ready(multiply(a, a)), 2.0 * PRODUCT_SIZE**3
+
+
+def run(
+    names: list[str], side: int, batch: int, rounds: int, bfloat16: bool = False
+) -> dict[str, dict[str, dict[str, Result]]]:
+    """{backbone: {contender: {"inference" or "training": result}}}; everything is compiled before the first turn.
+
+    Args:
+        names: rows of `models.MODELS`.
+        side: of the pictures.
+        batch: examples a step.
+        rounds: how often each contender has its turn; medians are taken.
+        bfloat16: whether our arithmetic is, the parameters staying float32.
+    """
+    product, product_flops = _product()
+    results = {}
+    for name in names:
+        keras_name, torch_name = PEERS.get(name, ("", ""))
+        contenders = {"lesion": _ours(name, side, batch, jnp.bfloat16 if bfloat16 else jnp.float32)}
+        if keras_name and importlib.util.find_spec("keras"):
+            contenders["keras"] = _keras(keras_name, side, batch)
+        if torch_name and importlib.util.find_spec("torchvision"):
+            contenders["torch"] = _torch(torch_name, side, batch)
+        turns = {(c, what): call for c, calls in contenders.items() for what, call in calls.items()}
+        turns["product", ""] = product
+        seconds: dict[tuple[str, str], list[float]] = {turn: [] for turn in turns}
+        for call in turns.values():  # compiled, and warm
+            call()
+            call()
+        for _ in track(f"benchmark {name}", range(rounds), rounds):
+            for turn, call in turns.items():
+                start = time.perf_counter()
+                call()
+                seconds[turn].append(time.perf_counter() - start)
+        median = {turn: statistics.median(values) for turn, values in seconds.items()}
+        limit = product_flops / median.pop(("product", ""))
+        work = {"inference": flops(name, side), "training": TRAIN_FACTOR * flops(name, side)}
+        results[name] = {
+            c: {
+                what: Result(batch / median[c, what], batch * work[what] / median[c, what] / limit)
+                for what in contenders[c]
+            }
+            for c in contenders
+        }
+        jax.clear_caches()
+    return results
+
+
+def table(results: dict[str, dict[str, dict[str, Result]]]) -> list[list[str]]:
+    """Rows of text, the heading first: images/s, share of the product rate, ratio to each peer."""
+    peers = [c for c in ("keras", "torch") if any(c in contenders for contenders in results.values())]
+    rows = [["backbone", "", "images/s", "of product rate", *(f"x {peer}" for peer in peers)]]
+    for name, contenders in results.items():
+        for what, ours in contenders["lesion"].items():
+            ratios = [
+                f"{ours.images_per_s / contenders[peer][what].images_per_s:.2f}" if peer in contenders else ""
+                for peer in peers
+            ]
+            rows.append([name, what, f"{ours.images_per_s:.1f}", f"{ours.share:.2f}", *ratios])
+    return rows
