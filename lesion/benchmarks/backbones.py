@@ -5,6 +5,7 @@ more than a time. Keras (on JAX) and torch (channels-last) join where they are i
 """
 
 import functools
+import importlib
 import importlib.util
 import math
 import os
@@ -101,8 +102,7 @@ def _ours(name: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[]
 
 def _keras(kind: str, side: int, batch: int) -> dict[str, Callable[[], Any]]:
     os.environ.setdefault("KERAS_BACKEND", "jax")
-    import keras  # type: ignore[import-not-found]
-
+    keras = importlib.import_module("keras")
     model = getattr(keras.applications, kind)(
         weights=None, input_shape=(side, side, 3), classes=1000, classifier_activation=None
     )
@@ -117,9 +117,7 @@ def _keras(kind: str, side: int, batch: int) -> dict[str, Callable[[], Any]]:
 
 
 def _torch(kind: str, side: int, batch: int) -> dict[str, Callable[[], Any]]:
-    import torch  # type: ignore[import-not-found]
-    import torchvision  # type: ignore[import-not-found]
-
+    torch, torchvision = map(importlib.import_module, ("torch", "torchvision"))
     options = {"init_weights": False, "aux_logits": False} if kind == "inception_v3" else {}
     network = getattr(torchvision.models, kind)(**options).to(memory_format=torch.channels_last)
     images = torch.randn(batch, 3, side, side).to(memory_format=torch.channels_last)

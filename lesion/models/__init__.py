@@ -1,7 +1,7 @@
 """The registry: one row a variant of a backbone."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +27,8 @@ class ModelSpec(NamedTuple):
         num_params: at 1000 classes, without BatchNorm's running statistics.
         classifier: the modules that `num_classes=None` leaves out.
         title: as in a table.
+        last_map: the stage whose output [B, H, W, C] is pooled to the features.
+        pooling: how, `mean` or `flatten`.
     """
 
     module: Callable[..., nn.Module]
@@ -36,6 +38,8 @@ class ModelSpec(NamedTuple):
     num_params: int
     classifier: tuple[str, ...]
     title: str
+    last_map: str
+    pooling: str = "mean"
 
 
 def lite(x: jax.Array) -> jax.Array:
@@ -68,19 +72,41 @@ _inception_keras = functools.partial(InceptionV3, bn_scale=False, count_padding=
 _FC, _CAFFE_FC, _TORCH_FC = ("fc",), ("fc6", "fc7", "fc8"), ("classifier_1", "classifier_4", "classifier_6")
 
 MODELS = {
-    "alexnet": ModelSpec(AlexNet, 224, bvlc, 9216, 62_378_344, _CAFFE_FC, "AlexNet, single tower"),
+    "alexnet": ModelSpec(AlexNet, 224, bvlc, 9216, 62_378_344, _CAFFE_FC, "AlexNet, single tower", "pool5", "flatten"),
     "alexnet_torchvision": ModelSpec(
-        AlexNetTorchvision, 224, torchvision_mean_std, 9216, 61_100_840, _TORCH_FC, "AlexNet, torchvision"
+        AlexNetTorchvision,
+        224,
+        torchvision_mean_std,
+        9216,
+        61_100_840,
+        _TORCH_FC,
+        "AlexNet, torchvision",
+        "avgpool",
+        "flatten",
     ),
     "alexnet_caffe": ModelSpec(
-        functools.partial(AlexNet, groups=2), 224, bvlc, 9216, 60_965_224, _CAFFE_FC, "AlexNet, two groups"
+        functools.partial(AlexNet, groups=2),
+        224,
+        bvlc,
+        9216,
+        60_965_224,
+        _CAFFE_FC,
+        "AlexNet, two groups",
+        "pool5",
+        "flatten",
     ),
-    "resnet50": ModelSpec(ResNet50, 224, torchvision_mean_std, 2048, 25_557_032, _FC, "ResNet-50 v1.5, torchvision"),
-    "resnet50_v1": ModelSpec(_resnet50_v1, 224, keras_caffe, 2048, 25_583_592, _FC, "ResNet-50 v1, Keras"),
+    "resnet50": ModelSpec(
+        ResNet50, 224, torchvision_mean_std, 2048, 25_557_032, _FC, "ResNet-50 v1.5, torchvision", "layer4"
+    ),
+    "resnet50_v1": ModelSpec(_resnet50_v1, 224, keras_caffe, 2048, 25_583_592, _FC, "ResNet-50 v1, Keras", "layer4"),
     # torchvision's weights were trained in [-1, 1]: its mean and deviation followed by its transform_input give that.
-    "inception_v3": ModelSpec(InceptionV3, 299, keras_tf, 2048, 23_834_568, _FC, "Inception-V3, torchvision"),
-    "inception_v3_keras": ModelSpec(_inception_keras, 299, keras_tf, 2048, 23_817_352, _FC, "Inception-V3, Keras"),
-    "efficientnet_lite0": ModelSpec(EfficientNetLite0, 224, lite, 1280, 4_652_008, _FC, "EfficientNet-Lite0"),
+    "inception_v3": ModelSpec(
+        InceptionV3, 299, keras_tf, 2048, 23_834_568, _FC, "Inception-V3, torchvision", "Mixed_7c"
+    ),
+    "inception_v3_keras": ModelSpec(
+        _inception_keras, 299, keras_tf, 2048, 23_817_352, _FC, "Inception-V3, Keras", "Mixed_7c"
+    ),
+    "efficientnet_lite0": ModelSpec(EfficientNetLite0, 224, lite, 1280, 4_652_008, _FC, "EfficientNet-Lite0", "bn1"),
 }
 
 
@@ -115,6 +141,33 @@ def table() -> dict[str, dict[str, Any]]:
 def stage_names(name: str) -> tuple[str, ...]:
     """A backbone's stages in order, as `start` and `stop` take them; one with parameters bears its module's name."""
     return tuple(stage for stage, _ in get_model(name).stages(False))
+
+
+def stage_before(name: str, first: str) -> str | None:
+    """The stage before `first` or before the first of those it begins, None if there is none; unknown: `UserError`."""
+    names = stage_names(name)
+    found = [i for i, stage in enumerate(names) if stage == first or stage.startswith(f"{first}_")]
+    if not found:
+        raise UserError(f"no stage {first!r} in {name}: choose one of {', '.join(names)}")
+    return names[found[0] - 1] if found[0] else None
+
+
+def split(name: str, variables: Mapping[str, Any], boundary: str | None) -> tuple[dict, dict]:
+    """A backbone's variables up to stage `boundary` and after it, both without the classifier.
+
+    Args:
+        name: a row of `MODELS`.
+        variables: {"params": {module: ...}, "batch_stats": {module: ...}}.
+        boundary: the last stage of the lower part; None makes that empty.
+    """
+    names = stage_names(name)
+    below = set(names[: names.index(boundary) + 1]) if boundary else set()
+    above = set(names) - below
+
+    def part(modules: set[str]) -> dict:
+        return {c: {m: v for m, v in tree.items() if m in modules} for c, tree in variables.items()}
+
+    return part(below), part(above)
 
 
 def preprocess(name: str, image: jax.Array) -> jax.Array:

@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from lesion.models.conv import NO_PADDING, Form
 from lesion.models.layers import (
-    NO_PADDING,
     Conv,
-    Form,
     Stage,
     adaptive_mean_pool,
     even_padding,
@@ -41,15 +40,17 @@ class AlexNet(nn.Module):
     Attributes:
         num_classes: width of the classifier; None returns the features before all dense layers.
         groups: of the second, fourth and fifth convolution.
-        form: how convolutions are computed, see `layers.conv2d`.
+        axis_name: of the devices; as there is no BatchNorm, it changes nothing.
+        form: how convolutions are computed, see `conv.conv2d`.
     """
 
     num_classes: int | None = 1000
     groups: int = 1
+    axis_name: str | None = None
     form: Form = "auto"
 
-    def stages(self, train: bool) -> list[Stage]:
-        """Caffe's layers up to the last pool."""
+    def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
+        """Caffe's layers up to the last pool; no BatchNorm, so `mask` changes nothing."""
 
         def conv(name: str, features: int, k: int, groups: int = 1) -> tuple[str, Callable]:
             padding = even_padding(k // 2)
@@ -75,10 +76,16 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: bool = False, *, start: str | None = None, stop: str | None = None
+        self,
+        images: jax.Array,
+        train: bool = False,
+        *,
+        mask: jax.Array | None = None,
+        start: str | None = None,
+        stop: str | None = None,
     ) -> jax.Array:
         """Images [B, H, W, 3], preprocessed, to logits [B, num_classes] or features [B, 9216]; see `run_stages`."""
-        x, done = run_stages(self.stages(train), images, start, stop)
+        x, done = run_stages(self.stages(train, mask), images, start, stop)
         if not done or stop is not None:
             return x
         x = _flatten(x)
@@ -95,14 +102,16 @@ class AlexNetTorchvision(nn.Module):
 
     Attributes:
         num_classes: width of the classifier; None returns the features before all dense layers.
-        form: how convolutions are computed, see `layers.conv2d`.
+        axis_name: of the devices; as there is no BatchNorm, it changes nothing.
+        form: how convolutions are computed, see `conv.conv2d`.
     """
 
     num_classes: int | None = 1000
+    axis_name: str | None = None
     form: Form = "auto"
 
-    def stages(self, train: bool) -> list[Stage]:
-        """torchvision's `features` by number, then `avgpool`."""
+    def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
+        """torchvision's `features` by number, then `avgpool`; no BatchNorm, so `mask` changes nothing."""
         table = ((0, 64, 11, 4, 2), (3, 192, 5, 1, 2), (6, 384, 3, 1, 1), (8, 256, 3, 1, 1), (10, 256, 3, 1, 1))
         pools = (2, 5, 12)
 
@@ -123,10 +132,16 @@ class AlexNetTorchvision(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: bool = False, *, start: str | None = None, stop: str | None = None
+        self,
+        images: jax.Array,
+        train: bool = False,
+        *,
+        mask: jax.Array | None = None,
+        start: str | None = None,
+        stop: str | None = None,
     ) -> jax.Array:
         """Images [B, H, W, 3], preprocessed, to logits [B, num_classes] or features [B, 9216]; see `run_stages`."""
-        x, done = run_stages(self.stages(train), images, start, stop)
+        x, done = run_stages(self.stages(train, mask), images, start, stop)
         if not done or stop is not None:
             return x
         x = _flatten(x)

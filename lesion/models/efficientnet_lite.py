@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lesion.models.layers import Conv, Form, run_stages
+from lesion.models.conv import Form
+from lesion.models.layers import BatchNorm, Conv, run_stages
 from lesion.models.layers import Stage as Step
 
 
@@ -66,18 +67,19 @@ class EfficientNetLite0(nn.Module):
     Attributes:
         num_classes: width of the classifier; None returns the features before it.
         axis_name: of the devices over which BatchNorm takes its statistics, None on one.
-        form: how convolutions are computed, see `layers.conv2d`.
+        form: how convolutions are computed, see `conv.conv2d`.
     """
 
     num_classes: int | None = 1000
     axis_name: str | None = None
     form: Form = "auto"
 
-    def stages(self, train: bool) -> list[Step]:
-        """The stem, the blocks, the last convolution, the global mean."""
-        norm = functools.partial(
-            nn.BatchNorm, use_running_average=not train, momentum=0.99, epsilon=1e-3, axis_name=self.axis_name
-        )
+    def stages(self, train: bool, mask: jax.Array | None = None) -> list[Step]:
+        """The stem, the blocks, the last convolution, the global mean; mask [B] of what BatchNorm counts."""
+
+        def norm(name: str) -> Callable:
+            one = BatchNorm(not train, momentum=0.99, epsilon=1e-3, axis_name=self.axis_name, name=name)
+            return functools.partial(one, mask=mask)
 
         def block(name: str, stage: Stage, stride: int) -> Step:
             return name, lambda x: Block(stage, stride, norm, self.form, name=name)(x)
@@ -94,10 +96,16 @@ class EfficientNetLite0(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: bool = False, *, start: str | None = None, stop: str | None = None
+        self,
+        images: jax.Array,
+        train: bool = False,
+        *,
+        mask: jax.Array | None = None,
+        start: str | None = None,
+        stop: str | None = None,
     ) -> jax.Array:
         """Images [B, H, W, 3], preprocessed, to logits [B, num_classes] or features [B, 1280]; see `run_stages`."""
-        x, done = run_stages(self.stages(train), images, start, stop)
+        x, done = run_stages(self.stages(train, mask), images, start, stop)
         if not done or stop is not None or self.num_classes is None:
             return x
         x = nn.Dropout(0.2, deterministic=not train)(x)

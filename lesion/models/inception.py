@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lesion.models.layers import NO_PADDING, Conv, Form, Padding, Stage, even_padding, max_pool, mean_pool, run_stages
+from lesion.models.conv import NO_PADDING, Form, Padding
+from lesion.models.layers import BatchNorm, Conv, Stage, even_padding, max_pool, mean_pool, run_stages
 
 TORCH_MEAN, TORCH_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -181,7 +182,7 @@ class InceptionV3(nn.Module):
         dropout: rate before the classifier.
         momentum: of BatchNorm's running statistics.
         axis_name: of the devices over which BatchNorm takes its statistics, None on one.
-        form: how convolutions are computed, see `layers.conv2d`.
+        form: how convolutions are computed, see `conv.conv2d`.
     """
 
     num_classes: int | None = 1000
@@ -194,21 +195,17 @@ class InceptionV3(nn.Module):
     axis_name: str | None = None
     form: Form = "auto"
 
-    def _builder(self, train: bool) -> Callable[[Unit], nn.Module]:
-        norm = functools.partial(
-            nn.BatchNorm,
-            use_running_average=not train,
-            momentum=self.momentum,
-            epsilon=1e-3,
-            use_scale=self.bn_scale,
-            axis_name=self.axis_name,
-        )
+    def _builder(self, train: bool, mask: jax.Array | None) -> Callable[[Unit], nn.Module]:
+        def norm(name: str) -> Callable:
+            one = BatchNorm(not train, self.momentum, 1e-3, self.bn_scale, self.axis_name, name=name)
+            return functools.partial(one, mask=mask)
+
         conv = functools.partial(Conv, form=self.form)
         return lambda unit: BasicConv(unit, conv, norm, name=unit.name)
 
-    def stages(self, train: bool) -> list[Stage]:
-        """torchvision's modules up to the global mean."""
-        build = self._builder(train)
+    def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
+        """torchvision's modules up to the global mean; mask [B] of what BatchNorm counts."""
+        build = self._builder(train, mask)
         pools = {
             "mean": lambda x: mean_pool(x, 3, 1, even_padding(1), self.count_padding, self.form),
             "max": lambda x: max_pool(x, 3, 2, form=self.form),
@@ -225,17 +222,23 @@ class InceptionV3(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: bool = False, *, start: str | None = None, stop: str | None = None
+        self,
+        images: jax.Array,
+        train: bool = False,
+        *,
+        mask: jax.Array | None = None,
+        start: str | None = None,
+        stop: str | None = None,
     ) -> jax.Array:
         """Images [B, H, W, 3], preprocessed, to logits [B, num_classes] or features [B, 2048]; see `run_stages`."""
-        x, stages = images, self.stages(train)
+        x, stages = images, self.stages(train, mask)
         if self.transform_input and start is None:
             mean, std = (jnp.asarray(v, x.dtype) for v in (TORCH_MEAN, TORCH_STD))
             x = x * (std / 0.5) + (mean - 0.5) / 0.5
         wants_aux = self.is_initializing() or self.is_mutable_collection("intermediates")
         if self.aux_head and wants_aux and start is None and stop is None:
             x, _ = run_stages(stages, x, None, "Mixed_6e")
-            aux = AuxLogits(self.num_classes or 1000, self._builder(train), name="AuxLogits")(x)
+            aux = AuxLogits(self.num_classes or 1000, self._builder(train, mask), name="AuxLogits")(x)
             self.sow("intermediates", "aux_logits", aux)
             start = "Mixed_6e"
         x, done = run_stages(stages, x, start, stop)

@@ -1,11 +1,5 @@
-"""Convolutions and pooling in the form each machine runs fastest; the numbers are the same either way.
+"""Pooling, normalisation and the modules that the backbones are built of, and how a network runs by stages."""
 
-On CPU a 1x1 convolution runs as a matrix product and a depthwise one as shifted multiply-adds (1.4-5 and 4-14 times
-faster than XLA's convolution there, forward and backward); on GPU the library's convolution is best.
-"""
-
-import functools
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -14,13 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-Form = Literal["auto", "lax", "products"]
-Padding = tuple[tuple[int, int], tuple[int, int]]
-NO_PADDING: Padding = ((0, 0), (0, 0))
-# Where the CPU forms change hands, measured on two AVX-512 cores at batch 32.
-SMALL_AREA = 64  # cells of the output up to which one product of patches beats XLA's convolution
-NARROW = 64  # input channels up to which the kernel's gradient is one product of patches
-ROW_PARTS = 8  # of its rows
+from lesion.models.conv import NO_PADDING, Form, Padding, conv2d, uses_products, windows
+
 KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
@@ -49,120 +38,6 @@ def even_padding(height: int, width: int | None = None) -> Padding:
     return (height, height), (width, width)
 
 
-def _uses_products(form: Form) -> bool:
-    return form == "products" or (form == "auto" and jax.default_backend() == "cpu")
-
-
-def _windows(x: jax.Array, kernel: tuple[int, int], stride: int) -> list[jax.Array]:
-    """The kh·kw shifted pictures [B, H', W', C] that a window sees, row by row."""
-    height, width = ((n - k) // stride + 1 for n, k in zip(x.shape[1:3], kernel, strict=True))
-    rows = (slice(i, i + (height - 1) * stride + 1, stride) for i in range(kernel[0]))
-    columns = [slice(j, j + (width - 1) * stride + 1, stride) for j in range(kernel[1])]
-    return [x[:, r, c] for r in rows for c in columns]
-
-
-def _depthwise_sum(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """[B,H,W,C] with [kh,kw,1,C] as kh·kw shifted multiply-adds."""
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    shifted = _windows(x, (kernel.shape[0], kernel.shape[1]), stride)
-    total = jnp.zeros_like(shifted[0])
-    for picture, weight in zip(shifted, kernel.reshape(-1, kernel.shape[3]), strict=True):
-        total = total + picture * weight
-    return total
-
-
-def _lax_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, groups: int = 1) -> jax.Array:
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
-    )
-
-
-def _patches(x: jax.Array, kernel: tuple[int, int], stride: int, padding: Padding) -> jax.Array:
-    """Every window as a row: [B, H', W', kh·kw·C]."""
-    return jnp.concatenate(_windows(jnp.pad(x, ((0, 0), *padding, (0, 0))), kernel, stride), -1)
-
-
-def _pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """[..., I] with [I, O]. Of two dimensions, because the gradient of a product of four is transposed first."""
-    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
-
-
-def _by_patches(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """One product of all windows with the kernel."""
-    kh, kw, _, features = kernel.shape
-    return _pointwise(_patches(x, (kh, kw), stride, padding), kernel.reshape(-1, features))
-
-
-def _by_shifts(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """kh·kw products of shifted pictures, summed."""
-    kh, kw, inputs, features = kernel.shape
-    shifted = _windows(jnp.pad(x, ((0, 0), *padding, (0, 0))), (kh, kw), stride)
-    return sum(map(_pointwise, shifted, kernel.reshape(-1, inputs, features)))  # type: ignore[return-value]
-
-
-def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """Gradient by the kernel, [kh, kw, I, O], from the output's g [B, H', W', O]."""
-    kh, kw, inputs, features = kernel.shape
-    rows = g.reshape(-1, features)
-    if inputs > NARROW:
-        shifted = _windows(jnp.pad(x, ((0, 0), *padding, (0, 0))), (kh, kw), stride)
-        return jnp.stack([s.reshape(-1, inputs).T @ rows for s in shifted]).reshape(kernel.shape)
-    # Few columns and very many rows: a batch of shorter products keeps all cores busy.
-    patches = _patches(x, (kh, kw), stride, padding).reshape(-1, kh * kw * inputs)
-    parts = math.gcd(len(rows), ROW_PARTS)
-    split = (a.reshape(parts, -1, a.shape[-1]) for a in (rows, patches))
-    return jnp.einsum("npo,npi->noi", *split).sum(0).T.reshape(kernel.shape)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _cpu_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """XLA's convolution forward where it is fast, and gradients as products, where it is 2-13 times slower."""
-    area = [(n + sum(p) - k) // stride + 1 for n, p, k in zip(x.shape[1:3], padding, kernel.shape[:2], strict=True)]
-    return (_by_patches if math.prod(area) <= SMALL_AREA else _lax_conv)(x, kernel, stride, padding)
-
-
-def _cpu_conv_forward(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding):
-    return _cpu_conv(x, kernel, stride, padding), (x, kernel)
-
-
-def _cpu_conv_backward(stride: int, padding: Padding, held: tuple[jax.Array, jax.Array], g: jax.Array):
-    x, kernel = held
-    small = math.prod(g.shape[1:3]) <= SMALL_AREA
-    form = _by_shifts if small or stride > 1 else _lax_conv
-    _, vjp = jax.vjp(lambda x: form(x, kernel, stride, padding), x)
-    return vjp(g)[0], _kernel_gradient(x, g, kernel, stride, padding)
-
-
-_cpu_conv.defvjp(_cpu_conv_forward, _cpu_conv_backward)
-
-
-def conv2d(
-    x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: Padding, groups: int = 1, form: Form = "auto"
-) -> jax.Array:
-    """A 2-D convolution (cross-correlation, as in every deep-learning library).
-
-    Args:
-        x: [B, H, W, I].
-        kernel: [kh, kw, I / groups, O].
-        stride: of both axes.
-        padding: ((top, bottom), (left, right)).
-        groups: number of channel groups.
-        form: `lax` is XLA's convolution; `products` is the CPU form where there is one; `auto` chooses by backend.
-
-    Returns:
-        [B, H', W', O].
-    """
-    assert x.ndim == 4 and kernel.ndim == 4 and x.shape[3] == kernel.shape[2] * groups, (x.shape, kernel.shape)
-    depthwise = groups == x.shape[3] == kernel.shape[3]
-    if _uses_products(form) and depthwise and groups > 1:
-        return _depthwise_sum(x, kernel, stride, padding)
-    if _uses_products(form) and groups == 1 and kernel.shape[:2] == (1, 1) and padding == NO_PADDING:
-        return _pointwise(x[:, ::stride, ::stride], kernel[0, 0])
-    if _uses_products(form) and groups == 1:
-        return _cpu_conv(x, kernel, stride, padding)
-    return _lax_conv(x, kernel, stride, padding, groups)
-
-
 def max_pool(x: jax.Array, size: int, stride: int, padding: Padding = NO_PADDING, form: Form = "auto") -> jax.Array:
     """The largest value of each window, the border padded with -inf.
 
@@ -180,10 +55,10 @@ def max_pool(x: jax.Array, size: int, stride: int, padding: Padding = NO_PADDING
         [B, H', W', C].
     """
     assert x.ndim == 4, x.shape
-    if not _uses_products(form):
+    if not uses_products(form):
         return nn.max_pool(x, (size, size), (stride, stride), padding)
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=-jnp.inf)
-    first, *others = _windows(x, (size, size), stride)
+    first, *others = windows(x, (size, size), stride)
     for other in others:
         first = jnp.maximum(first, other)
     return first
@@ -203,8 +78,8 @@ def mean_pool(
         form: see `conv2d`.
     """
     assert x.ndim == 4, x.shape
-    if _uses_products(form):
-        total = sum(_windows(jnp.pad(x, ((0, 0), *padding, (0, 0))), (size, size), stride))
+    if uses_products(form):
+        total = sum(windows(jnp.pad(x, ((0, 0), *padding, (0, 0))), (size, size), stride))
     else:
         window, strides = (1, size, size, 1), (1, stride, stride, 1)
         zero = jnp.zeros((), x.dtype)
@@ -284,6 +159,61 @@ class Conv(nn.Module):
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
         return y
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy, ICML 2015) whose statistics are those of the examples that count.
+
+    Of all devices' examples together where `axis_name` is given, and without padding where a mask is: unlike Flax's
+    own, which averages the devices' means, it is exact when their counts differ. Statistics are float32.
+
+    Attributes:
+        use_running_average: normalise by the running statistics instead of the batch's.
+        momentum: what is kept of the running statistics at each step.
+        epsilon: added to the variance.
+        use_scale: whether there is a scale.
+        axis_name: of the devices, None on one.
+    """
+
+    use_running_average: bool
+    momentum: float
+    epsilon: float
+    use_scale: bool = True
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """[B, ..., C] to the same shape and type; mask [B] bool, all true if None."""
+        assert mask is None or mask.shape == x.shape[:1], (x.shape, mask)
+        shape = x.shape[-1:]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        wide = x.astype(jnp.float32)
+        used = mean.value, var.value
+        if not self.use_running_average:
+            used = self._statistics(wide, mask)
+            if not self.is_initializing():
+                for running, now in zip((mean, var), used, strict=True):
+                    running.value = self.momentum * running.value + (1 - self.momentum) * now
+        factor = jax.lax.rsqrt(used[1] + self.epsilon)
+        if self.use_scale:
+            factor = factor * self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        y = (wide - used[0]) * factor + self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        return y.astype(x.dtype)
+
+    def _statistics(self, x: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """Mean and variance [C] over the masked examples of all devices."""
+        axes = tuple(range(x.ndim - 1))
+        cells = x.size // (x.shape[0] * x.shape[-1])
+        if mask is None:
+            sums, count = (x.sum(axes), jnp.square(x).sum(axes)), jnp.float32(x.shape[0] * cells)
+        else:
+            kept = jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, 0.0)
+            sums, count = (kept.sum(axes), jnp.square(kept).sum(axes)), jnp.sum(mask, dtype=jnp.float32) * cells
+        if self.axis_name is not None and not self.is_initializing():
+            sums, count = jax.lax.psum((sums, count), self.axis_name)
+        mean, square = (total / jnp.maximum(count, 1.0) for total in sums)
+        return mean, jnp.maximum(square - jnp.square(mean), 0.0)  # rounding may leave it below 0
 
 
 Stage = tuple[str, Callable[[Any], Any]]

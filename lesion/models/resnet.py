@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lesion.models.layers import Conv, Form, Stage, even_padding, max_pool, run_stages
+from lesion.models.conv import Form
+from lesion.models.layers import BatchNorm, Conv, Stage, even_padding, max_pool, run_stages
 
 # (blocks, channels inside a block, stride of the first)
 LAYERS = ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2))
@@ -27,7 +28,7 @@ class Bottleneck(nn.Module):
         strides: of the first and second convolution.
         downsample: whether the input is brought to the output's shape by a convolution of its own.
         conv: builds a convolution.
-        norm: builds a BatchNorm.
+        norm: builds a BatchNorm by name.
     """
 
     features: int
@@ -60,7 +61,7 @@ class ResNet50(nn.Module):
         epsilon: of BatchNorm.
         momentum: of BatchNorm's running statistics.
         axis_name: of the devices over which BatchNorm takes its statistics, None on one.
-        form: how convolutions are computed, see `layers.conv2d`.
+        form: how convolutions are computed, see `conv.conv2d`.
     """
 
     num_classes: int | None = 1000
@@ -71,16 +72,13 @@ class ResNet50(nn.Module):
     axis_name: str | None = None
     form: Form = "auto"
 
-    def stages(self, train: bool) -> list[Stage]:
-        """torchvision's modules up to the global mean, a block a stage."""
+    def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
+        """torchvision's modules up to the global mean, a block a stage; mask [B] of what BatchNorm counts."""
         conv = functools.partial(Conv, use_bias=self.conv_bias, form=self.form)
-        norm = functools.partial(
-            nn.BatchNorm,
-            use_running_average=not train,
-            momentum=self.momentum,
-            epsilon=self.epsilon,
-            axis_name=self.axis_name,
-        )
+
+        def norm(name: str) -> Callable:
+            one = BatchNorm(not train, self.momentum, self.epsilon, axis_name=self.axis_name, name=name)
+            return functools.partial(one, mask=mask)
 
         def block(name: str, features: int, stride: int, downsample: bool) -> Stage:
             strides = (stride, 1) if self.v1 else (1, stride)
@@ -99,10 +97,16 @@ class ResNet50(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: bool = False, *, start: str | None = None, stop: str | None = None
+        self,
+        images: jax.Array,
+        train: bool = False,
+        *,
+        mask: jax.Array | None = None,
+        start: str | None = None,
+        stop: str | None = None,
     ) -> jax.Array:
         """Images [B, H, W, 3], preprocessed, to logits [B, num_classes] or features [B, 2048]; see `run_stages`."""
-        x, done = run_stages(self.stages(train), images, start, stop)
+        x, done = run_stages(self.stages(train, mask), images, start, stop)
         if not done or stop is not None or self.num_classes is None:
             return x
         return nn.Dense(self.num_classes, name="fc")(x)
