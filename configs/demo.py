@@ -18,6 +18,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.transfer_sequences = ("flair", "ce_t1wi", "t2wi")  # Tables 3-5
     config.active = common.add_active(ConfigDict())  # Figs 9-11
     config.active.sequences = ("ce_t1wi",)  # which of the three to label actively
+    config.active.mode = "frozen"  # whatever transfer does
     config.active.num_epochs = 4  # a round; the paper's 50 cost ten times the time
     config.active.initial_labeled = 40  # of about 190 slices in a training fold
     config.active.num_acquire = 15

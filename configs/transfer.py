@@ -3,7 +3,9 @@
     python -m launch.train --config=configs/transfer.py:efficientnet_lite0,ce_t1wi \
         --config.weights=runs/weights/efficientnet_lite0 --data=DATA_DIR --workdir=runs/transfer_ce_t1wi
 
-Writes predictions.csv and metrics.json; on the phantom `table1` see the README's table.
+Writes predictions.csv, metrics.json, checkpoints/ and tensorboard/; on the phantom `table1` see the README's table.
+Fine-tuned from a stage on: --config.mode=finetune --config.finetune_from=layer4; from random weights:
+--config.mode=scratch.
 """
 
 from ml_collections import ConfigDict

@@ -1,11 +1,16 @@
 """Feature transfer with cross-validation over patients on one sequence (Tables 3-5).
 
 Reads the dataset --data (made by launch.prepare) and writes the folder --workdir:
-config.json, checkpoints/, predictions.csv, metrics.json.
-The same command again finds what is finished and does not do it again.
+config.json, checkpoints/, tensorboard/, predictions.csv, metrics.json.
+The same command again goes on where it was stopped or killed, and finds what is finished.
 
     python -m launch.train --config=configs/transfer.py:efficientnet_lite0,ce_t1wi \
         --data=DATA_DIR --workdir=RUN_DIR --config.weights=WEIGHTS_DIR
+    python -m launch.train --config=configs/transfer.py:resnet50,ce_t1wi --config.mode=finetune \
+        --config.finetune_from=layer4 --data=DATA_DIR --workdir=RUN_DIR --config.weights=WEIGHTS_DIR
+
+All devices of a machine are used. On several machines start it once on each, with the same folders: under SLURM as it
+is, else with --coordinator, --num_processes and --process_id.
 """
 
 from collections.abc import Sequence
@@ -15,16 +20,21 @@ from absl import flags
 from ml_collections import config_flags
 
 from lesion import errors
+from lesion.train.devices import connect
 from lesion.train.loop import load, run_transfer
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", "configs/transfer.py", "Configuration; --config.FIELD=VALUE overrides.")
 flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
 flags.DEFINE_string("workdir", None, "Folder of this run.", required=True)
+flags.DEFINE_string("coordinator", None, "HOST:PORT of the first process, where several run without SLURM.")
+flags.DEFINE_integer("num_processes", None, "How many there are.", lower_bound=1)
+flags.DEFINE_integer("process_id", None, "Which this is, from 0.", lower_bound=0)
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
+    connect(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     run_transfer(FLAGS.config, load(FLAGS.config, Path(FLAGS.data)), Path(FLAGS.workdir))
     print(f"{FLAGS.workdir}: done; python -m launch.report --workdir={FLAGS.workdir} shows it")
 

@@ -9,7 +9,32 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 T = TypeVar("T")
+CLEAR = "\r\x1b[K"
 LOG_EVERY_S = 10.0
+
+
+class Line:
+    """One line that tells how a long thing goes: rewritten on a terminal, now and then a new one in a log."""
+
+    def __init__(self) -> None:
+        """Nothing shown yet."""
+        self._terminal, self._shown = sys.stderr.isatty(), time.monotonic()
+
+    def show(self, text: str, stays: bool = False) -> None:
+        """Shows `text`; one that `stays` is followed by a new line and never left out."""
+        if self._terminal:
+            print(CLEAR + text, end="\n" if stays else "", file=sys.stderr, flush=True)
+        elif stays or time.monotonic() - self._shown >= LOG_EVERY_S:
+            self._shown = time.monotonic()
+            print(text, file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """As people say it: `40 s`, `12 min`, `2 h 10 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def track(stage: str, items: Iterable[T], total: int) -> Iterator[T]:

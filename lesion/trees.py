@@ -8,9 +8,9 @@ import numpy as np
 from flax import traverse_util
 
 
-def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries to `{"params/conv/kernel": leaf}`, sorted by name."""
-    return dict(sorted(traverse_util.flatten_dict(dict(tree), sep="/").items()))
+def flatten(tree: Mapping[str, Any], keep_empty: bool = False) -> dict[str, Any]:
+    """Nested dictionaries to `{"params/conv/kernel": leaf}`, sorted by name; `keep_empty` keeps empty ones too."""
+    return dict(sorted(traverse_util.flatten_dict(dict(tree), keep_empty_nodes=keep_empty, sep="/").items()))
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from lesion.active import experiment
 from lesion.errors import UserError
 from lesion.train import loop
 
-NAMES = ("transfer", "active", "demo")
+NAMES = ("transfer", "active", "demo", "head_search")
 
 
 def get(name, arg=""):
@@ -50,7 +50,33 @@ def test_an_experiment_of_the_plan_is_a_config_of_its_own():
     assert (active.sequence, active.num_epochs) == ("flair", config.active.num_epochs)
 
 
-BAD = {"mode": "warp", "num_folds": 1, "num_copies": 5, "batch_size": 0, "backbone": "resnet99"}
+def test_the_backbones_rate_follows_the_heads_unless_set():
+    config = get("transfer").copy_and_resolve_references()
+    assert config.optim.backbone_lr == config.optim.lr
+    config = get("transfer")
+    config.optim.lr = 3e-4
+    assert config.optim.backbone_lr == 3e-4
+
+
+def test_every_setting_of_the_head_search_is_runnable():
+    settings = []
+    import_module("configs.head_search").sweep(lambda **overrides: settings.append(overrides))
+    assert len({str(s) for s in settings}) == len(settings) == 14
+    for overrides in settings:
+        config = get("head_search")
+        config.update_from_flattened_dict(overrides)
+        loop.check_config(config)
+
+
+BAD = {
+    "mode": "warp",
+    "data_on": "moon",
+    "validation": 1.5,
+    "num_folds": 1,
+    "num_copies": 5,
+    "batch_size": 0,
+    "backbone": "resnet99",
+}
 
 
 @pytest.mark.parametrize(("field", "value"), BAD.items(), ids=BAD)
@@ -58,6 +84,22 @@ def test_a_bad_value_is_one_line(field, value):
     config = get("transfer").copy_and_resolve_references()
     config[field] = value
     with pytest.raises(UserError, match=str(value)):
+        loop.check_config(config)
+
+
+DISAGREE = {
+    "scratch with weights": ({"mode": "scratch", "weights": "w"}, "leave out --config.weights"),
+    "a stage of nothing": ({"mode": "finetune", "finetune_from": "layer9"}, "no stage 'layer9'"),
+    "a stage while frozen": ({"finetune_from": "layer4"}, "is for --config.mode=finetune"),
+    "nothing to cache": ({"mode": "finetune", "cache_activations": True}, "needs --config.finetune_from"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), DISAGREE.values(), ids=DISAGREE)
+def test_values_that_disagree_are_one_line(changes, message):
+    config = get("transfer", "resnet50,flair")
+    config.update(changes)
+    with pytest.raises(UserError, match=message):
         loop.check_config(config)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 GROUND = {"lesion", "lesion.errors", "lesion.progress", "lesion.trees"}
+PURE = {f"lesion.train.{name}" for name in ("state", "steps", "network", "recipe")}
 # What the modules of a room may import of this project beside themselves; the longest prefix counts.
 ROOMS = {
     "lesion.errors": set(),
@@ -20,7 +21,10 @@ ROOMS = {
     "lesion.weights.rules": GROUND | {"lesion.models.inception"},  # the order in which its units are created
     "lesion.train.state": set(),
     "lesion.train.steps": {"lesion.train.state"},
-    "lesion.train.learner": {"lesion.train.state", "lesion.train.steps"},
+    "lesion.train.network": set(),
+    "lesion.train.recipe": {"lesion.train.state"},
+    "lesion.train.learner": PURE,
+    "lesion.train.finetune": PURE | {"lesion.train.learner", "lesion.data.augment"},
     "lesion.train": GROUND | {"lesion.data", "lesion.metrics", "lesion.models", "lesion.weights"},
     "lesion.active.acquisition": set(),
     "lesion.active.oracle": set(),

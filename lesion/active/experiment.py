@@ -16,7 +16,8 @@ from lesion.data import Slices
 from lesion.errors import UserError
 from lesion.progress import track
 from lesion.train import rundir
-from lesion.train.loop import Setup, build
+from lesion.train.loop import Setup
+from lesion.train.methods import frozen_learner
 
 ACQUISITIONS = ("fold", "seed", "strategy", "round", "rank", "patient", "slice", "score")
 CURVES = (
@@ -39,6 +40,10 @@ def check(config: ConfigDict, setup: Setup) -> None:
     unknown = [s for s in config.strategies if s not in acquisition.STRATEGIES]
     if unknown:
         raise UserError(f"no strategy {unknown[0]!r}: choose from {', '.join(acquisition.STRATEGIES)}")
+    if config.mode != "frozen":
+        raise UserError(f"--config.mode={config.mode}: active labelling trains on frozen features in this version")
+    if config.patience:
+        raise UserError("--config.patience: a round of active labelling trains all its epochs, leave it at 0")
     for name in ("num_acquire", "initial_labeled", "num_rounds", "seeds"):
         if config[name] < 1:
             raise UserError(f"--config.{name}={config[name]}: 1 is the least")
@@ -90,8 +95,9 @@ def run_active(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any
     check(config, setup)
     if rundir.open_run(workdir, setup.run):
         return None
-    method, examples = build(config, setup)
     slices = setup.slices
+    weights = setup.run["weights"]["sha256"]
+    method, examples = frozen_learner(config, setup.data_dir, slices, setup.variables, weights)
     train, test = setup.folds.masks(slices.patient, slices.label)
     patient = jnp.asarray(np.unique(slices.patient, return_inverse=True)[1], jnp.int32)
     run = jax.jit(algorithm1(method, config.strategies, config.num_acquire, config.initial_labeled, config.num_rounds))

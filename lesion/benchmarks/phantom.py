@@ -146,7 +146,7 @@ def _number(value: object) -> float:
 
 def _features(cache: Path, slices: Slices, variables: dict, sha256: str, stage: str) -> np.ndarray:
     made = features.load_or_compute(
-        cache / "features", slices, BACKBONE, variables, sha256, num_copies=0, seed=0, stage=stage
+        cache / "features", slices, features.of_last_map(BACKBONE), variables, sha256, num_copies=0, seed=0, stage=stage
     )
     return made[:, 0]
 

@@ -103,7 +103,12 @@ def augment(key: jax.Array, image: jax.Array, copy: jax.Array) -> jax.Array:
     return jax.lax.switch(jnp.where(copy == 0, 0, chosen + 1), branches)
 
 
+def slice_words(slice_id: np.ndarray) -> np.ndarray:
+    """A number for each slice, uint32 [N], from its id [N]."""
+    words = [int.from_bytes(hashlib.sha256(str(i).encode()).digest()[:4], "big") for i in slice_id]
+    return np.array(words, np.uint32)
+
+
 def slice_keys(key: jax.Array, slice_id: np.ndarray) -> jax.Array:
     """Keys [N], one a slice, that depend on its id [N] and not on its place in the dataset."""
-    words = [int.from_bytes(hashlib.sha256(str(i).encode()).digest()[:4], "big") for i in slice_id]
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(np.array(words, np.uint32)))
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(slice_words(slice_id)))

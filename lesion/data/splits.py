@@ -86,6 +86,28 @@ def make(label: np.ndarray, patient: np.ndarray, num_folds: int, seed: int) -> S
     return Splits(dict(sorted(test_fold.items())), num_folds, seed)
 
 
+def hold_out(patient: np.ndarray, label: np.ndarray, train: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Whole training patients, about a `share` of them and of each class, for early stopping: bool [N].
+
+    Args:
+        patient: str [N].
+        label: int32 [N].
+        train: bool [N].
+        share: between 0 and 1.
+        seed: of the draw.
+
+    Raises:
+        UserError: if a class has too few training patients.
+    """
+    rows = np.flatnonzero(train)
+    count = max(2, round(1 / share))
+    folds = make(label[rows], patient[rows], count, seed)
+    _, test = folds.masks(patient[rows], label[rows])
+    held = np.zeros(len(train), bool)
+    held[rows[test[0]]] = True
+    return held
+
+
 def load_or_make(data_dir: Path, label: np.ndarray, patient: np.ndarray, num_folds: int, seed: int) -> Splits:
     """The dataset's split for (num_folds, seed): read from DATA_DIR/splits.json, or made and added there."""
     path = Path(data_dir) / FILE

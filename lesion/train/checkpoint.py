@@ -4,9 +4,11 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -30,13 +32,27 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
-def save_variables(directory: Path | str, variables: dict, provenance: dict[str, Any]) -> str:
+def alone() -> ocp.options.MultiprocessingOptions:
+    """For Orbax: this process reads or writes by itself, whatever the others do."""
+    here = jax.process_index()
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    return ocp.options.MultiprocessingOptions(here, {here}, f"process{here}")
+
+
+def save_variables(
+    directory: Path | str,
+    variables: dict,
+    provenance: dict[str, Any],
+    beside: Callable[[Path], None] = lambda folder: None,
+) -> str:
     """Writes `directory` with the tree and where it came from, all at once.
 
     Args:
         directory: must not exist, or hold the same tree from the same source already.
         variables: nested dictionaries of arrays.
         provenance: JSON-able; the tree's hash is added as `sha256`.
+        beside: writes further files into the folder.
 
     Returns:
         The tree's hash.
@@ -57,13 +73,29 @@ def save_variables(directory: Path | str, variables: dict, provenance: dict[str,
         # Asked beforehand: on a full disk Orbax's threads each print a traceback of their own.
         if shutil.disk_usage(partial).free < 1.1 * trees.num_bytes(variables) + 2**20:
             raise UserError(f"no space left for {directory}: free some and run the same command again")
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer(multiprocessing_options=alone()) as checkpointer:
             checkpointer.save(partial / VARIABLES, variables)
+        beside(partial)
         write_json(partial / PROVENANCE, record)
         partial.replace(directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return record["sha256"]
+
+
+def read_provenance(directory: Path) -> dict[str, Any]:
+    """Where a checkpoint of `save_variables` came from; a `UserError` if there is none."""
+    if not (directory / PROVENANCE).exists():
+        raise UserError(f"no weights in {directory}: make them with launch.convert_weights --output={directory}")
+    return json.loads((directory / PROVENANCE).read_text())
+
+
+def read_tree(path: Path) -> dict:
+    """An Orbax checkpoint of nested dictionaries as NumPy arrays; its names are the structure."""
+    with ocp.StandardCheckpointer(multiprocessing_options=alone()) as checkpointer:
+        metadata = checkpointer.metadata(path).item_metadata.tree
+        like = trees.unflatten({k: np.zeros(m.shape, m.dtype) for k, m in trees.flatten(metadata).items()})
+        return checkpointer.restore(path, like)
 
 
 def load_variables(directory: Path | str) -> tuple[dict, dict[str, Any]]:
@@ -76,14 +108,9 @@ def load_variables(directory: Path | str) -> tuple[dict, dict[str, Any]]:
         UserError: if there is no such checkpoint or its content is not what was written.
     """
     directory = Path(directory).absolute()
-    if not (directory / PROVENANCE).exists():
-        raise UserError(f"no weights in {directory}: make them with launch.convert_weights --output={directory}")
-    provenance = json.loads((directory / PROVENANCE).read_text())
+    provenance = read_provenance(directory)
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            metadata = checkpointer.metadata(directory / VARIABLES).item_metadata.tree
-            like = trees.unflatten({k: np.zeros(m.shape, m.dtype) for k, m in trees.flatten(metadata).items()})
-            variables = checkpointer.restore(directory / VARIABLES, like)
+        variables = read_tree(directory / VARIABLES)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f"the checkpoint in {directory} cannot be read: remove the folder and convert again") from error
     if trees.sha256(variables) != provenance["sha256"]:

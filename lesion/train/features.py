@@ -1,4 +1,4 @@
-"""Features of every slice and its augmented copies, computed once and kept on disk."""
+"""Features, or activations at some stage, of every slice and its augmented copies: computed once and kept on disk."""
 
 import functools
 import hashlib
@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +15,38 @@ import numpy as np
 from lesion import models
 from lesion.data import Slices, augment
 from lesion.progress import track
+from lesion.train.network import pool_features
 
-VERSION = 1  # raised whenever the numbers change for the same key
+VERSION = 2  # raised whenever the numbers change for the same key
 BATCH_SIZE = 32
 
 
-def _key(slices: Slices, backbone: str, weights_sha256: str, num_copies: int, seed: int) -> str:
+class Tap(NamedTuple):
+    """Where a backbone is tapped, and how.
+
+    Attributes:
+        backbone: a row of `models.MODELS`.
+        stop: the stage whose output is taken.
+        pooling: of `network.pool_features`; empty leaves a map as it is.
+        dtype: of the arithmetic and of what is kept.
+    """
+
+    backbone: str
+    stop: str
+    pooling: str
+    dtype: str = "float32"
+
+
+def of_last_map(backbone: str, pooling: str = "") -> Tap:
+    """The features before the classifier; `pooling` as the backbone itself does if not given."""
+    spec = models.get_spec(backbone)
+    return Tap(backbone, spec.last_map, pooling or spec.pooling)
+
+
+def _key(slices: Slices, tap: Tap, weights_sha256: str, num_copies: int, seed: int) -> str:
     digest = hashlib.sha256()
-    made_of = [VERSION, backbone, weights_sha256, num_copies, seed, augment.FACTORS, augment.MAX_ANGLE_DEG]
+    preprocess = models.get_spec(tap.backbone).preprocess.__name__
+    made_of = [VERSION, tap, preprocess, weights_sha256, num_copies, seed, augment.FACTORS, augment.MAX_ANGLE_DEG]
     digest.update(json.dumps(made_of).encode())
     for slice_id in slices.slice_id:
         digest.update(str(slice_id).encode())
@@ -31,37 +55,46 @@ def _key(slices: Slices, backbone: str, weights_sha256: str, num_copies: int, se
 
 
 @functools.cache  # the same function for every sequence: compiled once
-def _features_of(backbone: str) -> Callable[..., jax.Array]:
-    model = models.get_model(backbone, num_classes=None)
+def _tapped(tap: Tap) -> Callable[..., jax.Array]:
+    model = models.get_model(tap.backbone, num_classes=None)
 
     @jax.jit
     def features_of(variables: Any, keys: jax.Array, image: jax.Array, copy: jax.Array) -> jax.Array:
         # One at a time, so that only the operation drawn is computed and not all six.
         image = jax.lax.map(lambda x: augment.augment(*x), (keys, image, copy))
-        return model.apply(variables, models.preprocess(backbone, image))  # type: ignore[return-value]
+        x = models.preprocess(tap.backbone, image).astype(tap.dtype)
+        x = model.apply(variables, x, stop=tap.stop)  # type: ignore[assignment]
+        return pool_features(x, tap.pooling) if tap.pooling else x
 
     return features_of
 
 
-def _compute(slices: Slices, backbone: str, variables: dict, num_copies: int, seed: int, stage: str) -> np.ndarray:
-    features_of = _features_of(backbone)
+def _compute(path: Path, slices: Slices, tap: Tap, variables: dict, num_copies: int, seed: int, stage: str) -> None:
+    """Writes them batch by batch: activations may be larger than memory."""
+    features_of = _tapped(tap)
     keys = augment.slice_keys(jax.random.key(seed), slices.slice_id)
     n, copies = len(slices.label), 1 + num_copies
     rows, copy = np.divmod(np.arange(n * copies), copies)
-    out = np.empty((n * copies, models.get_spec(backbone).feature_width), np.float32)
     starts = range(0, n * copies, BATCH_SIZE)
     variables = jax.device_put(variables)
-    for start in track(stage, starts, len(starts)):
-        # The last batch begins earlier instead of being smaller: one shape, one compilation.
-        at = slice(max(0, min(start, n * copies - BATCH_SIZE)), min(start + BATCH_SIZE, n * copies))
-        out[at] = features_of(variables, keys[rows[at]], slices.image[rows[at]], jnp.asarray(copy[at]))
-    return out.reshape(n, copies, -1)
+    with open(path, "wb") as file:
+        for start in track(stage, starts, len(starts)):
+            # The last batch begins earlier instead of being smaller: one shape, one compilation.
+            first, end = max(0, min(start, n * copies - BATCH_SIZE)), min(start + BATCH_SIZE, n * copies)
+            at = slice(first, end)
+            batch = np.asarray(features_of(variables, keys[rows[at]], slices.image[rows[at]], jnp.asarray(copy[at])))
+            if batch.dtype == jnp.bfloat16:  # none of NumPy's own types: its bytes are kept
+                batch = batch.view(np.uint16)
+            if start == 0:
+                header = {"descr": batch.dtype.str, "fortran_order": False, "shape": (n, copies, *batch.shape[1:])}
+                np.lib.format.write_array_header_2_0(file, header)
+            file.write(batch[start - first :].tobytes())
 
 
 def load_or_compute(
     cache_dir: Path,
     slices: Slices,
-    backbone: str,
+    tap: Tap,
     variables: dict,
     weights_sha256: str,
     *,
@@ -69,30 +102,29 @@ def load_or_compute(
     seed: int,
     stage: str,
 ) -> np.ndarray:
-    """A backbone's features of the slices and their copies.
+    """What a backbone gives at `tap` for the slices and their copies.
 
     Args:
         cache_dir: where they are kept, in a file named by everything they depend on.
         slices: N of them.
-        backbone: a row of `models.MODELS`.
-        variables: its weights.
+        tap: where.
+        variables: the backbone's.
         weights_sha256: their hash.
         num_copies: augmented copies a slice.
         seed: of the augmentation.
         stage: shown with the progress.
 
     Returns:
-        float32 [N, 1 + num_copies, D]; [:, 0] are the slices themselves.
+        [N, 1 + num_copies, ...] of the tap's dtype, mapped from the file; [:, 0] are the slices themselves.
     """
-    path = cache_dir / f"{_key(slices, backbone, weights_sha256, num_copies, seed)}.npy"
-    if path.exists():
-        return np.load(path)
-    features = _compute(slices, backbone, variables, num_copies, seed, stage)
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npy")
-    try:
-        np.save(temporary, features)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return features
+    path = cache_dir / f"{_key(slices, tap, weights_sha256, num_copies, seed)}.npy"
+    if not path.exists():
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.npy")
+        try:
+            _compute(temporary, slices, tap, variables, num_copies, seed, stage)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    kept = np.load(path, mmap_mode="r")
+    return kept.view(jnp.bfloat16) if tap.dtype == "bfloat16" else kept

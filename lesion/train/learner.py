@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
-from flax import linen as nn
 
+from lesion.train import recipe as recipes
 from lesion.train import steps
+from lesion.train.network import Network
+from lesion.train.recipe import Recipe
 from lesion.train.state import TrainState, create, with_learning_rate
 
 
@@ -17,7 +18,7 @@ class Examples(NamedTuple):
     """What a learner is shown of N slices.
 
     Attributes:
-        inputs: float32 [N, 1 + copies, D]: features of the slice itself, then of its augmented copies.
+        inputs: [N, 1 + copies, ...]: of the slice itself, then of its augmented copies.
         label: int32 [N]: 0 encephalitis, 1 glioma, -1 hidden.
     """
 
@@ -30,8 +31,10 @@ class Learner(NamedTuple):
 
     Attributes:
         init: (key, examples) -> state.
-        fit: (key, state, examples, mask [N] bool) -> (state, info), trained on the slices where `mask` is true.
-            info["loss"]: mean training loss of every epoch, float32 [num_epochs], nats.
+        fit: (key, state, examples, mask [N] bool, validation [N] bool or None) -> (state, info), trained on the slices
+            where `mask` is true; `validation` is for early stopping.
+            info["loss"]: mean training loss of every epoch, nats, float32 [num_epochs]; NaN after an early stop.
+            info["num_epochs"]: int32 [], those that were trained.
         predict: (state, examples) -> probabilities [N, 2] float32, of every slice itself.
     """
 
@@ -40,83 +43,100 @@ class Learner(NamedTuple):
     predict: Callable[..., jax.Array]
 
 
-class Recipe(NamedTuple):
-    """How the paper trains (section 2).
-
-    Attributes:
-        num_epochs: passes over the training slices and their copies.
-        batch_size: examples a step.
-        lr: Adam's learning rate in the first epoch.
-        lr_decay: factor on it after every epoch ("after each update": read as per epoch).
-    """
-
-    num_epochs: int = 50
-    batch_size: int = 32
-    lr: float = 1e-3
-    lr_decay: float = 0.9
-
-
 def epoch_order(key: jax.Array, mask: jax.Array) -> jax.Array:
     """A random order of [M] in which the masked come first: int32 [M]."""
     assert mask.ndim == 1, mask.shape
     return jnp.argsort(jnp.where(mask, jax.random.uniform(key, mask.shape), 2.0)).astype(jnp.int32)
 
 
-def frozen(head: nn.Module, recipe: Recipe) -> Learner:
+def epoch_keys(key: jax.Array, epoch: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+    """The keys of an epoch's order and of its steps."""
+    order, step = (jax.random.fold_in(jax.random.fold_in(key, purpose), epoch) for purpose in (0, 1))
+    return order, step
+
+
+def example_keys(key: jax.Array, first: jax.Array | int, size: int) -> jax.Array:
+    """Keys [size] of the examples `first`, `first + 1`, ... of a step's global batch."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(size))
+
+
+def objective(recipe: Recipe, label: jax.Array, mask: jax.Array) -> steps.Objective:
+    """What the recipe minimises over the masked labels [N]."""
+    weight = steps.balanced(label, mask) if recipe.class_weights else (1.0, 1.0)
+    return steps.Objective(weight, recipe.label_smoothing)
+
+
+def frozen(network: Network, recipe: Recipe) -> Learner:
     """A head trained on features that were computed once.
 
     Every shape is fixed by N, so that one compilation serves every fold, round and labelled set: an epoch takes as
     many steps as the masked examples fill, counted at run time.
 
     Args:
-        head: features [B, D] to logit [B].
+        network: on features [B, D].
         recipe: how to train. `fit` begins its schedule and optimizer anew and continues from the state's parameters.
     """
-    # Only the learning rate changes: the rest stay Python numbers.
-    static_args = ("b1", "b2", "eps", "eps_root")
-    tx = optax.inject_hyperparams(optax.adam, static_args=static_args)(learning_rate=recipe.lr)
-
-    def apply_fn(params: Any, inputs: jax.Array, key: jax.Array) -> jax.Array:
-        return head.apply({"params": params}, inputs, train=True, rngs={"dropout": key})  # type: ignore[return-value]
-
-    step_fn = functools.partial(steps.train_step, apply_fn=apply_fn, tx=tx)
+    tx = recipes.optimizer(recipe)
+    step_fn = functools.partial(steps.train_step, apply_fn=network.apply, tx=tx)
 
     def init(key: jax.Array, examples: Examples) -> TrainState:
-        return create(head.init(key, examples.inputs[:1, 0])["params"], tx)
+        return create(*network.init(key, examples.inputs[:1, 0]), tx)
 
-    def fit(key: jax.Array, state: TrainState, examples: Examples, mask: jax.Array) -> tuple[TrainState, dict]:
+    def fit(
+        key: jax.Array, state: TrainState, examples: Examples, mask: jax.Array, validation: jax.Array | None = None
+    ) -> tuple[TrainState, dict]:
         n, copies = examples.inputs.shape[:2]
         assert mask.shape == examples.label.shape == (n,), (mask.shape, examples.label.shape)
+        assert not recipe.patience or validation is not None, "patience needs validation slices"
+        held = jnp.zeros(n, bool) if validation is None else validation
         inputs = examples.inputs.reshape(n * copies, -1)
-        label = jnp.repeat(examples.label, copies)
+        label, aim = jnp.repeat(examples.label, copies), objective(recipe, examples.label, mask)
         mask = jnp.repeat(mask, copies)
         size = recipe.batch_size
         num_steps = (jnp.sum(mask) + size - 1) // size
         padding = jnp.zeros(size, jnp.int32)  # a slice that reaches past the end would be moved back
 
         def epoch(state: TrainState, index: jax.Array) -> tuple[TrainState, jax.Array]:
-            key_order, key_step = (jax.random.fold_in(jax.random.fold_in(key, purpose), index) for purpose in (0, 1))
+            key_order, key_step = epoch_keys(key, index)
             order = jnp.concatenate([epoch_order(key_order, mask), padding])
-            state = with_learning_rate(state, recipe.lr * recipe.lr_decay ** index.astype(jnp.float32))
 
             def body(i: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
                 state, total = carry
+                state = with_learning_rate(state, recipes.learning_rate(recipe, index, i, num_steps))
                 at = jax.lax.dynamic_slice(order, (i * size,), (size,))
                 real = (i * size + jnp.arange(size) < n * copies) & mask[at]
                 # Padding shows zeros, not a slice that is not to be trained on.
                 batch = steps.Batch(jnp.where(real[:, None], inputs[at], 0.0), label[at], real)
-                state, info = step_fn(jax.random.fold_in(key_step, i), state, batch)
+                keys = example_keys(jax.random.fold_in(key_step, i), 0, size)
+                state, info = step_fn(keys, state, batch, objective=aim)
                 return state, total + info["loss"] * jnp.sum(real, dtype=jnp.float32)
 
             state, total = jax.lax.fori_loop(0, num_steps, body, (state, jnp.float32(0)))
             return state, total / jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1.0)
 
-        state = create(state.params, tx)
-        state, loss = jax.lax.scan(epoch, state, jnp.arange(recipe.num_epochs))
-        return state, {"loss": loss}
+        def watched(carry: tuple[TrainState, recipes.Best, jax.Array], index: jax.Array):
+            """An epoch, unless patience has ended before it."""
+
+            def run(state: TrainState, best: recipes.Best):
+                state, loss = epoch(state, index)
+                logit = network.predict(state.params, state.batch_stats, examples.inputs[:, 0])
+                total, count = steps.masked_bce(logit, examples.label, held)
+                best = recipes.keep_best(best, state, total / jnp.maximum(count, 1.0), index)
+                return (state, best, recipes.is_over(recipe, best, index)), loss
+
+            state, best, over = carry
+            after, loss = jax.lax.cond(over, lambda s, b: ((s, b, over), jnp.float32(jnp.nan)), run, state, best)
+            return after, (loss, ~over)
+
+        state, epochs = create(state.params, state.batch_stats, tx), jnp.arange(recipe.num_epochs)
+        if not recipe.patience:
+            state, loss = jax.lax.scan(epoch, state, epochs)
+            return state, {"loss": loss, "num_epochs": jnp.int32(recipe.num_epochs)}
+        start = state, recipes.begin(state), jnp.bool_(False)
+        (_, best, _), (loss, ran) = jax.lax.scan(watched, start, epochs)
+        return best.state, {"loss": loss, "num_epochs": jnp.sum(ran, dtype=jnp.int32)}
 
     def predict(state: TrainState, examples: Examples) -> jax.Array:
-        logit = head.apply({"params": state.params}, examples.inputs[:, 0])
-        return jax.nn.sigmoid(jnp.stack([-logit, logit], axis=-1))  # type: ignore[operator, list-item]
+        return steps.eval_step(state, examples.inputs[:, 0], apply_fn=network.predict)
 
     return Learner(init, fit, predict)

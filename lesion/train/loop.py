@@ -1,21 +1,19 @@
-"""The impure shell of training: loads, compiles, runs the folds, writes the results."""
+"""The impure shell of training: loads, checks, runs the folds, writes the results."""
 
+import csv
 import functools
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from lesion import metrics, models, trees
 from lesion.data import Slices, cohort, splits
-from lesion.errors import UserError
-from lesion.models.head import Head
-from lesion.progress import track
-from lesion.train import checkpoint, features, learner, pretrained, rundir
+from lesion.errors import Interrupted, UserError
+from lesion.train import checkpoint, methods, pretrained, resume, rundir
 
 PREDICTIONS = ("fold", "patient", "slice", "label", "probability")
 
@@ -38,16 +36,48 @@ class Setup(NamedTuple):
     run: dict[str, Any]
 
 
+LEAST = {"num_epochs": 1, "batch_size": 1, "num_copies": 0, "num_folds": 2, "patience": 0, "checkpoint_every": 1}
+CHOICES = {
+    "mode": ("frozen", "finetune", "scratch"),
+    "batch_norm": ("frozen", "updated"),
+    "augmentation": ("fixed", "fresh"),
+    "dtype": ("float32", "bfloat16"),
+    "data_on": ("auto", "device", "host"),
+    "optim.decay_every": ("epoch", "step"),
+    "head.pooling": ("", "mean", "max", "flatten"),
+}
+
+
+def _field(config: ConfigDict, name: str) -> Any:
+    return functools.reduce(lambda part, key: part[key], name.split("."), config)
+
+
 def check_config(config: ConfigDict) -> None:
     """Raises a one-line `UserError` for a value that cannot be run."""
     models.get_spec(config.backbone)
-    if config.mode != "frozen":
-        raise UserError(f"--config.mode={config.mode}: this version trains on frozen features only, use frozen")
-    for name, least in (("num_epochs", 1), ("batch_size", 1), ("num_copies", 0), ("num_folds", 2)):
+    for name, least in LEAST.items():
         if config[name] < least:
             raise UserError(f"--config.{name}={config[name]}: {least} is the least")
+    for name, choices in CHOICES.items():
+        if _field(config, name) not in choices:
+            known = ", ".join(repr(c) for c in choices)
+            raise UserError(f"--config.{name}={_field(config, name)}: choose one of {known}")
     if config.num_copies > 4:
         raise UserError(f"--config.num_copies={config.num_copies}: 4 is the most")
+    if not 0 < config.validation < 1:
+        raise UserError(f"--config.validation={config.validation}: a share of the patients, between 0 and 1")
+    if not 0 <= config.label_smoothing < 1:
+        raise UserError(f"--config.label_smoothing={config.label_smoothing}: between 0 and 1")
+    if config.mode == "scratch" and config.weights:
+        raise UserError("--config.mode=scratch begins from random weights: leave out --config.weights")
+    if config.finetune_from:
+        if config.mode != "finetune":
+            raise UserError(f"--config.finetune_from is for --config.mode=finetune, not {config.mode}")
+        models.stage_before(config.backbone, config.finetune_from)
+    elif config.cache_activations:
+        raise UserError("--config.cache_activations needs --config.finetune_from: the stages below it are cached")
+    if config.cache_activations and config.augmentation == "fresh":
+        raise UserError("--config.cache_activations needs --config.augmentation=fixed: fresh copies cannot be cached")
 
 
 def cohort_folds(data_dir: Path, num_folds: int, seed: int) -> splits.Splits:
@@ -82,33 +112,32 @@ def load(config: ConfigDict, data_dir: Path) -> Setup:
     return Setup(data_dir, slices, folds, variables, run)
 
 
-def build(config: ConfigDict, setup: Setup) -> tuple[learner.Learner, learner.Examples]:
-    """The learner of the config, and the features [N, 1 + copies, D] and labels [N] it learns from, on the device."""
-    inputs = features.load_or_compute(
-        setup.data_dir / "features",
-        setup.slices,
-        config.backbone,
-        setup.variables,
-        setup.run["weights"]["sha256"],
-        num_copies=config.num_copies,
-        seed=config.seed,
-        stage=f"features {config.sequence}",
-    )
-    recipe = learner.Recipe(config.num_epochs, config.batch_size, config.optim.lr, config.optim.lr_decay)
-    frozen = learner.frozen(Head(tuple(config.head.widths), config.head.dropout), recipe)
-    return frozen, learner.Examples(jnp.asarray(inputs), jnp.asarray(setup.slices.label))
+def _fold_keys(config: ConfigDict, fold: int) -> tuple[jax.Array, jax.Array]:
+    """Of a fold's initialisation and of its training."""
+    key = jax.random.fold_in(jax.random.key(config.seed), fold)
+    init, fit = (jax.random.fold_in(key, purpose) for purpose in range(2))
+    return init, fit
 
 
-def _fit_fold(method: learner.Learner) -> Callable:
-    @jax.jit
-    def fit_fold(key: jax.Array, examples: learner.Examples, mask: jax.Array):
-        key_init, key_fit = (jax.random.fold_in(key, purpose) for purpose in range(2))
-        # Test labels are hidden from the learner, not only masked.
-        seen = examples._replace(label=jnp.where(mask, examples.label, -1))
-        state, info = method.fit(key_fit, method.init(key_init, examples), seen, mask)
-        return state.params, method.predict(state, examples)[:, 1], info["loss"]
+def _write_fold(folder: Path, rows: list[tuple], result: methods.Fitted, provenance: dict[str, Any]) -> None:
+    """The fold's weights and predictions, all at once."""
 
-    return fit_fold
+    def predictions(partial: Path) -> None:
+        rundir.write_csv(partial / "predictions.csv", PREDICTIONS, rows)
+
+    num_params = {part: trees.num_params(tree) for part, tree in result.variables["params"].items()}
+    record = provenance | {"history": result.history, "num_params": num_params}
+    checkpoint.save_variables(folder, result.variables, record, predictions)
+
+
+def _read_fold(folder: Path, provenance: dict[str, Any]) -> tuple[list[dict[str, str]], dict[str, Any]]:
+    """What `_write_fold` wrote: rows and record."""
+    record = checkpoint.read_provenance(folder)
+    for name, value in provenance.items():
+        if record.get(name) != value:
+            raise UserError(f"{folder} is of another run ({name} differs): name another --workdir, or remove it")
+    with open(folder / "predictions.csv", newline="") as file:
+        return list(csv.DictReader(file)), record
 
 
 def run_transfer(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any] | None:
@@ -117,35 +146,66 @@ def run_transfer(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, A
     Args:
         config: of `configs/transfer.py`.
         setup: of `load`.
-        workdir: gets config.json, checkpoints/, predictions.csv and, last, metrics.json.
+        workdir: gets config.json, checkpoints/, tensorboard/, predictions.csv and, last, metrics.json.
 
     Returns:
         The metrics, or None if this run was finished before.
     """
     if rundir.open_run(workdir, setup.run):
         return None
-    method, examples = build(config, setup)
-    slices, fit_fold = setup.slices, _fit_fold(method)
+    slices, fit_fold = setup.slices, None
     train, test = setup.folds.masks(slices.patient, slices.label)
-    rows, losses = [], []
-    probability = np.full(len(slices.label), np.nan)
-    for fold in track(f"transfer {config.sequence}", range(config.num_folds), config.num_folds):
-        key = jax.random.fold_in(jax.random.key(config.seed), fold)
-        params, probs, loss = jax.device_get(fit_fold(key, examples, jnp.asarray(train[fold])))
-        if not np.isfinite(loss).all():
-            epoch = int(np.argmin(np.isfinite(loss)))
-            raise UserError(f"the loss of fold {fold} is not finite in epoch {epoch}: lower --config.optim.lr")
-        losses.append([float(x) for x in loss])
-        probability[test[fold]] = probs[test[fold]]
-        provenance = {"fold": fold, "split_hash": setup.run["split_hash"], "backbone": setup.run["weights"]["sha256"]}
-        checkpoint.save_variables(workdir / "checkpoints" / f"fold_{fold}", {"params": params}, provenance)
-        rows += [
-            (fold, slices.patient[i], slices.slice_id[i], int(slices.label[i]), float(probs[i]))
-            for i in np.flatnonzero(test[fold])
-        ]
-    rundir.write_csv(workdir / "predictions.csv", PREDICTIONS, rows)
-    tested = test.any(axis=0)
-    scores = metrics.evaluate(slices.label[tested], probability[tested], slices.patient[tested])
-    result = scores | {"train_loss": losses, "head_params": trees.num_params(params)}
-    rundir.finish(workdir, result)
+    rows: list[dict[str, str]] = []
+    histories, num_params = [], 0
+    with resume.heed_sigterm() as bell:
+        for fold in range(config.num_folds):
+            folder = workdir / "checkpoints" / f"fold_{fold}"
+            weights = setup.run["weights"]["sha256"]
+            provenance = {"fold": fold, "split_hash": setup.run["split_hash"], "backbone": weights}
+            if not folder.exists():
+                fit_fold = fit_fold or methods.build(config, setup.data_dir, slices, setup.variables, weights)
+                place = _place(config, workdir, fold, bell)
+                result = fit_fold(_fold_keys(config, fold), train[fold], test[fold], place)
+                found = _rows(slices, fold, test[fold], result.probability)
+                if rundir.is_first():
+                    _write_fold(folder, found, result, provenance)
+                rundir.wait_for_all(f"fold {fold}")
+                if bell.heard() and fold + 1 < config.num_folds:
+                    raise Interrupted(f"stopped after fold {fold + 1} of {config.num_folds}, all saved")
+            if rundir.is_first():  # the fold is finished: nothing to go on from
+                shutil.rmtree(_training(workdir, fold), ignore_errors=True)
+            of_fold, record = _read_fold(folder, provenance)
+            rows += of_fold
+            histories.append(record["history"])
+            num_params = record["num_params"]["head"]
+    return _finish(workdir, rows, histories, num_params)
+
+
+def _place(config: ConfigDict, workdir: Path, fold: int, bell: resume.Bell) -> methods.Place:
+    title = f"transfer {config.sequence}, fold {fold + 1} of {config.num_folds}"
+    return methods.Place(title, _training(workdir, fold), workdir / "tensorboard", fold, bell)
+
+
+def _training(workdir: Path, fold: int) -> Path:
+    """The checkpoints of a fold that goes on."""
+    return workdir / "checkpoints" / f"fold_{fold}_training"
+
+
+def _rows(slices: Slices, fold: int, test: np.ndarray, probability: np.ndarray) -> list[tuple]:
+    return [
+        (fold, slices.patient[i], slices.slice_id[i], int(slices.label[i]), float(probability[i]))
+        for i in np.flatnonzero(test)
+    ]
+
+
+def _finish(workdir: Path, rows: list[dict[str, str]], histories: list, head_params: int) -> dict[str, Any]:
+    """Joins the folds' predictions, scores them, marks the run as finished."""
+    label = np.array([int(row["label"]) for row in rows])
+    probability = np.array([float(row["probability"]) for row in rows])
+    scores = metrics.evaluate(label, probability, np.array([row["patient"] for row in rows]))
+    losses = [[epoch["loss"] for epoch in history] for history in histories]
+    result = scores | {"train_loss": losses, "history": histories, "head_params": head_params}
+    if rundir.is_first():
+        rundir.write_csv(workdir / "predictions.csv", PREDICTIONS, [[row[k] for k in PREDICTIONS] for row in rows])
+        rundir.finish(workdir, result)
     return result

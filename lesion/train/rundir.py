@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from lesion.errors import UserError
@@ -80,10 +82,23 @@ def open_run(workdir: Path, run: dict[str, Any]) -> bool:
                     "name another --workdir, or remove this one"
                 )
         return (workdir / METRICS).exists()
+    if not is_first():
+        return False
     workdir.mkdir(parents=True, exist_ok=True)
     command = " ".join(["python", "-m", _module(), *sys.argv[1:]])
     write_json(path, run | {"versions": versions(), "command": command, "started": _now()})
     return False
+
+
+def is_first() -> bool:
+    """Whether this process writes: of several machines only the first does."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when all processes have come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
 
 
 def _module() -> str:

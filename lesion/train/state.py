@@ -7,20 +7,22 @@ import optax
 
 
 class TrainState(NamedTuple):
-    """Parameters and the optimizer's state.
+    """Parameters, BatchNorm's running statistics and the optimizer's state.
 
     Attributes:
-        params: nested dictionaries of float32 arrays.
+        params: nested dictionaries of float32 arrays: what is trained.
+        batch_stats: likewise; empty where nothing is normalised.
         opt_state: of `tx`, an `optax.inject_hyperparams` whose `learning_rate` is set from outside.
     """
 
     params: Mapping[str, Any]
+    batch_stats: Mapping[str, Any]
     opt_state: Any
 
 
-def create(params: Mapping[str, Any], tx: optax.GradientTransformation) -> TrainState:
+def create(params: Mapping[str, Any], batch_stats: Mapping[str, Any], tx: optax.GradientTransformation) -> TrainState:
     """A state before the first step."""
-    return TrainState(params, tx.init(params))
+    return TrainState(params, batch_stats, tx.init(params))
 
 
 def with_learning_rate(state: TrainState, learning_rate: Any) -> TrainState:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lesion.active import acquisition, driver, oracle, program
 from lesion.models.head import Head
-from lesion.train import learner
+from lesion.train import learner, network, recipe
 
 KEY = jax.random.key(3)
 PROBS = np.array([[0.5, 0.5], [0.9, 0.1], [0.0, 1.0], [0.3, 0.7], [1.0, 0.0]], np.float32)
@@ -86,7 +86,7 @@ def test_cost_counts_slices_and_patients_once():
 def experiment():
     inputs = jax.random.normal(KEY, (40, 2, 6))
     shown = learner.Examples(inputs, (inputs[:, 0, 0] > 0).astype(jnp.int32))
-    method = learner.frozen(Head((4,)), learner.Recipe(2, 8))
+    method = learner.frozen(network.of_head(Head((4,))), recipe.Recipe(2, 8))
     traces = []
     run = program.algorithm1(method, ("entropy", "random"), 5, 8, 4)
     counted = jax.jit(lambda *args: (traces.append(1), run(*args))[1])

@@ -24,7 +24,7 @@ def variables():
 
 def compute(folder, slices, variables, sha256="w", **changes):
     options = dict(num_copies=2, seed=0, stage="test") | changes
-    return features.load_or_compute(folder, slices, NAME, variables, sha256, **options)
+    return features.load_or_compute(folder, slices, features.of_last_map(NAME), variables, sha256, **options)
 
 
 def test_features_do_not_depend_on_batches_or_order_and_are_computed_once(tmp_path, slices, variables, monkeypatch):

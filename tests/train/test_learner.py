@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from lesion.models.head import Head
-from lesion.train import learner, state, steps
+from lesion.train import learner, network, recipe, state, steps
 
 KEY = jax.random.key(0)
 
@@ -26,10 +26,13 @@ def batch(n=8, width=8):
 
 @pytest.fixture
 def setup():
-    head = Head((4,))
-    tx = optax.inject_hyperparams(optax.adam, static_args=("b1", "b2", "eps", "eps_root"))(learning_rate=1e-2)
-    apply_fn = lambda params, x, key: head.apply({"params": params}, x)  # noqa: E731
-    return state.create(head.init(KEY, batch().inputs)["params"], tx), dict(apply_fn=apply_fn, tx=tx)
+    head = Head((4,), dropout=0.3)
+    part, tx = network.of_head(head), recipe.optimizer(recipe.Recipe(lr=1e-2))
+    return state.create(*part.init(KEY, batch().inputs), tx), dict(apply_fn=part.apply, tx=tx)
+
+
+def keys(n, first=0):
+    return learner.example_keys(KEY, first, n)
 
 
 def close(a, b, **tolerance):
@@ -49,8 +52,8 @@ def test_padding_changes_nothing(setup):
     plain = batch()
     padded = steps.Batch(*(jnp.concatenate([a, a[:3]]) for a in plain))
     padded = padded._replace(label=padded.label.at[-3:].set(-1), mask=padded.mask.at[-3:].set(False))
-    a, info_a = steps.train_step(KEY, start, plain, **fixed)
-    b, info_b = steps.train_step(KEY, start, padded, **fixed)
+    a, info_a = steps.train_step(keys(8), start, plain, **fixed)
+    b, info_b = steps.train_step(keys(11), start, padded, **fixed)
     close(a, b, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(info_a["loss"], info_b["loss"], rtol=1e-6)
 
@@ -59,12 +62,52 @@ def test_devices_give_the_numbers_of_one(setup):
     start, fixed = setup
     whole = batch()
     whole = whole._replace(mask=whole.mask.at[0].set(False))  # the halves hold different counts
-    one, info = steps.train_step(KEY, start, whole, **fixed)
+    one, info = steps.train_step(keys(8), start, whole, **fixed)
     halves = jax.tree.map(lambda x: x.reshape(2, -1, *x.shape[1:]), whole)
     step = functools.partial(steps.train_step, **fixed, axis_name="device")
-    two, infos = jax.vmap(step, (None, None, 0), axis_name="device")(KEY, start, halves)
+    two, infos = jax.vmap(step, (0, None, 0), axis_name="device")(keys(8).reshape(2, 4), start, halves)
     close(one, jax.tree.map(lambda x: x[1], two), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(infos["loss"], info["loss"], rtol=1e-6)
+
+
+def test_class_weights_and_smoothing_are_the_formulas():
+    logit, label, mask = (
+        jnp.array([0.3, -2.0, 1.0, 9.0]),
+        jnp.array([1, 0, 0, -1]),
+        jnp.array([True, True, True, False]),
+    )
+    np.testing.assert_allclose(steps.balanced(label, mask), [3 / 4, 3 / 2])
+    total, count = steps.masked_bce(logit, label, mask, steps.Objective(steps.balanced(label, mask), 0.2))
+    p, target, weight = 1 / (1 + np.exp([-0.3, 2.0, -1.0])), np.array([0.9, 0.1, 0.1]), np.array([1.5, 0.75, 0.75])
+    loss = -target * np.log(p) - (1 - target) * np.log(1 - p)
+    np.testing.assert_allclose(total / count, (weight * loss).mean(), rtol=1e-6)
+
+
+def test_the_backbone_learns_at_its_own_rate():
+    params = {"head": {"w": jnp.ones(2)}, "backbone": {"w": jnp.ones(2)}}
+    tx = recipe.optimizer(recipe.Recipe(lr=1e-2, backbone_lr=1e-3))
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = tx.update(params, tx.init(params))
+    np.testing.assert_allclose(updates["backbone"]["w"], 0.1 * updates["head"]["w"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("every", "want"), [("epoch", 1e-3 * 0.9**2), ("step", 1e-3 * 0.9**23)])
+def test_the_rate_decays_by_epoch_or_step(every, want):
+    rate = recipe.learning_rate(recipe.Recipe(decay_every=every), *map(jnp.int32, (2, 3, 10)))
+    np.testing.assert_allclose(rate, want, rtol=1e-5)
+
+
+def test_patience_takes_the_best_epoch():
+    shown, mask, held = examples(), jnp.arange(40) < 20, jnp.arange(40) >= 30
+    how = recipe.Recipe(60, 8, 0.3, lr_decay=1.0, patience=3)
+    part = network.of_head(Head((16,)))
+    method = learner.frozen(part, how)
+    fitted, info = jax.jit(method.fit)(KEY, method.init(KEY, shown), shown, mask, held)
+    count = int(info["num_epochs"])
+    assert 3 < count < 60
+    assert np.isfinite(info["loss"][:count]).all() and np.isnan(info["loss"][count:]).all()
+    shorter = learner.frozen(part, how._replace(num_epochs=count - 3, patience=0))
+    close(fitted, shorter.fit(KEY, shorter.init(KEY, shown), shown, mask)[0], rtol=1e-5, atol=1e-6)
 
 
 def test_the_order_of_an_epoch_has_every_masked_example_once_and_first():
@@ -78,7 +121,7 @@ def test_the_order_of_an_epoch_has_every_masked_example_once_and_first():
 @pytest.mark.parametrize("batch_size", [16, 32, 100])
 def test_fit_learns_and_never_reads_what_is_masked(batch_size):
     shown, mask = examples(), jnp.arange(40) < 30
-    method = learner.frozen(Head((16,)), learner.Recipe(20, batch_size, 5e-2, 0.95))
+    method = learner.frozen(network.of_head(Head((16,))), recipe.Recipe(20, batch_size, 5e-2, lr_decay=0.95))
     start = method.init(KEY, shown)
     fit = jax.jit(method.fit)
     fitted, info = fit(KEY, start, shown, mask)
@@ -98,8 +141,8 @@ def test_fit_learns_and_never_reads_what_is_masked(batch_size):
 def test_an_epoch_is_the_plain_loop():
     """Against a Python loop over batches, with a last one that is not full."""
     shown, mask = examples(10, 2), jnp.arange(10) < 9
-    head, recipe = Head((4,)), learner.Recipe(2, 8, 1e-2, 0.5)
-    method = learner.frozen(head, recipe)
+    head = Head((4,))
+    method = learner.frozen(network.of_head(head), recipe.Recipe(2, 8, 1e-2, lr_decay=0.5))
     start = method.init(KEY, shown)
     fitted, info = method.fit(KEY, start, shown, mask)
     params, tx, losses = start.params, optax.scale_by_adam(), []
@@ -109,7 +152,7 @@ def test_an_epoch_is_the_plain_loop():
         order = learner.epoch_order(jax.random.fold_in(jax.random.fold_in(KEY, 0), epoch), jnp.repeat(mask, 2))[:18]
         for at in (order[:8], order[8:16], order[16:]):
             loss_fn = lambda p, at=at: optax.sigmoid_binary_cross_entropy(  # noqa: E731
-                head.apply({"params": p}, inputs[at]), label[at].astype(jnp.float32)
+                head.apply({"params": p["head"]}, inputs[at]), label[at].astype(jnp.float32)
             ).mean()
             loss, grads = jax.value_and_grad(loss_fn)(params)
             losses.append(float(loss) * len(at))

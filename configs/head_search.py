@@ -1,0 +1,29 @@
+"""Which head: depth, widths, dropout and pooling, as the paper tried "numbers of layers and nodes" (section 1.2).
+
+    python -m launch.train --config=configs/head_search.py:efficientnet_lite0,ce_t1wi \\
+        --config.head.widths="(256,)" --config.weights=WEIGHTS --data=DATA_DIR --workdir=runs/head_256
+
+One run a setting that `sweep` names; all share the cached features, so that each costs seconds. The paper kept 512-256.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import transfer
+
+WIDTHS = ((), (256,), (512,), (512, 256), (1024, 512), (512, 256, 128))
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    return transfer.get_config(arg)
+
+
+def sweep(add: Callable[..., Any]) -> None:
+    """Calls `add` with the overrides of every run."""
+    for widths in WIDTHS:
+        for dropout in (0.0, 0.5):
+            add(**{"head.widths": widths, "head.dropout": dropout})
+    for pooling in ("max", "flatten"):
+        add(**{"head.widths": (512, 256), "head.pooling": pooling})

@@ -1,0 +1,210 @@
+"""The transfer modes: from a config to a function that fits one fold."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from lesion import models
+from lesion.data import UNLABELED, Slices, augment, splits
+from lesion.errors import UserError
+from lesion.models.head import Head
+from lesion.train import devices, engine, features, feed, finetune, fitting, learner, network, recipe, resume
+from lesion.train.watch import Watch
+
+KEEP = 2  # checkpoints of a fit that goes on
+
+
+class Place(NamedTuple):
+    """Where a fold is fitted.
+
+    Attributes:
+        title: begins what is shown.
+        checkpoints: folder of those to go on from.
+        tensorboard: folder of all folds' scalars.
+        fold: its number.
+        bell: rings when the run is to stop.
+    """
+
+    title: str
+    checkpoints: Path
+    tensorboard: Path
+    fold: int
+    bell: resume.Bell
+
+
+class Fitted(NamedTuple):
+    """What came of a fold.
+
+    Attributes:
+        variables: {"params": ..., "batch_stats": ...} of what was trained.
+        probability: of glioma, float32 [N]; NaN where nobody asked.
+        history: scalars of every epoch.
+    """
+
+    variables: dict
+    probability: np.ndarray
+    history: list[dict[str, float]]
+
+
+FitFold = Callable[[tuple[jax.Array, jax.Array], np.ndarray, np.ndarray, Place], Fitted]
+
+
+def recipe_of(config: ConfigDict) -> recipe.Recipe:
+    """The config's recipe."""
+    return recipe.Recipe(
+        num_epochs=config.num_epochs,
+        batch_size=config.batch_size,
+        lr=config.optim.lr,
+        backbone_lr=config.optim.backbone_lr,
+        lr_decay=config.optim.lr_decay,
+        decay_every=config.optim.decay_every,
+        class_weights=config.class_weights,
+        label_smoothing=config.label_smoothing,
+        patience=config.patience,
+    )
+
+
+def frozen_learner(
+    config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str
+) -> tuple[learner.Learner, learner.Examples]:
+    """The learner on frozen features, and the features [N, 1 + copies, D] and labels [N] it learns from."""
+    inputs = features.load_or_compute(
+        data_dir / "features",
+        slices,
+        features.of_last_map(config.backbone, config.head.pooling)._replace(dtype=config.dtype),
+        variables,
+        weights_sha256,
+        num_copies=config.num_copies,
+        seed=config.seed,
+        stage=f"features {config.sequence}",
+    )
+    method = learner.frozen(network.of_head(_head(config)), recipe_of(config))
+    return method, learner.Examples(jnp.asarray(inputs, jnp.float32), jnp.asarray(slices.label))
+
+
+def build(config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str) -> FitFold:
+    """Builds `fit_fold((key_init, key_fit), train [N], test [N], place) -> Fitted` of the config's mode."""
+    make = _frozen if config.mode == "frozen" else _finetune
+    return make(config, data_dir, slices, variables, weights_sha256)
+
+
+def _head(config: ConfigDict) -> Head:
+    return Head(tuple(config.head.widths), config.head.dropout)
+
+
+def _parts(config: ConfigDict, slices: Slices, train: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Slices to train on, and those that early stopping looks at."""
+    if not config.patience:
+        return train, None
+    held = splits.hold_out(slices.patient, slices.label, train, config.validation, config.seed)
+    return train & ~held, held
+
+
+def _frozen(config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str) -> FitFold:
+    if config.augmentation == "fresh":
+        raise UserError("--config.augmentation=fresh needs --config.mode=finetune: frozen features are computed once")
+    method, examples = frozen_learner(config, data_dir, slices, variables, weights_sha256)
+
+    @jax.jit
+    def fit(key_init, key_fit, examples, train, held):
+        # Test labels are hidden from the learner, not only masked.
+        shown = train if held is None else train | held
+        seen = examples._replace(label=jnp.where(shown, examples.label, -1))
+        state, info = method.fit(key_fit, method.init(key_init, examples), seen, train, held)
+        return state, method.predict(state, examples)[:, 1], info
+
+    def fit_fold(keys: tuple[jax.Array, jax.Array], train: np.ndarray, test: np.ndarray, place: Place) -> Fitted:
+        del test
+        state, probability, info = jax.device_get(fit(*keys, examples, *_parts(config, slices, train)))
+        losses = info["loss"][: int(info["num_epochs"])]
+        if not np.isfinite(losses).all():
+            epoch = int(np.argmin(np.isfinite(losses)))
+            raise UserError(f"the loss of fold {place.fold} is not finite in epoch {epoch}: lower --config.optim.lr")
+        watch = Watch(place.title, place.tensorboard / f"fold_{place.fold}", config.num_epochs)
+        history = [{"loss": float(loss)} for loss in losses]
+        watch.replay(history)
+        return Fitted({"params": state.params}, probability, history)
+
+    return fit_fold
+
+
+def _boundary(config: ConfigDict) -> str | None:
+    """The last stage that is not trained."""
+    if not config.finetune_from:
+        return None
+    return models.stage_before(config.backbone, config.finetune_from)
+
+
+def _data(
+    config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str, boundary: str | None
+) -> finetune.Data:
+    """Pictures, or the boundary's activations where they are to be cached."""
+    source: np.ndarray = slices.image
+    if config.cache_activations and boundary:
+        source = features.load_or_compute(
+            data_dir / "features",
+            slices,
+            features.Tap(config.backbone, boundary, "", config.dtype),
+            variables,
+            weights_sha256,
+            num_copies=config.num_copies,
+            seed=config.seed,
+            stage=f"activations {config.sequence}",
+        )
+    return finetune.Data(source, augment.slice_words(slices.slice_id), slices.label)
+
+
+def _finetune(config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str) -> FitFold:
+    where, boundary, spec = devices.devices(), _boundary(config), models.get_spec(config.backbone)
+    below, above = models.split(config.backbone, variables, boundary)
+    model = models.get_model(config.backbone, None, axis_name=where.axis_name)
+    trained = network.of_backbone(
+        model,
+        _head(config),
+        above,
+        start=boundary,
+        stop=spec.last_map,
+        pooling=config.head.pooling or spec.pooling,
+        update_statistics=config.batch_norm == "updated",
+    )
+    data = _data(config, data_dir, slices, variables, weights_sha256, boundary)
+    prepare: Callable = finetune.from_activations
+    if data.source.ndim == 3:
+        prepare = finetune.from_pictures(
+            model,
+            functools.partial(models.preprocess, config.backbone),
+            stop=boundary,
+            seed=config.seed,
+            fresh=config.augmentation == "fresh",
+            dtype=config.dtype,
+        )
+    else:
+        below = {}  # what they give was computed before
+    streamed = config.data_on == "host" or (config.data_on == "auto" and not feed.fits_on_device(data))
+    fitter = engine.build(
+        where, trained, prepare, recipe_of(config), below, data, 1 + config.num_copies, slices.slice_id, streamed
+    )
+
+    def fit_fold(keys: tuple[jax.Array, jax.Array], train: np.ndarray, test: np.ndarray, place: Place) -> Fitted:
+        keeper = resume.Keeper(place.checkpoints, KEEP)
+        watch = Watch(place.title, place.tensorboard / f"fold_{place.fold}", config.num_epochs)
+        hooks = fitting.Hooks(keeper, place.bell, watch, config.checkpoint_every)
+        train, held = _parts(config, slices, train)
+        shown = train if held is None else train | held
+        label = np.where(shown, slices.label, UNLABELED)  # test labels are hidden, not only masked
+        try:
+            state, history = fitting.fit(fitter, keys[1], fitter.begin(keys[0]), label, train, held, hooks)
+            probability = engine.predict(fitter, state, test)[:, 1]
+        finally:
+            keeper.close()
+            watch.close()
+        variables = {"params": state.params} | ({"batch_stats": state.batch_stats} if state.batch_stats else {})
+        return Fitted(jax.tree.map(np.asarray, dict(variables)), probability, history)
+
+    return fit_fold

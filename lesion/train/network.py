@@ -1,0 +1,111 @@
+"""What is trained, as three functions: a head on features, or the upper part of a backbone with its head."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+class Network(NamedTuple):
+    """A trainable function of inputs [B, ...] to the logit of glioma [B] float32; nothing is remembered.
+
+    Attributes:
+        init: (key, inputs) -> (params, batch_stats); `params` has the parts `head` and, if any of it is trained,
+            `backbone`.
+        apply: (params, batch_stats, inputs, mask [B] bool, keys [B]) -> (logit, batch_stats), as in training. Every
+            example has its own key, so that dropout does not depend on how a batch is spread over devices.
+        predict: (params, batch_stats, inputs) -> logit.
+    """
+
+    init: Callable[..., tuple[Any, Any]]
+    apply: Callable[..., tuple[jax.Array, Any]]
+    predict: Callable[..., jax.Array]
+
+
+def pool_features(x: jax.Array, pooling: str) -> jax.Array:
+    """A last map [B, H, W, C] to features: `mean` or `max` [B, C], `flatten` [B, H·W·C]; features stay as they are."""
+    if x.ndim == 2:
+        return x
+    assert x.ndim == 4, x.shape
+    return {"mean": x.mean((1, 2)), "max": x.max((1, 2)), "flatten": x.reshape(len(x), -1)}[pooling]
+
+
+def _head_logit(head: nn.Module, params: Any, features: jax.Array, keys: jax.Array) -> jax.Array:
+    """[B, D] to [B] with dropout, an example a key."""
+
+    def one(feature: jax.Array, key: jax.Array) -> jax.Array:
+        return head.apply({"params": params}, feature[None], train=True, rngs={"dropout": key})[0]  # type: ignore
+
+    return jax.vmap(one)(features, keys)
+
+
+def of_head(head: nn.Module) -> Network:
+    """A head alone, on features [B, D] that were computed before."""
+
+    def init(key: jax.Array, inputs: jax.Array) -> tuple[Any, Any]:
+        return {"head": head.init(key, inputs)["params"]}, {}
+
+    def apply(params: Any, batch_stats: Any, inputs: jax.Array, mask: jax.Array, keys: jax.Array):
+        del mask
+        return _head_logit(head, params["head"], inputs, keys), batch_stats
+
+    def predict(params: Any, batch_stats: Any, inputs: jax.Array) -> jax.Array:
+        del batch_stats
+        return head.apply({"params": params["head"]}, inputs)  # type: ignore[return-value]
+
+    return Network(init, apply, predict)
+
+
+def of_backbone(
+    model: nn.Module,
+    head: nn.Module,
+    variables: Mapping[str, Any],
+    *,
+    start: str | None,
+    stop: str,
+    pooling: str,
+    update_statistics: bool,
+) -> Network:
+    """A backbone's stages after `start` up to `stop`, pooled, and a head.
+
+    Args:
+        model: without classifier; `apply(..., start=, stop=, mask=)` as in `lesion.models`.
+        head: features [B, D] to logit [B].
+        variables: what training of those stages begins from.
+        start: the last stage that is not trained; inputs are its output. None: inputs are preprocessed pictures.
+        stop: the stage that gives the last map.
+        pooling: see `pool_features`.
+        update_statistics: whether BatchNorm normalises by the batch and updates its running statistics, or uses those
+            it came with.
+    """
+
+    def features_of(params: Any, batch_stats: Any, inputs: jax.Array, train: bool, mask: jax.Array | None):
+        x, updated = model.apply(
+            {"params": params["backbone"], "batch_stats": batch_stats},
+            inputs,
+            train=train,
+            mask=mask,
+            start=start,
+            stop=stop,
+            mutable=["batch_stats"] if train else [],
+        )
+        return pool_features(x, pooling).astype(jnp.float32), updated.get("batch_stats", batch_stats)
+
+    def init(key: jax.Array, inputs: jax.Array) -> tuple[Any, Any]:
+        params, batch_stats = variables["params"], variables.get("batch_stats", {})
+        shape = jax.eval_shape(
+            lambda x: features_of({"backbone": params}, batch_stats, x, False, None)[0], inputs
+        ).shape
+        return {"backbone": params, "head": head.init(key, jnp.zeros(shape))["params"]}, batch_stats
+
+    def apply(params: Any, batch_stats: Any, inputs: jax.Array, mask: jax.Array, keys: jax.Array):
+        features, batch_stats = features_of(params, batch_stats, inputs, update_statistics, mask)
+        return _head_logit(head, params["head"], features, keys), batch_stats
+
+    def predict(params: Any, batch_stats: Any, inputs: jax.Array) -> jax.Array:
+        features, _ = features_of(params, batch_stats, inputs, False, None)
+        return head.apply({"params": params["head"]}, features)  # type: ignore[return-value]
+
+    return Network(init, apply, predict)

@@ -1,0 +1,69 @@
+"""Seeing a fit: a line of progress, and TensorBoard scalars."""
+
+import time
+from pathlib import Path
+
+import jax
+from tensorboardX import SummaryWriter
+
+from lesion.progress import Line, duration
+
+
+class Watch:
+    """Shows one fit. An I/O object; silent on all machines but the first."""
+
+    def __init__(self, title: str, folder: Path | None, num_epochs: int) -> None:
+        """`title` begins the line; `folder` gets the scalars; `num_epochs` are to come."""
+        self._title, self._num_epochs, self._folder = title, num_epochs, folder
+        self._line, self._start, self._done, self._images = Line(), time.monotonic(), 0.0, 0
+        self._writer: SummaryWriter | None = None
+        self._first = jax.process_index() == 0
+
+    def begin(self, epochs: float) -> None:
+        """Training starts after `epochs` that were done before; scalars of later ones are dropped."""
+        self._start, self._done = time.monotonic(), -epochs
+        if self._first and self._folder is not None:
+            self._writer = SummaryWriter(str(self._folder), purge_step=int(epochs) + 1)
+
+    def step(self, epoch: int, step: int, num_steps: int, images: int, loss: float) -> None:
+        """After a step that showed `images` slices and copies."""
+        self._images += images
+        if self._first:
+            place = f"epoch {epoch + 1} of {self._num_epochs}, step {step + 1} of {num_steps}"
+            self._line.show(f"{self._title}, {place}: loss {loss:.3f}, {self._speed(epoch + (step + 1) / num_steps)}")
+
+    def epoch(self, epoch: int, scalars: dict[str, float]) -> None:
+        """After an epoch, counted from 0."""
+        if not self._first:
+            return
+        if self._writer is not None:
+            for name, value in scalars.items():
+                self._writer.add_scalar(name, value, epoch + 1)
+            self._writer.flush()
+        told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in scalars.items())
+        text = f"{self._title}, epoch {epoch + 1} of {self._num_epochs}: {told}, {self._speed(epoch + 1)}"
+        self._line.show(text, stays=True)
+
+    def replay(self, history: list[dict[str, float]]) -> None:
+        """A whole fit that was trained in one go."""
+        if not self._first:
+            return
+        with SummaryWriter(str(self._folder)) as writer:
+            for epoch, scalars in enumerate(history):
+                for name, value in scalars.items():
+                    writer.add_scalar(name, value, epoch + 1)
+        self._line.show(f"{self._title}: {len(history)} epochs, loss {history[-1]['loss']:.3f}", stays=True)
+
+    def rate(self) -> float:
+        """Slices and copies a second since training began here."""
+        return self._images / max(time.monotonic() - self._start, 1e-9)
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _speed(self, epochs: float) -> str:
+        spent, here = time.monotonic() - self._start, epochs + self._done
+        left = spent / here * (self._num_epochs - epochs) if here > 0 else 0.0
+        return f"{self.rate():.1f} images/s, {duration(left)} left"

@@ -1,0 +1,101 @@
+"""A tiny backbone with BatchNorm, 40 slices of 10 patients, and what launch.train does, on them."""
+
+import functools
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from configs import transfer
+from lesion import errors, models
+from lesion.data import Slices, splits
+from lesion.models.layers import BatchNorm, Conv, run_stages
+from lesion.train import loop, pretrained, rundir
+
+SIDE = 16
+
+
+class Tiny(nn.Module):
+    num_classes: int | None = 1000
+    axis_name: str | None = None
+
+    def stages(self, train, mask=None):
+        def block(i, features):
+            return [(f"conv{i}", lambda x: Conv(features, (3, 3), 2, name=f"conv{i}")(x)), (f"bn{i}", norm(i))]
+
+        def norm(i):
+            one = functools.partial(BatchNorm, not train, 0.9, 1e-3, axis_name=self.axis_name, name=f"bn{i}")
+            return lambda x: nn.relu(one()(x, mask))
+
+        return [*block(1, 8), *block(2, 8), ("avgpool", lambda x: x.mean((1, 2)))]
+
+    @nn.compact
+    def __call__(self, images, train=False, *, mask=None, start=None, stop=None):
+        x, done = run_stages(self.stages(train, mask), images, start, stop)
+        if not done or stop is not None or self.num_classes is None:
+            return x
+        return nn.Dense(self.num_classes, name="fc")(x)
+
+
+models.MODELS["tiny"] = models.ModelSpec(Tiny, SIDE, models.lite, 8, 0, ("fc",), "tiny", "bn2")
+
+
+def slices(n=40, seed=0):
+    """Noise, brighter in one half where the label is 1; four slices a patient."""
+    rng = np.random.default_rng(seed)
+    patient = np.array([f"p{i // 4}" for i in range(n)])
+    label = (np.arange(n) // 4 % 2).astype(np.int32)
+    image = rng.integers(0, 160, (n, SIDE, SIDE), np.uint8)
+    image[label == 1, : SIDE // 2] += 60
+    return Slices(image, label, patient, np.array([f"s{i:02d}" for i in range(n)]), np.ones((n, 2), np.float32))
+
+
+def config(**changes):
+    """A finetune config; `optim.lr` may be written `optim_lr`."""
+    made = transfer.get_config("tiny,flair").copy_and_resolve_references()
+    start = {"mode": "finetune", "num_epochs": 3, "batch_size": 6, "num_copies": 1, "num_folds": 2}
+    with made.unlocked():
+        for name, value in (
+            start | {"optim_lr": 0.01, "optim_backbone_lr": 0.01, "head_widths": (8,)} | changes
+        ).items():
+            part, _, field = name.partition("_")
+            if part in ("optim", "head"):
+                made[part][field] = value
+            else:
+                made[name] = value
+    return made.lock()
+
+
+def setup(made, data_dir):
+    """What `loop.load` would have read."""
+    given = slices()
+    variables, weights = pretrained.random_variables("tiny", 0)
+    folds = splits.make(given.label, given.patient, made.num_folds, made.seed)
+    run = rundir.identity(made, {"fingerprint": "tiny", "phantom": True}, folds.hash, weights, "cpu")
+    return loop.Setup(Path(data_dir), given, folds, variables, run)
+
+
+def train(workdir, changes, num_devices=1, processes=None):
+    """What launch.train does, in a process of its own.
+
+    Args:
+        workdir: of the run.
+        changes: of `config`.
+        num_devices: of this process.
+        processes: (address of the first, how many, number of this one).
+    """
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", num_devices)
+    if processes:
+        jax.distributed.initialize(*processes)
+
+    def main(argv):
+        del argv
+        made = config(**changes)
+        loop.check_config(made)
+        loop.run_transfer(made, setup(made, f"{workdir}_data"), Path(workdir))
+
+    sys.argv = ["tiny"]
+    errors.run(main)
