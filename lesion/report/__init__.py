@@ -78,7 +78,11 @@ def _method(config: dict[str, Any]) -> str:
     """The network in words, as far as the configuration says."""
     inner, weights = _part(config, "config"), _part(config, "weights")
     name = str(inner.get("backbone") or weights.get("model") or "not named by the run")
-    modes = {"frozen": ", frozen, a new classifier trained on its features", "finetune": ", fine-tuned"}
+    modes = {
+        "frozen": ", frozen, a new classifier trained on its features",
+        "finetune": ", fine-tuned",
+        "scratch": ", trained from scratch",
+    }
     trained = {True: " with ImageNet weights", False: " with random weights"}
     return name + trained.get(weights.get("pretrained", ""), "") + modes.get(str(inner.get("mode")), "")
 

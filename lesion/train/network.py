@@ -32,17 +32,19 @@ def pool_features(x: jax.Array, pooling: str) -> jax.Array:
     return {"mean": x.mean((1, 2)), "max": x.max((1, 2)), "flatten": x.reshape(len(x), -1)}[pooling]
 
 
-def _head_logit(head: nn.Module, params: Any, features: jax.Array, keys: jax.Array) -> jax.Array:
+def _head_logit(head: Any, params: Any, features: jax.Array, keys: jax.Array) -> jax.Array:
     """[B, D] to [B] with dropout, an example a key."""
+    if not head.dropout:
+        return head.apply({"params": params}, features)
 
     def one(feature: jax.Array, key: jax.Array) -> jax.Array:
-        return head.apply({"params": params}, feature[None], train=True, rngs={"dropout": key})[0]  # type: ignore
+        return head.apply({"params": params}, feature[None], train=True, rngs={"dropout": key})[0]
 
     return jax.vmap(one)(features, keys)
 
 
-def of_head(head: nn.Module) -> Network:
-    """A head alone, on features [B, D] that were computed before."""
+def of_head(head: Any) -> Network:
+    """A head alone, a module with a rate of `dropout`, on features [B, D] that were computed before."""
 
     def init(key: jax.Array, inputs: jax.Array) -> tuple[Any, Any]:
         return {"head": head.init(key, inputs)["params"]}, {}
@@ -53,14 +55,14 @@ def of_head(head: nn.Module) -> Network:
 
     def predict(params: Any, batch_stats: Any, inputs: jax.Array) -> jax.Array:
         del batch_stats
-        return head.apply({"params": params["head"]}, inputs)  # type: ignore[return-value]
+        return head.apply({"params": params["head"]}, inputs)
 
     return Network(init, apply, predict)
 
 
 def of_backbone(
     model: nn.Module,
-    head: nn.Module,
+    head: Any,
     variables: Mapping[str, Any],
     *,
     start: str | None,
@@ -72,7 +74,7 @@ def of_backbone(
 
     Args:
         model: without classifier; `apply(..., start=, stop=, mask=)` as in `lesion.models`.
-        head: features [B, D] to logit [B].
+        head: features [B, D] to logit [B], a module with a rate of `dropout`.
         variables: what training of those stages begins from.
         start: the last stage that is not trained; inputs are its output. None: inputs are preprocessed pictures.
         stop: the stage that gives the last map.
@@ -106,6 +108,6 @@ def of_backbone(
 
     def predict(params: Any, batch_stats: Any, inputs: jax.Array) -> jax.Array:
         features, _ = features_of(params, batch_stats, inputs, False, None)
-        return head.apply({"params": params["head"]}, features)  # type: ignore[return-value]
+        return head.apply({"params": params["head"]}, features)
 
     return Network(init, apply, predict)
