@@ -20,6 +20,8 @@ from lesion.train.checkpoint import write_json
 
 CONFIG = "config.json"
 METRICS = "metrics.json"
+# Where the weights lie does not matter, their hash does.
+NOT_COMPARED = {"device", "command", "started", "finished", "config.weights", "weights.file"}
 PACKAGES = ("lesion", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "pillow")
 
 
@@ -67,20 +69,19 @@ def open_run(workdir: Path, run: dict[str, Any]) -> bool:
         Whether this very run is finished there.
 
     Raises:
-        UserError: if the folder holds another run; it names the first difference.
+        UserError: if the folder holds another run; it names the first differences.
     """
     path = workdir / CONFIG
     if path.exists():
         before, now = ({**_flat(r)} for r in (json.loads(path.read_text()), json.loads(json.dumps(run))))
-        for name in sorted((now.keys() | before.keys()) - {"device", "command", "started", "finished"}):
-            # Where the weights lie does not matter, their hash does.
-            if name.startswith("versions.") or name in ("config.weights", "weights.file"):
-                continue
-            if before.get(name) != now.get(name):
-                raise UserError(
-                    f"{workdir} holds another run ({name} is {before.get(name)!r} there, {now.get(name)!r} now): "
-                    "name another --workdir, or remove this one"
-                )
+        different = [
+            f"{name} is {before.get(name)!r} there, {now.get(name)!r} now"
+            for name in sorted((now.keys() | before.keys()) - NOT_COMPARED)
+            if not name.startswith("versions.") and before.get(name) != now.get(name)
+        ]
+        if different:
+            shown = "; ".join(different[:3]) + (f"; and {len(different) - 3} more" if len(different) > 3 else "")
+            raise UserError(f"{workdir} holds another run ({shown}): name another --workdir, or remove this one")
         return (workdir / METRICS).exists()
     if not is_first():
         return False

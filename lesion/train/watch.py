@@ -66,4 +66,4 @@ class Watch:
     def _speed(self, epochs: float) -> str:
         spent, here = time.monotonic() - self._start, epochs + self._done
         left = spent / here * (self._num_epochs - epochs) if here > 0 else 0.0
-        return f"{self.rate():.1f} images/s, {duration(left)} left"
+        return f"{self.rate():.1f} images/s, {duration(left)} left of this fold"

@@ -1,0 +1,49 @@
+import functools
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from lesion import models
+from lesion.data import augment
+from lesion.models.head import Head
+from lesion.train import devices, engine, finetune, fitting, network, pretrained, recipe
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def fitter():
+    given, variables = tiny.slices(), pretrained.random_variables("tiny", 0)[0]
+    below, above = models.split("tiny", variables, "bn1")
+    model = models.get_model("tiny", None)
+    trained = network.of_backbone(
+        model, Head((4,)), above, start="bn1", stop="bn2", pooling="mean", update_statistics=True
+    )
+    grey = functools.partial(models.preprocess, "tiny")
+    prepare = finetune.from_pictures(model, grey, stop="bn1", seed=0, fresh=False, dtype="float32")
+    data = finetune.Data(given.image, augment.slice_words(given.slice_id), given.label)
+    how = recipe.Recipe(2, 6, 1e-2)
+    return engine.build(devices.devices(), trained, prepare, how, below, data, 2, given.slice_id, False)
+
+
+def test_one_compilation_serves_every_fold_and_no_hidden_label_is_read(fitter):
+    label, mask = tiny.slices().label, np.arange(40) < 22
+    fitted, history = fitting.fit(fitter, KEY, fitter.begin(KEY), label, mask)
+    assert len(history) == 2
+    blind, _ = fitting.fit(fitter, KEY, fitter.begin(KEY), np.where(mask, label, -1), mask)
+    jax.tree.map(np.testing.assert_array_equal, fitted, blind)
+    fitting.fit(fitter, KEY, fitter.begin(KEY), label, np.arange(40) >= 15)
+    probs = engine.predict(fitter, fitted, ~mask)
+    assert np.isnan(probs[mask]).all() and np.isfinite(probs[~mask]).all()
+    np.testing.assert_array_equal(engine.predict(fitter, fitted)[~mask], probs[~mask])
+    assert fitter.train._cache_size() == fitter.evaluate._cache_size() == 1
+
+
+def test_only_what_is_above_the_stage_is_trained(fitter):
+    state = fitter.begin(KEY)
+    assert set(state.params["backbone"]) == {"conv2", "bn2"} and set(state.batch_stats) == {"bn2"}
+    fitted, _ = fitting.fit(fitter, KEY, state, tiny.slices().label, np.ones(40, bool))
+    moved = jax.tree.map(lambda a, b: bool((np.asarray(a) != b).any()), state.batch_stats, fitted.batch_stats)
+    assert all(jax.tree.leaves(moved))
