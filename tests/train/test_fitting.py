@@ -15,6 +15,12 @@ KEY = jax.random.key(0)
 
 @pytest.fixture(scope="module")
 def fitter():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.MODELS, "tiny", tiny.SPEC)
+        yield build()
+
+
+def build():
     given, variables = tiny.slices(), pretrained.random_variables("tiny", 0)[0]
     below, above = models.split("tiny", variables, "bn1")
     model = models.get_model("tiny", None)

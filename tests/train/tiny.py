@@ -39,7 +39,7 @@ class Tiny(nn.Module):
         return nn.Dense(self.num_classes, name="fc")(x)
 
 
-models.MODELS["tiny"] = models.ModelSpec(Tiny, SIDE, models.lite, 8, 0, ("fc",), "tiny", "bn2")
+SPEC = models.ModelSpec(Tiny, SIDE, models.lite, 8, 0, ("fc",), "tiny", "bn2")
 
 
 def slices(n=40, seed=0):
@@ -86,6 +86,7 @@ def train(workdir, changes, num_devices=1, processes=None):
         num_devices: of this process.
         processes: (address of the first, how many, number of this one).
     """
+    models.MODELS["tiny"] = SPEC
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", num_devices)
     if processes:
