@@ -88,6 +88,28 @@ def test_response_normalisation_by_hand():
     np.testing.assert_allclose(got, [2 * (1 + 0.1 * 4 * n) ** -0.75 for n in (3, 4, 5, 5, 4, 3)], rtol=1e-6)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_batch_normalisations_gradient_is_that_of_the_plain_formula(masked):
+    x = jax.random.normal(KEY, (6, 5, 5, 7)) * 2 + 1
+    mask = jnp.arange(6) < 4 if masked else None
+    norm = layers.BatchNorm(use_running_average=False, momentum=0.9, epsilon=1e-3)
+    params = {"scale": jnp.linspace(0.5, 2, 7), "bias": jnp.linspace(-1, 1, 7)}
+    stats = norm.init(KEY, x)["batch_stats"]
+
+    def ours(params, x):
+        return norm.apply({"params": params, "batch_stats": stats}, x, mask, mutable=["batch_stats"])[0]
+
+    def plain(params, x):
+        counted = x[:4] if masked else x
+        mean, var = counted.mean((0, 1, 2)), counted.var((0, 1, 2))
+        return (x - mean) / jnp.sqrt(var + 1e-3) * params["scale"] + params["bias"]
+
+    weight = jnp.cos(jnp.arange(x.size)).reshape(x.shape)
+    run = lambda f: jax.grad(lambda p, x: jnp.sum(weight * jnp.sin(f(p, x))), (0, 1))(params, x)  # noqa: E731
+    for a, b in zip(jax.tree.leaves(run(ours)), jax.tree.leaves(run(plain)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 def test_same_padding_puts_the_odd_pixel_last():
     assert layers.same_padding((224, 224), (3, 3), 2) == ((0, 1), (0, 1))
     assert layers.same_padding((7, 9), (5, 3), 1) == ((2, 2), (1, 1))
