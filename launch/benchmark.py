@@ -2,27 +2,32 @@
 
     python -m launch.benchmark --suite=phantom --input=runs/table1/dicom --markdown
     python -m launch.benchmark --suite=backbones --models=resnet50,alexnet --markdown
+    python -m launch.benchmark --suite=training --config=configs/transfer.py:resnet50 --config.dtype=bfloat16
 
 `phantom` reads a DICOM tree and keeps weights and features in --cache. `backbones` reads nothing; where keras or torch
-and torchvision are installed beside this package, they take turns in the same process and a column compares.
+and torchvision are installed beside this package, they take turns in the same process and a column compares. `training`
+compares epochs with bare steps, on noise and with random weights; where keras is installed, a head's with its `fit`.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
+from ml_collections import config_flags
 
 from lesion import benchmarks, errors
-from lesion.benchmarks import backbones, phantom
+from lesion.benchmarks import backbones, phantom, training
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("suite", "phantom", ["phantom", "backbones"], "What to measure.")
+flags.DEFINE_enum("suite", "phantom", ["phantom", "backbones", "training"], "What to measure.")
 flags.DEFINE_string("input", None, "phantom: DICOM tree with patients.csv and slices.csv.")
 flags.DEFINE_string("cache", "runs/benchmark", "phantom: folder for converted weights and computed features.")
 flags.DEFINE_list("models", ["resnet50", "inception_v3", "alexnet"], "backbones: rows of lesion.models.MODELS.")
 flags.DEFINE_integer("size", 224, "backbones: side of the pictures, pixels.", lower_bound=75)
 flags.DEFINE_integer("batch_size", 32, "backbones: pictures a step.", lower_bound=1)
-flags.DEFINE_integer("rounds", 5, "backbones: turns of each contender; medians are printed.", lower_bound=1)
+config_flags.DEFINE_config_file("config", "configs/transfer.py:resnet50", "training: configuration, with overrides.")
+flags.DEFINE_integer("num_steps", 6, "training: steps of an epoch.", lower_bound=1)
+flags.DEFINE_integer("rounds", 5, "backbones, training: turns of each contender; medians are printed.", lower_bound=1)
 flags.DEFINE_bool("bfloat16", False, "backbones: our arithmetic in bfloat16 instead of float32.")
 flags.DEFINE_bool("markdown", False, "Print the table as Markdown.")
 
@@ -33,6 +38,8 @@ def main(argv: Sequence[str]) -> None:
         if not FLAGS.input:
             raise errors.UserError("no --input: name a DICOM tree, such as launch.make_phantom writes")
         rows = phantom.table(phantom.run(Path(FLAGS.input), Path(FLAGS.cache)))
+    elif FLAGS.suite == "training":
+        rows = training.table(training.run(FLAGS.config, FLAGS.num_steps, FLAGS.rounds))
     else:
         rows = backbones.table(backbones.run(FLAGS.models, FLAGS.size, FLAGS.batch_size, FLAGS.rounds, FLAGS.bfloat16))
     print(benchmarks.render(rows, FLAGS.markdown))

@@ -41,12 +41,19 @@ class Result(NamedTuple):
     share: float
 
 
-def flops(name: str, side: int) -> float:
-    """Floating-point operations of an image's forward pass: its convolutions and products, two a multiply-add."""
+def flops(name: str, side: int, stop: str | None = None) -> float:
+    """Floating-point operations of an image's forward pass: its convolutions and products, two a multiply-add.
+
+    Args:
+        name: a row of `models.MODELS`.
+        side: of the picture.
+        stop: the last stage that is run; None: all, with the classifier.
+    """
     model = models.get_model(name, form="lax")
     images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
-    return _count(jax.make_jaxpr(model.apply)(variables, images).jaxpr)
+    apply = model.apply if stop is None else functools.partial(model.apply, stop=stop)
+    return _count(jax.make_jaxpr(apply)(variables, images).jaxpr)
 
 
 def _count(jaxpr: Any) -> float:

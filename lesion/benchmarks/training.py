@@ -1,0 +1,238 @@
+"""How fast training is beside what it is made of: epochs beside bare steps, a head beside Keras; and their memory.
+
+Contenders take turns in one process and medians are compared; memory is taken from processes of their own.
+"""
+
+import concurrent.futures
+import functools
+import importlib
+import importlib.util
+import multiprocessing
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from lesion import models
+from lesion.benchmarks.backbones import TRAIN_FACTOR, flops
+from lesion.data import Slices
+from lesion.models.head import Head
+from lesion.progress import track
+from lesion.train import learner, methods, network, pretrained, recipe, resume, state, steps
+
+HEAD_EXAMPLES, HEAD_WIDTH, HEAD_EPOCHS = 5120, 1280, 4  # about a sequence of Table 1 with its copies, Lite0's features
+NUM_EPOCHS = 3  # of a fine-tuning fit; the first two are timed, each with the checkpoint after it
+NUM_COPIES = 3
+
+
+class Row(NamedTuple):
+    """Something measured, what it is beside, and what the ratio should be; numbers of one unit."""
+
+    what: str
+    value: float
+    beside: str
+    other: float
+    unit: str
+    aim: str
+
+
+class _Stopwatch(resume.Bell):
+    """Asked after every step whether to stop: it never is to, but notes when it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+
+    def heard(self) -> bool:
+        self.times.append(time.perf_counter())
+        return False
+
+
+@functools.cache
+def _variables(name: str) -> dict:
+    return pretrained.random_variables(name, 0)[0]
+
+
+def _slices(config: ConfigDict, num_steps: int) -> Slices:
+    """Noise that fills `num_steps` a epoch: what is trained on does not matter here."""
+    n = num_steps * config.batch_size // (1 + NUM_COPIES)
+    side = models.get_spec(config.backbone).input_size
+    image = np.random.default_rng(0).integers(0, 256, (n, side, side), np.uint8)
+    names = np.array([f"s{i}" for i in range(n)])
+    return Slices(image, np.arange(n, dtype=np.int32) % 2, names, names, np.ones((n, 2), np.float32))
+
+
+def _fit(config: ConfigDict, num_steps: int, folder: Path, **changes: object) -> Callable[[], float]:
+    """Builds what launch.train runs for a fold; each call fits anew and gives images/s of all epochs but the last."""
+    config = ConfigDict(config.to_dict() | {"mode": "finetune", "num_epochs": NUM_EPOCHS, "num_copies": NUM_COPIES})
+    config.update(changes)
+    slices = _slices(config, num_steps)
+    variables = _variables(config.backbone)
+    fit_fold = methods.build(config, folder, slices, variables, "random")
+    everything, nothing = np.ones(len(slices.label), bool), np.zeros(len(slices.label), bool)
+
+    def run() -> float:
+        watch = _Stopwatch()
+        with tempfile.TemporaryDirectory(dir=folder) as there:
+            place = methods.Place("benchmark", Path(there) / "checkpoints", Path(there) / "tensorboard", 0, watch)
+            fit_fold((jax.random.key(0), jax.random.key(1)), everything, nothing, place)
+        last = (NUM_EPOCHS - 1) * num_steps
+        return last * config.batch_size / (watch.times[last] - watch.times[0])
+
+    return run
+
+
+def _bare(config: ConfigDict, num_steps: int) -> Callable[[], float]:
+    """The training step alone, on one batch that lies on the device, whole network; a call gives images/s."""
+    spec = models.get_spec(config.backbone)
+    variables = _variables(config.backbone)
+    _, above = models.split(config.backbone, variables, None)
+    trained = network.of_backbone(
+        models.get_model(config.backbone, None),
+        Head(tuple(config.head.widths)),
+        above,
+        start=None,
+        stop=spec.last_map,
+        pooling=spec.pooling,
+        update_statistics=config.batch_norm == "updated",
+    )
+    tx, size = recipe.optimizer(methods.recipe_of(config)), config.batch_size
+    step = jax.jit(functools.partial(steps.train_step, apply_fn=trained.apply, tx=tx), donate_argnums=1)
+    inputs = jnp.zeros((size, spec.input_size, spec.input_size, 3), config.dtype)
+    batch = steps.Batch(inputs, jnp.arange(size) % 2, jnp.ones(size, bool))
+    keys = jax.random.split(jax.random.key(0), size)
+    # To the device: the step donates its state, and NumPy's arrays cannot be donated.
+    held = jax.tree.map(jnp.copy, state.create(*trained.init(jax.random.key(1), inputs[:1]), tx))
+
+    def run() -> float:
+        nonlocal held
+        jax.block_until_ready(held)
+        start = time.perf_counter()
+        for _ in range(num_steps):
+            held, _ = step(keys, held, batch)
+        jax.block_until_ready(held)
+        return num_steps * size / (time.perf_counter() - start)
+
+    return run
+
+
+def _head(config: ConfigDict) -> Callable[[], float]:
+    """A head on features that were computed before, as one compiled scan; a call gives examples/s."""
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((HEAD_EXAMPLES, 1, HEAD_WIDTH), np.float32)
+    examples = learner.Examples(jnp.asarray(inputs), jnp.arange(HEAD_EXAMPLES, dtype=jnp.int32) % 2)
+    how = methods.recipe_of(config)._replace(num_epochs=HEAD_EPOCHS)
+    method = learner.frozen(network.of_head(Head(tuple(config.head.widths))), how)
+    begun, fit, mask = method.init(jax.random.key(0), examples), jax.jit(method.fit), jnp.ones(HEAD_EXAMPLES, bool)
+
+    def run() -> float:
+        start = time.perf_counter()
+        jax.block_until_ready(fit(jax.random.key(1), begun, examples, mask))
+        return HEAD_EPOCHS * HEAD_EXAMPLES / (time.perf_counter() - start)
+
+    return run
+
+
+def _keras_head(config: ConfigDict) -> Callable[[], float]:
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    keras = importlib.import_module("keras")
+    hidden = [keras.layers.Dense(width, "relu") for width in config.head.widths]
+    model = keras.Sequential([keras.Input((HEAD_WIDTH,)), *hidden, keras.layers.Dense(1, "sigmoid")])
+    model.compile(optimizer=keras.optimizers.Adam(config.optim.lr), loss="binary_crossentropy")
+    inputs = np.random.default_rng(0).standard_normal((HEAD_EXAMPLES, HEAD_WIDTH), np.float32)
+    label = np.arange(HEAD_EXAMPLES) % 2
+
+    def run() -> float:
+        start = time.perf_counter()
+        model.fit(inputs, label, batch_size=config.batch_size, epochs=HEAD_EPOCHS, verbose=0)
+        return HEAD_EPOCHS * HEAD_EXAMPLES / (time.perf_counter() - start)
+
+    return run
+
+
+def _peak_gib(build: Callable[..., Callable[[], float]], *args: object) -> float:
+    """Highest memory of the device, or of this process if there is no other, after running what `build` gives."""
+    build(*args)()
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) / 2**30
+
+
+def _peak_of(build: Callable[..., Callable[[], float]], *args: object) -> float:
+    """`_peak_gib` in a process that has done nothing else."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_peak_gib, build, *args).result()
+
+
+def late_stage(name: str) -> str:
+    """The stage at which the last sixth of a backbone's stages begins: layer4_0, Mixed_7a, conv5."""
+    names = models.stage_names(name)
+    return names[len(names) * 5 // 6]
+
+
+def gain_by_work(name: str, stage: str) -> float:
+    """How many times faster training from `stage` on is when nothing below it is computed, by operations alone."""
+    spec = models.get_spec(name)
+    whole = flops(name, spec.input_size, spec.last_map)
+    below = flops(name, spec.input_size, models.stage_before(name, stage))
+    above = TRAIN_FACTOR * (whole - below)
+    return (below + above) / above
+
+
+def run(config: ConfigDict, num_steps: int, rounds: int) -> list[Row]:
+    """Measures training of the config's backbone; everything is compiled before the first turn.
+
+    Args:
+        config: as in configs/transfer.py; backbone, batch_size, batch_norm, dtype, head and optim are used.
+        num_steps: of an epoch.
+        rounds: how often each contender has its turn; medians are taken.
+    """
+    stage = late_stage(config.backbone)
+    with tempfile.TemporaryDirectory() as folder:
+        there = Path(folder)
+        # First: another process may not get its share of a GPU once this one uses it.
+        peaks = [_peak_of(_fit, config, num_steps, there), _peak_of(_bare, config, num_steps)]
+        late = {"finetune_from": stage}
+        turns = {
+            "head": _head(config),
+            "bare": _bare(config, num_steps),
+            "device": _fit(config, num_steps, there, data_on="device"),
+            "host": _fit(config, num_steps, there, data_on="host"),
+            "late": _fit(config, num_steps, there, **late),
+            "cached": _fit(config, num_steps, there, **late, cache_activations=True),
+        }
+        if importlib.util.find_spec("keras"):
+            turns["keras"] = _keras_head(config)
+        for call in turns.values():
+            call()
+        found = [{turn: call() for turn, call in turns.items()} for _ in track("benchmark", range(rounds), rounds)]
+    rate = {turn: statistics.median(one[turn] for one in found) for turn in turns}
+    gain = f"{gain_by_work(config.backbone, stage):.2f} by its share of the work"
+    rows = [
+        Row("fine-tuning epoch", rate["device"], "bare step", rate["bare"], "images/s", "0.95"),
+        Row("the same, slices streamed", rate["host"], "bare step", rate["bare"], "images/s", "0.95"),
+        Row("peak memory", peaks[0], "bare step", peaks[1], "GiB", "at most 1.3"),
+        Row(f"epoch from {stage}, cached", rate["cached"], "not cached", rate["late"], "images/s", gain),
+    ]
+    if "keras" in rate:
+        rows.append(Row("epoch of a head", rate["head"], "Keras fit", rate["keras"], "examples/s", "1.3"))
+    return rows
+
+
+def table(rows: list[Row]) -> list[list[str]]:
+    """Rows of text, the heading first."""
+    text = [["", "measured", "beside", "ratio", "wanted"]]
+    for row in rows:
+        digits = 0 if row.unit == "examples/s" else 2
+        measured, beside = f"{row.value:.{digits}f} {row.unit}", f"{row.beside} {row.other:.{digits}f}"
+        text.append([row.what, measured, beside, f"{row.value / row.other:.2f}", row.aim])
+    return text
