@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import multiprocessing
 import os
-import resource
+import re
 import statistics
 import tempfile
 import time
@@ -162,8 +162,12 @@ def _keras_head(config: ConfigDict) -> Callable[[], float]:
 def _peak_gib(build: Callable[..., Callable[[], float]], *args: object) -> float:
     """Highest memory of the device, or of this process if there is no other, after running what `build` gives."""
     build(*args)()
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) / 2**30
+    stats = jax.local_devices()[0].memory_stats()
+    if stats:
+        return stats["peak_bytes_in_use"] / 2**30
+    # Not `getrusage`: on Linux its peak is that of the process which began this one, if that was larger.
+    (peak_kib,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(peak_kib) / 2**20
 
 
 def _peak_of(build: Callable[..., Callable[[], float]], *args: object) -> float:
