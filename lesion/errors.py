@@ -1,11 +1,18 @@
 """What a user got wrong, in one line."""
 
+import errno
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import app, flags, logging
+
+MENDED_BY = {
+    errno.ENOSPC: "free some space, or name a folder on another disk, and run the command again",
+    errno.EACCES: "name a folder that may be read and written",
+    errno.EROFS: "name a folder that may be written",
+}
 
 
 class UserError(Exception):
@@ -32,6 +39,7 @@ def run(main: Callable[[Sequence[str]], Any], **kwargs: Any) -> None:
             print(f"{error}: the same command goes on from there", file=sys.stderr)
             sys.exit(128 + signal.SIGTERM)
         except OSError as error:  # a full disk, a folder that may not be written
-            sys.exit(f"error: {error.strerror or error}: {error.filename or 'output'}")
+            what = f"{error.strerror or error}: {error.filename or 'output'}"
+            sys.exit(": ".join(["error", what, *filter(None, [MENDED_BY.get(error.errno or 0)])]))
 
     app.run(guarded, **kwargs)

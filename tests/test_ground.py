@@ -1,5 +1,6 @@
 """The modules everything stands on: errors, progress, trees."""
 
+import errno
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesion import progress, trees
+from lesion import errors, progress, trees
 
 PROGRAM = """
 from lesion import errors
@@ -18,7 +19,8 @@ errors.run(main)
 """
 ENDS = {
     "bad input": ("raise errors.UserError('no label: write one')", 1, "error: no label: write one"),
-    "full disk": ("raise OSError(28, 'No space left on device', 'x.csv')", 1, "error: No space left on device: x.csv"),
+    "full disk": ("raise OSError(28, 'full', 'x.csv')", 1, f"error: full: x.csv: {errors.MENDED_BY[errno.ENOSPC]}"),
+    "no such file": ("open('nowhere')", 1, "error: No such file or directory: nowhere"),
     "fine": ("print('done')", 0, ""),
 }
 

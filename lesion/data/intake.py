@@ -151,8 +151,9 @@ def choose(folder: Path, found: Scan, inputs: Inputs) -> tuple[list[Series], lis
     unknown = [row for (uid, frame), row in wanted.items() if (frame or 1) > counts.get(uid, 0)]
     # A broken file keeps its UID to itself, so as many unknown UIDs may be theirs.
     if len(unknown) > unreadable:
-        where = f"{folder / tables.SLICES} row {unknown[0]}"
-        raise UserError(f"{where}: no readable MR image has this sop_instance_uid and frame ({len(unknown)} such rows)")
+        where, count = f"{folder / tables.SLICES} row {unknown[0]}", len(unknown)
+        what = "no readable MR image has this sop_instance_uid and frame"
+        raise UserError(f"{where}: {what}: correct or delete the row ({count} such)")
 
     stacks: dict[tuple, list] = collections.defaultdict(list)
     left_out: list[dicom.Skip] = []
