@@ -78,6 +78,8 @@ def check_config(config: ConfigDict) -> None:
         raise UserError("--config.cache_activations needs --config.finetune_from: the stages below it are cached")
     if config.cache_activations and config.augmentation == "fresh":
         raise UserError("--config.cache_activations needs --config.augmentation=fixed: fresh copies cannot be cached")
+    if config.mode == "frozen" and config.augmentation == "fresh":
+        raise UserError("--config.augmentation=fresh needs --config.mode=finetune: frozen features are computed once")
 
 
 def cohort_folds(data_dir: Path, num_folds: int, seed: int) -> splits.Splits:
@@ -166,6 +168,8 @@ def run_transfer(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, A
                 fit_fold = fit_fold or methods.build(config, setup.data_dir, slices, setup.variables, weights)
                 place = _place(config, workdir, fold, bell)
                 result = fit_fold(_fold_keys(config, fold), train[fold], test[fold], place)
+                if not np.isfinite(result.probability[test[fold]]).all():  # no later loss tells of the last update
+                    raise UserError(f"{place.title}: diverged in its last step: lower --config.optim.lr")
                 found = _rows(slices, fold, test[fold], result.probability)
                 if rundir.is_first():
                     _write_fold(folder, found, result, provenance)

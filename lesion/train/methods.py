@@ -107,8 +107,6 @@ def _parts(config: ConfigDict, slices: Slices, train: np.ndarray) -> tuple[np.nd
 
 
 def _frozen(config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str) -> FitFold:
-    if config.augmentation == "fresh":
-        raise UserError("--config.augmentation=fresh needs --config.mode=finetune: frozen features are computed once")
     method, examples = frozen_learner(config, data_dir, slices, variables, weights_sha256)
 
     @jax.jit
@@ -124,8 +122,8 @@ def _frozen(config: ConfigDict, data_dir: Path, slices: Slices, variables: dict,
         state, probability, info = jax.device_get(fit(*keys, examples, *_parts(config, slices, train)))
         losses = info["loss"][: int(info["num_epochs"])]
         if not np.isfinite(losses).all():
-            epoch = int(np.argmin(np.isfinite(losses)))
-            raise UserError(f"the loss of fold {place.fold} is not finite in epoch {epoch}: lower --config.optim.lr")
+            epoch = int(np.argmin(np.isfinite(losses))) + 1
+            raise UserError(f"{place.title}: the loss is not finite in epoch {epoch}: lower --config.optim.lr")
         watch = Watch(place.title, place.tensorboard / f"fold_{place.fold}", config.num_epochs)
         history = [{"loss": float(loss)} for loss in losses]
         watch.replay(history)

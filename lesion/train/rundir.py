@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -86,7 +87,7 @@ def open_run(workdir: Path, run: dict[str, Any]) -> bool:
     if not is_first():
         return False
     workdir.mkdir(parents=True, exist_ok=True)
-    command = " ".join(["python", "-m", _module(), *sys.argv[1:]])
+    command = shlex.join(["python", "-m", _module(), *sys.argv[1:]])
     write_json(path, run | {"versions": versions(), "command": command, "started": _now()})
     return False
 

@@ -19,10 +19,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
     """Begins `tiny.train` in a new process, forked from one that has everything imported but no device yet."""
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
     context = multiprocessing.get_context("forkserver")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
     context.set_forkserver_preload(["tiny"])
     import tiny
 
@@ -32,7 +29,11 @@ def start(tmp_path_factory):
         process.start()
         return process
 
-    return begin
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(Path(__file__).parent)]))
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+        yield begin
 
 
 def logged(log, run, *args):
@@ -149,7 +150,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(plain, start, fini
     workdir, kills = tmp_path / "run", 0
     for _ in range(40):
         process = start(workdir)
-        process.join(whole * rng.uniform(0.3, 0.95) if kills < 8 else 300)
+        # Early at first, so that it is killed several times even where the whole run was measured too slow.
+        process.join(whole * rng.uniform(0.2, 0.4 + 0.07 * kills) if kills < 8 else 300)
         if process.exitcode is not None:
             break
         os.kill(process.pid, signal.SIGKILL)
@@ -187,6 +189,15 @@ def test_a_loss_that_turns_nan_names_step_slices_and_checkpoint(finish, tmp_path
     line = log.strip().splitlines()[-1]
     assert line.startswith("error: the loss is not finite in epoch 1, step ")
     assert "(slices s" in line and "lower --config.optim.lr" in line
+
+
+# One step in all: its loss is taken before its update, so that only the predictions tell.
+@pytest.mark.parametrize("mode", ["frozen", "finetune"])
+def test_a_last_update_that_diverges_leaves_no_finished_fold(mode, finish, tmp_path):
+    rates = {"optim_lr": 1e38, "optim_backbone_lr": 1e38}
+    log = finish(tmp_path / "run", {"mode": mode, "num_epochs": 1, "batch_size": 40} | rates, status=1)
+    assert "fold 1 of 2: diverged in its last step: lower --config.optim.lr" in log.strip().splitlines()[-1]
+    assert not (tmp_path / "run/checkpoints/fold_0").exists()
 
 
 def test_other_settings_and_damaged_checkpoints_are_refused(start, finish, tmp_path):
