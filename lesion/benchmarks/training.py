@@ -63,7 +63,7 @@ def _variables(name: str) -> dict:
 
 
 def _slices(config: ConfigDict, num_steps: int) -> Slices:
-    """Noise that fills `num_steps` a epoch: what is trained on does not matter here."""
+    """Noise that fills an epoch of `num_steps`: what is trained on does not matter here."""
     n = num_steps * config.batch_size // (1 + NUM_COPIES)
     side = models.get_spec(config.backbone).input_size
     image = np.random.default_rng(0).integers(0, 256, (n, side, side), np.uint8)
