@@ -75,8 +75,10 @@ def patient_means(
     mixed = int(((glioma > 0) & (glioma < count)).sum())
     if mixed:
         raise ValueError(f"{mixed} patients carry both labels")
+    # Summed in one order whatever the rows' is: two patients a rounding apart, or not, would be a tie or none.
+    by_size = np.argsort(probability, kind="stable")
     # The clip only undoes rounding: a mean of equal numbers may leave [0, 1] by an ulp.
-    mean = np.clip(np.bincount(index, probability) / count, 0, 1)
+    mean = np.clip(np.bincount(index[by_size], probability[by_size]) / count, 0, 1)
     return (glioma > 0).astype(np.int64), mean, name
 
 

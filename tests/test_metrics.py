@@ -2,7 +2,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as reference
@@ -52,6 +52,7 @@ def test_values_equal_sklearn_ties_included(seed, num_patients, decimals):
 
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 10_000))
+@example(seed=186)  # two patients whose means are equal but for the rounding
 def test_the_order_of_rows_does_not_matter(seed):
     columns = cohort(seed)
     order = np.random.default_rng(seed).permutation(columns[0].size)
