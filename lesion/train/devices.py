@@ -1,7 +1,7 @@
 """Where a step runs: `jit` on one device, `pmap` on several, on one machine or more. Chosen here and nowhere else."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -45,6 +45,8 @@ def _one() -> Devices:
 
 def _several() -> Devices:
     local, here = jax.local_device_count(), jax.process_index()
+    if local * jax.process_count() != jax.device_count():
+        raise UserError(f"{local} devices here, {jax.device_count()} in all: every process needs equally many")
 
     def compile_(fn: Callable, roles: str, donate: Sequence[int] = ()) -> Callable:
         in_axes = tuple(None if role == "b" else 0 for role in roles)
@@ -73,7 +75,7 @@ def connect(coordinator: str | None, num_processes: int | None, process_id: int 
     """Joins the other processes of a run on several machines; before anything else of JAX.
 
     Args:
-        coordinator: HOST:PORT of the first process; None takes all three from SLURM, if it started several tasks.
+        coordinator: HOST:PORT of the first process; None takes all three from SLURM, if srun started several tasks.
         num_processes: of all machines.
         process_id: of this one, from 0.
 
@@ -83,13 +85,29 @@ def connect(coordinator: str | None, num_processes: int | None, process_id: int 
     given = [value is not None for value in (coordinator, num_processes, process_id)]
     if any(given) and not all(given):
         raise UserError("--coordinator, --num_processes and --process_id belong together: give all three or none")
-    if not any(given) and int(os.environ.get("SLURM_NTASKS", "1")) == 1:
+    # Not SLURM_NTASKS: sbatch sets it for its script too, which is one process.
+    if not any(given) and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) == 1:
         return
     try:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
+        found_by = "deactivate" if all(given) else "slurm"
+        jax.distributed.initialize(coordinator, num_processes, process_id, cluster_detection_method=found_by)
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"could not join the other processes ({reason}): is --coordinator the same in each?") from error
+    if not any(given) and sees_its_own(os.environ):
+        for name in ("jax_cuda_visible_devices", "jax_rocm_visible_devices"):
+            jax.config.update(name, "all")
+
+
+def sees_its_own(environ: Mapping[str, str]) -> bool:
+    """Whether a SLURM task may take every GPU it sees; JAX lets it take one, numbered as the task is on its node.
+
+    True for the only task of a node, and for one that was bound to some of the node's GPUs (--gpus-per-task).
+    """
+    if environ["SLURM_STEP_NUM_TASKS"] == environ.get("SLURM_STEP_NUM_NODES"):
+        return True
+    visible, on_node = environ.get("CUDA_VISIBLE_DEVICES"), environ.get("SLURM_GPUS_ON_NODE")
+    return visible is not None and on_node is not None and len(visible.split(",")) < int(on_node)
 
 
 def devices() -> Devices:

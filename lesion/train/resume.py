@@ -28,6 +28,15 @@ class Saved(NamedTuple):
     record: dict[str, Any]
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, which asks by itself whether SIGTERM came; JAX counts the askings of all processes, see `Bell`."""
+
+    def reached_preemption(self, step: int) -> bool:
+        """Never: the loop asks."""
+        del step
+        return False
+
+
 class Keeper:
     """Writes and finds the checkpoints of one fit. An I/O object: it holds the folder and Orbax's writer."""
 
@@ -35,7 +44,7 @@ class Keeper:
         """`folder` gets one folder a checkpoint; the `keep` newest stay. Only the first process writes."""
         self.folder = folder.absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._manager = ocp.CheckpointManager(
+        self._manager = _Manager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
                 create=False,

@@ -93,14 +93,44 @@ def test_devices_give_the_losses_of_one(num_devices, plain, finish, tmp_path):
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(plain), rtol=1e-5)
 
 
-def test_two_processes_give_the_losses_of_one(plain, start, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    both = [start(tmp_path / "run", {}, 1, (address, 2, i)) for i in range(2)]
+@pytest.fixture
+def pair(start):
+    """Begins two processes of one run, joined by flags or as SLURM would."""
+
+    def begin(workdir, changes, slurm=False):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+
+        def task(i):
+            names = {"JOB_ID": 1, "STEP_NODELIST": "127.0.0.1", "NTASKS": 2, "PROCID": i, "LOCALID": 0}
+            names |= {"STEP_NUM_TASKS": 2, "STEP_NUM_NODES": 2}
+            return {f"SLURM_{name}": str(value) for name, value in names.items()} | {"JAX_COORDINATOR_PORT": str(port)}
+
+        return [start(workdir, changes, 1, task(i) if slurm else (f"127.0.0.1:{port}", 2, i)) for i in range(2)]
+
+    return begin
+
+
+@pytest.mark.parametrize("slurm", [False, True])
+def test_two_processes_give_the_losses_of_one(slurm, plain, pair, tmp_path):
+    both = pair(tmp_path / "run", {}, slurm)
     for process in both:
         process.join(300)
     assert [p.exitcode for p in both] == [0, 0], (tmp_path / "run.log").read_text()[-3000:]
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(plain), rtol=1e-5)
+
+
+def test_one_of_two_processes_is_told_to_stop_and_both_do(plain, pair, finish, tmp_path):
+    both = pair(tmp_path / "run", {"num_epochs": 3})
+    wait_for(tmp_path / "run", "checkpoints/fold_0_training/*[0-9]")  # one was written, and Orbax asked
+    os.kill(both[1].pid, signal.SIGTERM)
+    for process in both:
+        process.join(120)
+    log = (tmp_path / "run.log").read_text()
+    assert [p.exitcode for p in both] == [128 + signal.SIGTERM] * 2, log[-3000:]
+    assert "all saved: the same command goes on from there" in log
+    finish(tmp_path / "run")
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(plain), rtol=1e-5)
 
 

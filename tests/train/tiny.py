@@ -1,6 +1,7 @@
 """A tiny backbone with BatchNorm, 40 slices of 10 patients, and what launch.train does, on them."""
 
 import functools
+import os
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from configs import transfer
 from lesion import errors, models
 from lesion.data import Slices, splits
 from lesion.models.layers import BatchNorm, Conv, run_stages
-from lesion.train import loop, pretrained, rundir
+from lesion.train import devices, loop, pretrained, rundir
 
 SIDE = 16
 
@@ -84,16 +85,17 @@ def train(workdir, changes, num_devices=1, processes=None):
         workdir: of the run.
         changes: of `config`.
         num_devices: of this process.
-        processes: (address of the first, how many, number of this one).
+        processes: (address of the first, how many, number of this one); or the environment of a SLURM task.
     """
     models.MODELS["tiny"] = SPEC
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", num_devices)
-    if processes:
-        jax.distributed.initialize(*processes)
+    if isinstance(processes, dict):
+        os.environ.update(processes)
 
     def main(argv):
         del argv
+        devices.connect(*(processes if isinstance(processes, tuple) else (None, None, None)))
         made = config(**changes)
         loop.check_config(made)
         loop.run_transfer(made, setup(made, f"{workdir}_data"), Path(workdir))
