@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,14 +98,23 @@ def hold_out(patient: np.ndarray, label: np.ndarray, train: np.ndarray, share: f
         seed: of the draw.
 
     Raises:
-        UserError: if a class has too few training patients.
+        UserError: if a class has fewer than two training patients.
     """
     rows = np.flatnonzero(train)
-    count = max(2, round(1 / share))
-    folds = make(label[rows], patient[rows], count, seed)
+    counts = {name: len(np.unique(patient[rows][label[rows] == value])) for name, value in LABELS.items()}
+    fewest = min(counts, key=counts.__getitem__)
+    if counts[fewest] < 2:
+        raise UserError(
+            f"{counts[fewest]} patients with {fewest} to train on: early stopping keeps one of a class back and needs "
+            "2, label more patients or set --config.patience=0"
+        )
+    # The nearest m of k that a class's patients can be dealt into: 0.4 is two folds of five.
+    part = Fraction(share).limit_denominator(counts[fewest])
+    part = min(max(part, Fraction(1, counts[fewest])), Fraction(counts[fewest] - 1, counts[fewest]))
+    folds = make(label[rows], patient[rows], part.denominator, seed)
     _, test = folds.masks(patient[rows], label[rows])
     held = np.zeros(len(train), bool)
-    held[rows[test[0]]] = True
+    held[rows] = test[: part.numerator].any(axis=0)
     return held
 
 

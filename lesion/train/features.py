@@ -1,20 +1,25 @@
 """Features, or activations at some stage, of every slice and its augmented copies: computed once and kept on disk."""
 
+import contextlib
 import functools
 import hashlib
+import io
 import json
-import os
-from collections.abc import Callable
+import math
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from filelock import FileLock, Timeout
 
 from lesion import models
 from lesion.data import Slices, augment
 from lesion.progress import track
+from lesion.train import rundir
 from lesion.train.network import pool_features
 
 VERSION = 2  # raised whenever the numbers change for the same key
@@ -70,25 +75,47 @@ def _tapped(tap: Tap) -> Callable[..., jax.Array]:
 
 
 def _compute(path: Path, slices: Slices, tap: Tap, variables: dict, num_copies: int, seed: int, stage: str) -> None:
-    """Writes them batch by batch: activations may be larger than memory."""
+    """Appends to `path`, from where a killed run left it, batch by batch: activations may be larger than memory."""
     features_of = _tapped(tap)
     keys = augment.slice_keys(jax.random.key(seed), slices.slice_id)
     n, copies = len(slices.label), 1 + num_copies
     rows, copy = np.divmod(np.arange(n * copies), copies)
-    starts = range(0, n * copies, BATCH_SIZE)
     variables = jax.device_put(variables)
-    with open(path, "wb") as file:
+    one = jax.eval_shape(features_of, variables, keys[:1], slices.image[:1], jnp.zeros(1, jnp.int32))
+    # bfloat16 is none of NumPy's own types: its bytes are kept.
+    dtype = np.dtype(np.uint16) if one.dtype == jnp.bfloat16 else np.dtype(one.dtype)
+    num_bytes = dtype.itemsize * math.prod(one.shape[1:])
+    header = io.BytesIO()
+    about = {"descr": dtype.str, "fortran_order": False, "shape": (n, copies, *one.shape[1:])}
+    np.lib.format.write_array_header_2_0(header, about)
+    with open(path, "ab") as file:
+        if file.tell() < header.tell():
+            file.truncate(0)
+            file.write(header.getvalue())
+        done = (file.tell() - header.tell()) // (num_bytes * BATCH_SIZE)
+        file.truncate(header.tell() + done * num_bytes * BATCH_SIZE)
+        starts = range(done * BATCH_SIZE, n * copies, BATCH_SIZE)
         for start in track(stage, starts, len(starts)):
             # The last batch begins earlier instead of being smaller: one shape, one compilation.
             first, end = max(0, min(start, n * copies - BATCH_SIZE)), min(start + BATCH_SIZE, n * copies)
             at = slice(first, end)
             batch = np.asarray(features_of(variables, keys[rows[at]], slices.image[rows[at]], jnp.asarray(copy[at])))
-            if batch.dtype == jnp.bfloat16:  # none of NumPy's own types: its bytes are kept
-                batch = batch.view(np.uint16)
-            if start == 0:
-                header = {"descr": batch.dtype.str, "fortran_order": False, "shape": (n, copies, *batch.shape[1:])}
-                np.lib.format.write_array_header_2_0(file, header)
-            file.write(batch[start - first :].tobytes())
+            file.write(batch[start - first :].view(dtype).tobytes())
+
+
+@contextlib.contextmanager
+def _alone(path: Path, stage: str) -> Iterator[None]:
+    """Waits for another run that is at the same features: its result will serve."""
+    lock = FileLock(path.with_name(f".{path.stem}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"{stage}: another run computes them, waiting for it", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def load_or_compute(
@@ -118,13 +145,13 @@ def load_or_compute(
         [N, 1 + num_copies, ...] of the tap's dtype, mapped from the file; [:, 0] are the slices themselves.
     """
     path = cache_dir / f"{_key(slices, tap, weights_sha256, num_copies, seed)}.npy"
-    if not path.exists():
+    if rundir.is_first():
         cache_dir.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.npy")
-        try:
-            _compute(temporary, slices, tap, variables, num_copies, seed, stage)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with _alone(path, stage):
+            if not path.exists():
+                partial = path.with_name(f".{path.stem}.partial")
+                _compute(partial, slices, tap, variables, num_copies, seed, stage)
+                partial.replace(path)
+    rundir.wait_for_all(f"features {path.stem}")
     kept = np.load(path, mmap_mode="r")
     return kept.view(jnp.bfloat16) if tap.dtype == "bfloat16" else kept

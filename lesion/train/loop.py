@@ -109,6 +109,9 @@ def load(config: ConfigDict, data_dir: Path) -> Setup:
     slices = cohort.load_slices(data_dir, config.sequence)
     info = cohort.load_info(data_dir)
     folds = cohort_folds(data_dir, config.num_folds, config.seed)
+    if config.patience:
+        for train in folds.masks(slices.patient, slices.label)[0]:
+            splits.hold_out(slices.patient, slices.label, train, config.validation, config.seed)
     variables, weights = load_weights(config)
     run = rundir.identity(config, info, folds.hash, weights, jax.devices()[0].device_kind)
     return Setup(data_dir, slices, folds, variables, run)

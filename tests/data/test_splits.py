@@ -37,6 +37,25 @@ def test_every_labelled_slice_is_tested_once_and_no_patient_straddles(cohort, nu
     assert splits.make(label[order], patient[order], num_folds, seed).hash == split.hash
 
 
+@settings(max_examples=40, deadline=None)
+@given(cohorts(), st.floats(0.01, 0.99), st.integers(0, 3))
+def test_whole_patients_of_both_classes_are_held_out_and_left(cohort, share, seed):
+    label, patient = cohort
+    train = (label >= 0) & (patient != "p00")
+    held = splits.hold_out(patient, label, train, share, seed)
+    assert not (held & ~train).any()
+    assert not set(patient[held]) & set(patient[train & ~held])
+    assert set(label[held]) == set(label[train & ~held]) == {0, 1}
+
+
+@pytest.mark.parametrize(("share", "want"), [(0.2, 4), (0.4, 8), (0.05, 2), (0.99, 18)])
+def test_the_share_held_out_is_the_one_asked_for(share, want):
+    label, patient = np.repeat([0, 1], 10).astype(np.int32), np.array([f"p{i}" for i in range(20)])
+    assert splits.hold_out(patient, label, label >= 0, share, 0).sum() == want
+    with pytest.raises(UserError, match="1 patients with glioma to train on: early stopping"):
+        splits.hold_out(patient, label, np.arange(20) <= 10, share, 0)
+
+
 def test_a_shared_patient_raises():
     with pytest.raises(ValueError, match="patient b is in training and in test"):
         splits.check_disjoint(np.array(["a", "b", "b"]), np.array([[1, 1, 0]], bool), np.array([[0, 0, 1]], bool))

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -41,3 +43,25 @@ def test_features_do_not_depend_on_batches_or_order_and_are_computed_once(tmp_pa
     for change in ({"sha256": "other"}, {"seed": 1}, {"num_copies": 1}):
         with pytest.raises(pytest.fail.Exception, match="computed again"):
             compute(tmp_path, slices, variables, **change)
+
+
+@pytest.mark.parametrize("kept", [5, 200, 128 + 4 * 1280 * 4 + 100, None])
+def test_a_computation_that_was_killed_goes_on(kept, tmp_path, slices, variables, monkeypatch):
+    monkeypatch.setattr(features, "BATCH_SIZE", 4)  # 6 batches; 1280 numbers of 4 bytes an example
+    (tmp_path / "whole").mkdir()
+    whole = compute(tmp_path / "whole", slices, variables)
+    (path,) = (tmp_path / "whole").glob("*.npy")
+    (tmp_path / f".{path.stem}.partial").write_bytes(path.read_bytes()[:kept])
+    stages = []
+    monkeypatch.setattr(features, "track", lambda stage, items, total: stages.append(total) or items)
+    again = compute(tmp_path, slices, variables)
+    assert again.tobytes() == whole.tobytes()
+    assert stages == [{5: 6, 200: 6, None: 1}.get(kept, 5)]
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_runs_side_by_side_compute_once(tmp_path, slices, variables, capfd):
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(compute, tmp_path, slices, variables) for _ in range(2)]
+    np.testing.assert_array_equal(*(f.result() for f in both))
+    assert capfd.readouterr().err.count("test: 1 of 1") == 1
