@@ -28,6 +28,15 @@ def test_a_config_is_locked_serialisable_and_runnable(name):
     assert "python -m launch." in import_module(f"configs.{name}").__doc__
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recorded_config_is_the_config(name, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"config": json.loads(get(name).to_json())}))
+    assert get("recorded", str(path)).to_dict() == get(name).copy_and_resolve_references().to_dict()
+    with pytest.raises(ValueError, match="name a run's"):
+        get("recorded", str(tmp_path))
+
+
 def test_the_papers_numbers():
     config = get("active")
     assert (config.batch_size, config.optim.lr, config.optim.lr_decay, config.num_folds) == (32, 1e-3, 0.9, 5)

@@ -83,7 +83,7 @@ def _fit(config: ConfigDict, num_steps: int, folder: Path, **changes: object) ->
     def run() -> float:
         watch = _Stopwatch()
         with tempfile.TemporaryDirectory(dir=folder) as there:
-            place = methods.Place("benchmark", Path(there) / "checkpoints", Path(there) / "tensorboard", 0, watch)
+            place = methods.Place("benchmark", Path(there) / "checkpoints", Path(there) / "tensorboard", 0, watch, {})
             fit_fold((jax.random.key(0), jax.random.key(1)), everything, nothing, place)
         last = (NUM_EPOCHS - 1) * num_steps
         return last * config.batch_size / (watch.times[last] - watch.times[0])

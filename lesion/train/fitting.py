@@ -1,5 +1,6 @@
 """The loop around the compiled steps: epochs, what is saved and when, what is watched, when to stop."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,12 +26,14 @@ class Hooks(NamedTuple):
         bell: asked after every step whether to stop.
         watch: shown what happens.
         every: epochs.
+        run: JSON, what the fit is a part of: split, config, weights. Kept in each checkpoint, whose run must be this.
     """
 
     keeper: resume.Keeper | None = None
     bell: resume.Bell | None = None
     watch: Watch | None = None
     every: int = 1
+    run: dict[str, Any] | None = None
 
 
 class _Place(NamedTuple):
@@ -58,6 +61,7 @@ class _Fit(NamedTuple):
 
     engine: Engine
     hooks: Hooks
+    run: dict[str, Any]
     key: jax.Array
     chosen: np.ndarray  # bool [M]
     label: np.ndarray  # int32 [M]
@@ -89,7 +93,7 @@ def fit(
         The last state, or with patience the best, as NumPy; and the scalars of every epoch.
 
     Raises:
-        UserError: if a loss is not finite; names step, slices and last checkpoint.
+        UserError: if a loss is not finite; names step, slices and last checkpoint. If a checkpoint is of another run.
         Interrupted: if the bell rang; everything is saved before.
     """
     assert label.shape == mask.shape == (len(engine.slice_id),), (label.shape, mask.shape)
@@ -97,10 +101,11 @@ def fit(
     assert not how.patience or validation is not None, "patience needs validation slices"
     weight = steps.balanced(jnp.asarray(label), jnp.asarray(mask)) if how.class_weights else jnp.ones(2)
     chosen, labels = np.repeat(mask, engine.copies), np.repeat(label, engine.copies)
-    this = _Fit(engine, hooks, key, chosen, labels, weight, validation)
+    run = {**(hooks.run or {}), "key": jax.random.key_data(key).tolist()}
+    this = _Fit(engine, hooks, run, key, chosen, labels, weight, validation)
     place, best = _Place(), state
     logit = np.full(len(labels), np.nan, np.float32)
-    saved = hooks.keeper.newest() if hooks.keeper else None
+    saved = hooks.keeper.newest(run) if hooks.keeper else None
     if saved:
         place, logit = _Place(**saved.record["place"]), saved.tree["logit"]
         state = resume.from_tree(state, saved.tree["state"])
@@ -110,9 +115,9 @@ def fit(
     state = engine.devices.replicate(state)
     while place.epoch < how.num_epochs:
         state, place = _epoch(this, state, best, place, logit)
-        scalars = {"loss": place.total / max(int(chosen.sum()), 1), "auc": _auc(labels[chosen], logit[chosen])}
+        scalars = {"loss": place.total / max(int(chosen.sum()), 1), "auc": auc(labels[chosen], logit[chosen])}
         if validation is not None:
-            scalars |= _validate(engine, state, label, validation)
+            scalars |= validate(predict_on_devices(engine, state, validation)[validation], label[validation])
         if how.patience and scalars["validation_loss"] < place.best_loss:
             best = engine.devices.fetch(state)
             place = place._replace(best_loss=scalars["validation_loss"], best_epoch=place.epoch)
@@ -142,7 +147,8 @@ def _epoch(this: _Fit, state: Any, best: TrainState, place: _Place, logit: np.nd
             loss, of_batch = engine.devices.fetch((info["loss"], info["logit"]))
             at, real = todo.at[step], todo.real[step]
             if not np.isfinite(loss):
-                raise UserError(_not_finite(this, place.epoch, step, at[real]))
+                last = hooks.keeper.last_path() if hooks.keeper else None
+                raise not_finite(place.epoch, step, engine.slice_id[at[real] // engine.copies], last)
             logit[at[real]] = of_batch[real]
             place = place._replace(step=step + 1, total=place.total + float(loss) * int(real.sum()))
             if hooks.watch:
@@ -161,8 +167,8 @@ def _epoch(this: _Fit, state: Any, best: TrainState, place: _Place, logit: np.nd
         if rung or len(waiting) == LOOK_EVERY:
             place = look(place)
         if rung:
-            _save(this, state, best, place, logit)
-            raise Interrupted(f"stopped in epoch {place.epoch + 1} after step {place.step} of {num_steps}, all saved")
+            told = "all saved" if _save(this, state, best, place, logit) else "not saved, its weights are not finite"
+            raise Interrupted(f"stopped in epoch {place.epoch + 1} after step {place.step} of {num_steps}, {told}")
     return state, look(place)
 
 
@@ -174,37 +180,38 @@ def _order(this: _Fit, key: jax.Array) -> np.ndarray:
 _jitted_order = jax.jit(epoch_order)
 
 
-def _save(this: _Fit, state: Any, best: TrainState, place: _Place, logit: np.ndarray) -> None:
-    """A checkpoint, unless its weights are not finite: the next loss will tell."""
+def _save(this: _Fit, state: Any, best: TrainState, place: _Place, logit: np.ndarray) -> bool:
+    """A checkpoint, unless its weights are not finite, of which the next loss will tell: whether there is one now."""
     keeper, host = this.hooks.keeper, this.engine.devices.fetch(state)
     if keeper is None or not all(np.isfinite(x).all() for x in jax.tree.leaves((host.params, host.batch_stats))):
-        return
+        return False
     tree = {"state": resume.to_tree(host), "logit": logit.copy()}
     if this.engine.recipe.patience:
         tree["best"] = resume.to_tree(best)
     steps_each = -(-int(this.chosen.sum()) // this.engine.recipe.batch_size)
-    keeper.save(place.epoch * steps_each + place.step, tree, {"place": place._asdict()})
+    keeper.save(place.epoch * steps_each + place.step, tree, {"place": place._asdict(), "run": this.run})
+    return True
 
 
-def _validate(engine: Engine, state: Any, label: np.ndarray, validation: np.ndarray) -> dict[str, float]:
-    probs, label = predict_on_devices(engine, state, validation)[validation], label[validation]
+def validate(probs: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """Scalars of the validation slices, from probabilities [n, 2] and labels [n]."""
     right = probs[np.arange(len(label)), label].astype(np.float64)
     loss = -np.log(np.maximum(right, np.finfo(np.float32).tiny)).mean()
-    return {"validation_loss": float(loss), "validation_auc": _auc(label, probs[:, 1])}
+    return {"validation_loss": float(loss), "validation_auc": auc(label, probs[:, 1])}
 
 
-def _auc(label: np.ndarray, score: np.ndarray) -> float:
-    """AUC, NaN where one class is absent."""
-    if len(np.unique(label)) < 2:
+def auc(label: np.ndarray, score: np.ndarray) -> float:
+    """AUC, NaN where one class is absent or a score is not finite."""
+    if len(np.unique(label)) < 2 or not np.isfinite(score).all():
         return float("nan")
     return float(roc_auc_score(label, score))
 
 
-def _not_finite(this: _Fit, epoch: int, step: int, at: np.ndarray) -> str:
-    ids = list(dict.fromkeys(str(this.engine.slice_id[i // this.engine.copies]) for i in at))
+def not_finite(epoch: int, step: int, slice_id: np.ndarray, last: Path | None = None) -> UserError:
+    """What to tell of a loss that is not finite: `slice_id` [B] of its batch, and the last checkpoint."""
+    ids = list(dict.fromkeys(map(str, slice_id)))
     shown = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
-    last = this.hooks.keeper.last_path() if this.hooks.keeper else None
     where = f"; the last good checkpoint is {last}" if last else ""
-    return (
+    return UserError(
         f"the loss is not finite in epoch {epoch + 1}, step {step + 1} (slices {shown}): lower --config.optim.lr{where}"
     )

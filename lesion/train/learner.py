@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lesion.train import recipe as recipes
 from lesion.train import steps
@@ -35,6 +36,8 @@ class Learner(NamedTuple):
             where `mask` is true; `validation` is for early stopping.
             info["loss"]: mean training loss of every epoch, nats, float32 [num_epochs]; NaN after an early stop.
             info["num_epochs"]: int32 [], those that were trained.
+            info["bad_step"]: int32 [num_epochs], the first whose loss was not finite; -1 where all were.
+            info["logit"]: float32 [num_epochs, N], of every slice itself after each epoch, if it was asked for.
         predict: (state, examples) -> probabilities [N, 2] float32, of every slice itself.
     """
 
@@ -55,6 +58,12 @@ def epoch_keys(key: jax.Array, epoch: jax.Array | int) -> tuple[jax.Array, jax.A
     return order, step
 
 
+def batch_of(key: jax.Array, epoch: int, step: int, mask: np.ndarray, batch_size: int) -> np.ndarray:
+    """The examples that a fit with `key` shows in a step: int [B], of the masked of `mask` [M]."""
+    order = np.asarray(epoch_order(epoch_keys(key, epoch)[0], jnp.asarray(mask)))[: int(mask.sum())]
+    return order[step * batch_size : (step + 1) * batch_size]
+
+
 def example_keys(key: jax.Array, first: jax.Array | int, size: int) -> jax.Array:
     """Keys [size] of the examples `first`, `first + 1`, ... of a step's global batch."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(size))
@@ -66,7 +75,7 @@ def objective(recipe: Recipe, label: jax.Array, mask: jax.Array) -> steps.Object
     return steps.Objective(weight, recipe.label_smoothing)
 
 
-def frozen(network: Network, recipe: Recipe) -> Learner:
+def frozen(network: Network, recipe: Recipe, *, watched: bool = False) -> Learner:
     """A head trained on features that were computed once.
 
     Every shape is fixed by N, so that one compilation serves every fold, round and labelled set: an epoch takes as
@@ -75,6 +84,7 @@ def frozen(network: Network, recipe: Recipe) -> Learner:
     Args:
         network: on features [B, D].
         recipe: how to train. `fit` begins its schedule and optimizer anew and continues from the state's parameters.
+        watched: whether `fit` tells the logits after each epoch.
     """
     tx = recipes.optimizer(recipe)
     step_fn = functools.partial(steps.train_step, apply_fn=network.apply, tx=tx)
@@ -96,12 +106,15 @@ def frozen(network: Network, recipe: Recipe) -> Learner:
         num_steps = (jnp.sum(mask) + size - 1) // size
         padding = jnp.zeros(size, jnp.int32)  # a slice that reaches past the end would be moved back
 
-        def epoch(state: TrainState, index: jax.Array) -> tuple[TrainState, jax.Array]:
+        def predicted(state: TrainState) -> jax.Array:
+            return network.predict(state.params, state.batch_stats, examples.inputs[:, 0])
+
+        def epoch(state: TrainState, index: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
             key_order, key_step = epoch_keys(key, index)
             order = jnp.concatenate([epoch_order(key_order, mask), padding])
 
-            def body(i: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
-                state, total = carry
+            def body(i: jax.Array, carry: tuple[TrainState, jax.Array, jax.Array]):
+                state, total, bad = carry
                 state = with_learning_rate(state, recipes.learning_rate(recipe, index, i, num_steps))
                 at = jax.lax.dynamic_slice(order, (i * size,), (size,))
                 real = (i * size + jnp.arange(size) < n * copies) & mask[at]
@@ -109,32 +122,40 @@ def frozen(network: Network, recipe: Recipe) -> Learner:
                 batch = steps.Batch(jnp.where(real[:, None], inputs[at], 0.0), label[at], real)
                 keys = example_keys(jax.random.fold_in(key_step, i), 0, size)
                 state, info = step_fn(keys, state, batch, objective=aim)
-                return state, total + info["loss"] * jnp.sum(real, dtype=jnp.float32)
+                bad = jnp.where((bad < 0) & ~jnp.isfinite(info["loss"]), i, bad)
+                return state, total + info["loss"] * jnp.sum(real, dtype=jnp.float32), bad
 
-            state, total = jax.lax.fori_loop(0, num_steps, body, (state, jnp.float32(0)))
-            return state, total / jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1.0)
+            start = state, jnp.float32(0), jnp.int32(-1)
+            state, total, bad = jax.lax.fori_loop(0, num_steps, body, start)
+            info = {"loss": total / jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1.0), "bad_step": bad}
+            return state, info | ({"logit": predicted(state)} if watched else {})
 
-        def watched(carry: tuple[TrainState, recipes.Best, jax.Array], index: jax.Array):
+        def unless_over(carry: tuple[TrainState, recipes.Best, jax.Array], index: jax.Array):
             """An epoch, unless patience has ended before it."""
 
             def run(state: TrainState, best: recipes.Best):
-                state, loss = epoch(state, index)
-                logit = network.predict(state.params, state.batch_stats, examples.inputs[:, 0])
+                state, info = epoch(state, index)
+                logit = info["logit"] if watched else predicted(state)
                 total, count = steps.masked_bce(logit, examples.label, held)
                 best = recipes.keep_best(best, state, total / jnp.maximum(count, 1.0), index)
-                return (state, best, recipes.is_over(recipe, best, index)), loss
+                return (state, best, recipes.is_over(recipe, best, index)), info
+
+            def rest(state: TrainState, best: recipes.Best):
+                nothing = {"loss": jnp.nan, "logit": jnp.nan, "bad_step": -1}
+                info = jax.eval_shape(epoch, state, index)[1]
+                return (state, best, over), {k: jnp.full(x.shape, nothing[k], x.dtype) for k, x in info.items()}
 
             state, best, over = carry
-            after, loss = jax.lax.cond(over, lambda s, b: ((s, b, over), jnp.float32(jnp.nan)), run, state, best)
-            return after, (loss, ~over)
+            after, info = jax.lax.cond(over, rest, run, state, best)
+            return after, info | {"num_epochs": ~over}
 
         state, epochs = create(state.params, state.batch_stats, tx), jnp.arange(recipe.num_epochs)
         if not recipe.patience:
-            state, loss = jax.lax.scan(epoch, state, epochs)
-            return state, {"loss": loss, "num_epochs": jnp.int32(recipe.num_epochs)}
+            state, info = jax.lax.scan(epoch, state, epochs)
+            return state, info | {"num_epochs": jnp.int32(recipe.num_epochs)}
         start = state, recipes.begin(state), jnp.bool_(False)
-        (_, best, _), (loss, ran) = jax.lax.scan(watched, start, epochs)
-        return best.state, {"loss": loss, "num_epochs": jnp.sum(ran, dtype=jnp.int32)}
+        (_, best, _), info = jax.lax.scan(unless_over, start, epochs)
+        return best.state, info | {"num_epochs": jnp.sum(info["num_epochs"], dtype=jnp.int32)}
 
     def predict(state: TrainState, examples: Examples) -> jax.Array:
         return steps.eval_step(state, examples.inputs[:, 0], apply_fn=network.predict)

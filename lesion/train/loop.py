@@ -166,10 +166,11 @@ def run_transfer(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, A
         for fold in range(config.num_folds):
             folder = workdir / "checkpoints" / f"fold_{fold}"
             weights = setup.run["weights"]["sha256"]
-            provenance = {"fold": fold, "split_hash": setup.run["split_hash"], "backbone": weights}
+            settings = setup.run["config"] | {"weights": ""}  # the same weights may lie elsewhere by now
+            provenance = {"fold": fold, "split_hash": setup.run["split_hash"], "backbone": weights, "config": settings}
             if not folder.exists():
                 fit_fold = fit_fold or methods.build(config, setup.data_dir, slices, setup.variables, weights)
-                place = _place(config, workdir, fold, bell)
+                place = _place(config, workdir, fold, bell, provenance)
                 result = fit_fold(_fold_keys(config, fold), train[fold], test[fold], place)
                 if not np.isfinite(result.probability[test[fold]]).all():  # no later loss tells of the last update
                     raise UserError(f"{place.title}: diverged in its last step: lower --config.optim.lr")
@@ -188,9 +189,9 @@ def run_transfer(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, A
     return _finish(workdir, rows, histories, num_params)
 
 
-def _place(config: ConfigDict, workdir: Path, fold: int, bell: resume.Bell) -> methods.Place:
+def _place(config: ConfigDict, workdir: Path, fold: int, bell: resume.Bell, run: dict[str, Any]) -> methods.Place:
     title = f"transfer {config.sequence}, fold {fold + 1} of {config.num_folds}"
-    return methods.Place(title, _training(workdir, fold), workdir / "tensorboard", fold, bell)
+    return methods.Place(title, _training(workdir, fold), workdir / "tensorboard", fold, bell, run)
 
 
 def _training(workdir: Path, fold: int) -> Path:

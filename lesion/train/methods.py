@@ -3,16 +3,16 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
+from scipy.special import expit
 
 from lesion import models
 from lesion.data import UNLABELED, Slices, augment, splits
-from lesion.errors import UserError
 from lesion.models.head import Head
 from lesion.train import devices, engine, features, feed, finetune, fitting, learner, network, recipe, resume
 from lesion.train.watch import Watch
@@ -29,6 +29,7 @@ class Place(NamedTuple):
         tensorboard: folder of all folds' scalars.
         fold: its number.
         bell: rings when the run is to stop.
+        run: JSON, kept in each checkpoint.
     """
 
     title: str
@@ -36,6 +37,7 @@ class Place(NamedTuple):
     tensorboard: Path
     fold: int
     bell: resume.Bell
+    run: dict[str, Any]
 
 
 class Fitted(NamedTuple):
@@ -71,7 +73,7 @@ def recipe_of(config: ConfigDict) -> recipe.Recipe:
 
 
 def frozen_learner(
-    config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str
+    config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str, *, watched: bool = False
 ) -> tuple[learner.Learner, learner.Examples]:
     """The learner on frozen features, and the features [N, 1 + copies, D] and labels [N] it learns from."""
     inputs = features.load_or_compute(
@@ -84,7 +86,7 @@ def frozen_learner(
         seed=config.seed,
         stage=f"features {config.sequence}",
     )
-    method = learner.frozen(network.of_head(_head(config)), recipe_of(config))
+    method = learner.frozen(network.of_head(_head(config)), recipe_of(config), watched=watched)
     return method, learner.Examples(jnp.asarray(inputs, jnp.float32), jnp.asarray(slices.label))
 
 
@@ -107,7 +109,7 @@ def _parts(config: ConfigDict, slices: Slices, train: np.ndarray) -> tuple[np.nd
 
 
 def _frozen(config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str) -> FitFold:
-    method, examples = frozen_learner(config, data_dir, slices, variables, weights_sha256)
+    method, examples = frozen_learner(config, data_dir, slices, variables, weights_sha256, watched=True)
 
     @jax.jit
     def fit(key_init, key_fit, examples, train, held):
@@ -119,17 +121,33 @@ def _frozen(config: ConfigDict, data_dir: Path, slices: Slices, variables: dict,
 
     def fit_fold(keys: tuple[jax.Array, jax.Array], train: np.ndarray, test: np.ndarray, place: Place) -> Fitted:
         del test
-        state, probability, info = jax.device_get(fit(*keys, examples, *_parts(config, slices, train)))
-        losses = info["loss"][: int(info["num_epochs"])]
-        if not np.isfinite(losses).all():
-            epoch = int(np.argmin(np.isfinite(losses))) + 1
-            raise UserError(f"{place.title}: the loss is not finite in epoch {epoch}: lower --config.optim.lr")
+        train, held = _parts(config, slices, train)
+        state, probability, info = jax.device_get(fit(*keys, examples, train, held))
+        bad = np.flatnonzero(info["bad_step"] >= 0)
+        if bad.size:
+            epoch, step = int(bad[0]), int(info["bad_step"][bad[0]])
+            at = learner.batch_of(keys[1], epoch, step, np.repeat(train, 1 + config.num_copies), config.batch_size)
+            raise fitting.not_finite(epoch, step, slices.slice_id[at // (1 + config.num_copies)])
+        history = [
+            _scalars(slices.label, float(info["loss"][epoch]), info["logit"][epoch], train, held)
+            for epoch in range(int(info["num_epochs"]))
+        ]
         watch = Watch(place.title, place.tensorboard / f"fold_{place.fold}", config.num_epochs)
-        history = [{"loss": float(loss)} for loss in losses]
         watch.replay(history)
         return Fitted({"params": state.params}, probability, history)
 
     return fit_fold
+
+
+def _scalars(
+    label: np.ndarray, loss: float, logit: np.ndarray, train: np.ndarray, held: np.ndarray | None
+) -> dict[str, float]:
+    """Of an epoch, whose `logit` [N] is of the slices themselves, after it."""
+    scalars = {"loss": loss, "auc": fitting.auc(label[train], logit[train])}
+    if held is None:
+        return scalars
+    glioma = expit(logit[held])
+    return scalars | fitting.validate(np.stack([1 - glioma, glioma], axis=-1), label[held])
 
 
 def _boundary(config: ConfigDict) -> str | None:
@@ -192,7 +210,7 @@ def _finetune(config: ConfigDict, data_dir: Path, slices: Slices, variables: dic
     def fit_fold(keys: tuple[jax.Array, jax.Array], train: np.ndarray, test: np.ndarray, place: Place) -> Fitted:
         keeper = resume.Keeper(place.checkpoints, KEEP)
         watch = Watch(place.title, place.tensorboard / f"fold_{place.fold}", config.num_epochs)
-        hooks = fitting.Hooks(keeper, place.bell, watch, config.checkpoint_every)
+        hooks = fitting.Hooks(keeper, place.bell, watch, config.checkpoint_every, place.run)
         train, held = _parts(config, slices, train)
         shown = train if held is None else train | held
         label = np.where(shown, slices.label, UNLABELED)  # test labels are hidden, not only masked

@@ -76,11 +76,14 @@ class Keeper:
         number = self._manager.latest_step()
         return None if number is None else self.folder / str(number)
 
-    def newest(self) -> Saved | None:
+    def newest(self, run: dict[str, Any]) -> Saved | None:
         """The checkpoint to go on from.
 
+        Args:
+            run: what its record must say it is of.
+
         Raises:
-            UserError: if it is damaged; names it and the one before.
+            UserError: if it is damaged; names it and the one before. If it is of another run.
         """
         numbers = sorted(self._manager.all_steps(), reverse=True)
         if not numbers:
@@ -91,6 +94,7 @@ class Keeper:
             tree = checkpoint.read_tree(path / TREE)
             record = self._manager.restore(numbers[0], args=ocp.args.Composite(record=ocp.args.JsonRestore()))[RECORD]
             if trees.sha256(tree) == record["sha256"]:
+                _check_same(path, record["run"], run)
                 return Saved(numbers[0], tree, record)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).partition("\n")[0][:120]
@@ -103,6 +107,12 @@ class Keeper:
         self._manager.close()
         if remove and jax.process_index() == 0:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _check_same(path: Path, there: dict[str, Any], now: dict[str, Any]) -> None:
+    different = sorted(name for name in there.keys() | now.keys() if there.get(name) != now.get(name))
+    if different:
+        raise UserError(f"the checkpoint {path} is of another run ({different[0]} differs): name another --workdir")
 
 
 def to_tree(state: Any) -> dict[str, Any]:

@@ -40,19 +40,18 @@ class Watch:
             for name, value in scalars.items():
                 self._writer.add_scalar(name, value, epoch + 1)
             self._writer.flush()
-        told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in scalars.items())
-        text = f"{self._title}, epoch {epoch + 1} of {self._num_epochs}: {told}, {self._speed(epoch + 1)}"
+        text = f"{self._title}, epoch {epoch + 1} of {self._num_epochs}: {_told(scalars)}, {self._speed(epoch + 1)}"
         self._line.show(text, stays=True)
 
     def replay(self, history: list[dict[str, float]]) -> None:
         """A whole fit that was trained in one go."""
         if not self._first:
             return
-        with SummaryWriter(str(self._folder)) as writer:
+        with SummaryWriter(str(self._folder), purge_step=1) as writer:
             for epoch, scalars in enumerate(history):
                 for name, value in scalars.items():
                     writer.add_scalar(name, value, epoch + 1)
-        self._line.show(f"{self._title}: {len(history)} epochs, loss {history[-1]['loss']:.3f}", stays=True)
+        self._line.show(f"{self._title}: {len(history)} epochs, {_told(history[-1])}", stays=True)
 
     def rate(self) -> float:
         """Slices and copies a second since training began here."""
@@ -67,3 +66,7 @@ class Watch:
         spent, here = time.monotonic() - self._start, epochs + self._done
         left = spent / here * (self._num_epochs - epochs) if here > 0 else 0.0
         return f"{self.rate():.1f} images/s, {duration(left)} left of this fold"
+
+
+def _told(scalars: dict[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in scalars.items())

@@ -159,6 +159,7 @@ OPTIONS = {
     "bfloat16": {"dtype": "bfloat16"},
     "early stopping": {"patience": 1, "num_epochs": 30, "num_copies": 0, "validation": 0.5, "optim_lr": 0.1},
     "scratch": {"mode": "scratch"},
+    "frozen, all of it": {"mode": "frozen", "head_dropout": 0.2, "class_weights": True},
     "frozen, early stopping": {"mode": "frozen", "patience": 1, "num_epochs": 30, "validation": 0.5, "optim_lr": 1.0},
 }
 
@@ -170,6 +171,9 @@ def test_options_run_and_end_finite(changes, finish, tmp_path):
     assert all(np.isfinite(epoch["loss"]) for fold in history for epoch in fold)
     if "patience" in changes:
         assert all(len(fold) < 30 for fold in history)
+        best = [min(fold, key=lambda epoch: epoch["validation_loss"]) for fold in history]
+        assert all(fold.index(epoch) + 2 == len(fold) for fold, epoch in zip(history, best, strict=True))
+    assert all(np.isfinite(epoch["auc"]) for fold in history for epoch in fold)
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(plain, start, finish, tmp_path, rng):
@@ -214,8 +218,9 @@ def test_sigterm_saves_first_and_says_so(plain, start, finish, tmp_path):
     same(workdir, plain)
 
 
-def test_a_loss_that_turns_nan_names_step_slices_and_checkpoint(finish, tmp_path):
-    log = finish(tmp_path / "run", {"optim_lr": 1e30, "optim_backbone_lr": 1e30}, status=1)
+@pytest.mark.parametrize("mode", ["frozen", "finetune"])
+def test_a_loss_that_turns_nan_names_step_and_slices(mode, finish, tmp_path):
+    log = finish(tmp_path / "run", {"mode": mode, "optim_lr": 1e30, "optim_backbone_lr": 1e30}, status=1)
     line = log.strip().splitlines()[-1]
     assert line.startswith("error: the loss is not finite in epoch 1, step ")
     assert "(slices s" in line and "lower --config.optim.lr" in line

@@ -7,8 +7,9 @@ import tiny
 
 from lesion import models
 from lesion.data import augment
+from lesion.errors import UserError
 from lesion.models.head import Head
-from lesion.train import devices, engine, finetune, fitting, network, pretrained, recipe
+from lesion.train import devices, engine, finetune, fitting, network, pretrained, recipe, resume
 
 KEY = jax.random.key(0)
 
@@ -53,3 +54,22 @@ def test_only_what_is_above_the_stage_is_trained(fitter):
     fitted, _ = fitting.fit(fitter, KEY, state, tiny.slices().label, np.ones(40, bool))
     moved = jax.tree.map(lambda a, b: bool((np.asarray(a) != b).any()), state.batch_stats, fitted.batch_stats)
     assert all(jax.tree.leaves(moved))
+
+
+def test_a_checkpoint_of_another_run_is_refused(fitter, tmp_path):
+    label, mask = tiny.slices().label, np.ones(40, bool)
+
+    def fit(run, key=KEY):
+        keeper = resume.Keeper(tmp_path, 2)
+        try:
+            return fitting.fit(fitter, key, fitter.begin(KEY), label, mask, hooks=fitting.Hooks(keeper, run=run))
+        finally:
+            keeper.close()
+
+    whole, history = fit({"split_hash": "a"})  # leaves the checkpoint of its first epoch
+    again, same = fit({"split_hash": "a"})
+    jax.tree.map(np.testing.assert_array_equal, whole, again)
+    assert same == history
+    for run, key, word in (({"split_hash": "b"}, KEY, "split_hash"), ({"split_hash": "a"}, jax.random.key(1), "key")):
+        with pytest.raises(UserError, match=f"is of another run \\({word} differs\\)"):
+            fit(run, key)

@@ -138,6 +138,18 @@ def test_fit_learns_and_never_reads_what_is_masked(batch_size):
     np.testing.assert_array_equal(probs[:30, 1] > 0.5, shown.label[:30] == 1)
 
 
+def test_a_loss_that_is_not_finite_is_traced_to_its_batch():
+    shown, mask = examples(), np.arange(40) < 30
+    shown = shown._replace(inputs=shown.inputs.at[7, 1].set(jnp.nan))
+    method = learner.frozen(network.of_head(Head((4,))), recipe.Recipe(2, 8), watched=True)
+    _, info = method.fit(KEY, method.init(KEY, shown), shown, jnp.asarray(mask))
+    step = int(info["bad_step"][0])
+    found = [list(learner.batch_of(KEY, 0, i, np.repeat(mask, 2), 8)) for i in range(8)]
+    assert [7 * 2 + 1 in batch for batch in found] == [i == step for i in range(8)]
+    assert sorted(np.concatenate(found)) == list(range(60))
+    assert info["logit"].shape == (2, 40)
+
+
 def test_an_epoch_is_the_plain_loop():
     """Against a Python loop over batches, with a last one that is not full."""
     shown, mask = examples(10, 2), jnp.arange(10) < 9
