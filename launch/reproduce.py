@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
 from lesion import errors
 from lesion.reproduce import reproduce
 
 FLAGS = flags.FLAGS
-config_flags.DEFINE_config_file("config", "configs/demo.py", "Configuration; --config.FIELD=VALUE overrides.")
+errors.define_config("configs/demo.py")
 flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
 flags.DEFINE_string("workdir", None, "Folder of this run.", required=True)
 

@@ -17,14 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
 from lesion import errors
 from lesion.train.devices import connect
 from lesion.train.loop import load, run_transfer
 
 FLAGS = flags.FLAGS
-config_flags.DEFINE_config_file("config", "configs/transfer.py", "Configuration; --config.FIELD=VALUE overrides.")
+errors.define_config("configs/transfer.py")
 flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
 flags.DEFINE_string("workdir", None, "Folder of this run.", required=True)
 flags.DEFINE_string("coordinator", None, "HOST:PORT of the first process, where several run without SLURM.")

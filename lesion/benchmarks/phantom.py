@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lesion.data import LABELS, SEQUENCES, Slices, intake
+from lesion.data import LABELS, SEQUENCES, Slices, intake, pictures
 from lesion.errors import UserError
 from lesion.train import features, pretrained
 
@@ -83,11 +83,11 @@ def load(folder: Path) -> dict[str, Sample]:
     inputs = intake.read_inputs(folder)
     found = intake.scan(folder, intake.list_files(folder, []), strict=False)
     series, _ = intake.choose(folder, found, inputs)
-    pictures, _ = intake.picture_all(series, strict=False)
+    made_of, _ = pictures.picture_all(series, strict=False)
     samples = {}
     for sequence in SEQUENCES:
         images, rows, labels, patients, ids, spacings = [], [], [], [], [], []
-        for one, made in zip(series, pictures, strict=True):
+        for one, made in zip(series, made_of, strict=True):
             files = {mr.sop_uid: mr.file for mr, _, _ in one.members}
             for picture in made if one.sequence == sequence else []:
                 if picture.patient_id not in inputs.patients:

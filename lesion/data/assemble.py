@@ -1,4 +1,10 @@
-"""Puts a cohort together: `prepare` runs the whole intake and leaves a finished dataset, or nothing."""
+"""The job of `launch/prepare.py`: a DICOM tree in, a dataset out, everything or nothing.
+
+    scan (headers, all files) → choose (tables, duplicates, series) → picture (pixels, a series at a time) → write
+
+The output is built in a hidden folder beside it and renamed at the end. What names a patient goes to the private
+folder only.
+"""
 
 import collections
 import errno
@@ -10,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lesion.data import LABELS, UNLABELED, cohort, intake, preprocess, privacy, sheets
+from lesion.data import LABELS, UNLABELED, cohort, intake, pictures, preprocess, privacy, sheets
 from lesion.errors import UserError
 
 UNLABELED_NAME = "unlabeled"
@@ -44,12 +50,12 @@ def prepare(folder: Path, output: Path, private: Path, strict: bool = False) -> 
 
     found = intake.scan(folder, files, strict)
     series, left_out = intake.choose(folder, found, inputs)
-    pictures, broken = intake.picture_all(series, strict)
-    patient_ids = {picture.patient_id for made in pictures for picture in made}
+    made_of, broken = pictures.picture_all(series, strict)
+    patient_ids = {picture.patient_id for made in made_of for picture in made}
     patients = {original: privacy.pseudonym(key, "patient", original) for original in patient_ids}
     records: dict[str, list[cohort.Record]] = collections.defaultdict(list)
     table = [(pseudonym, "patient", original) for original, pseudonym in patients.items()]
-    for one, made in zip(series, pictures, strict=True):
+    for one, made in zip(series, made_of, strict=True):
         for picture in made:
             original = f"{picture.sop_uid}:{picture.number}"
             slice_id = privacy.pseudonym(key, "slice", original)
@@ -77,10 +83,11 @@ def prepare(folder: Path, output: Path, private: Path, strict: bool = False) -> 
         "labeled_patients_without_slices": sum(
             label != UNLABELED and patient not in patients for patient, label in inputs.patients.items()
         ),
+        "listed_slices_not_found": len(intake.slices_not_found(found, inputs)),
         "preprocess": {**preprocess.SETTINGS, "sequence_version": intake.VERSION},
         "stamp": mark,
     }
-    examples = sheets.pick_examples(series, pictures)
+    examples = sheets.pick_examples(series, made_of)
     _write(output, records, info, examples)
     try:
         privacy.save(private, key, sorted(table), [(r.file, f"{r.kind}: {r.reason}") for r in rejects])
@@ -172,4 +179,6 @@ def _summary(info: dict[str, Any], output: Path, private: Path) -> str:
         lines.append("warning: phantom and patient images are mixed")
     if info["labeled_patients_without_slices"]:
         lines.append(f"{info['labeled_patients_without_slices']} labelled patients have no chosen slice")
+    if info["listed_slices_not_found"]:
+        lines.append(f"{info['listed_slices_not_found']} rows of slices.csv name no readable image: see rejects.csv")
     return "\n".join([*lines, f"dataset: {output}", f"key, pseudonyms and rejects.csv: {private}"])

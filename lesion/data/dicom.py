@@ -1,8 +1,7 @@
 """Reading MR images from DICOM files: headers first, pixels only of what is needed.
 
-`read_header` looks at one file of any kind and says what it is: an `MrObject` with its frames, a `Skip` (readable, but
-not an MR image of the head's three sequences) or a `Reject` (broken). `decode` then gives the pixels of an `MrObject`
-in the units of its rescale, bright meaning bright.
+`read_header` says what any one file is: an `MrObject` with its frames, a `Skip` (readable, but no MR image) or a
+`Reject` (broken). `decode` then gives the pixels of an `MrObject` in the units of its rescale, bright meaning bright.
 
 Attributes are found the same way in classic and in enhanced multi-frame objects: the frame's functional groups, then
 the shared ones, then the top of the data set (DICOM PS3.3 C.7.6.16). File formats and pixel codecs are pydicom's, with
@@ -43,8 +42,8 @@ _TAGS: list[Any] = [
         "ImageType ScanningSequence EchoTime EffectiveEchoTime RepetitionTime InversionTime ContrastBolusAgent "
         "ContrastBolusAgentSequence AcquisitionContrast DiffusionBValue Rows Columns SamplesPerPixel BitsAllocated "
         "NumberOfFrames PhotometricInterpretation PixelSpacing ImageOrientationPatient RescaleSlope "
-        "RescaleIntercept WindowCenter WindowWidth VOILUTFunction QualityControlImage SharedFunctionalGroupsSequence "
-        "PerFrameFunctionalGroupsSequence"
+        "RescaleIntercept WindowCenter WindowWidth VOILUTFunction PresentationLUTShape QualityControlImage "
+        "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
     ).split()
 ]
 
@@ -70,7 +69,7 @@ class Frame(NamedTuple):
 
 
 class MrObject(NamedTuple):
-    """An MR image; `file` is relative to the scanned folder, `inverted` MONOCHROME1, `compressed` left to a codec."""
+    """An MR image; `file` relative to the scanned folder, `inverted`: bright means little, `compressed` by a codec."""
 
     file: str
     patient_id: str
@@ -91,11 +90,13 @@ class Skip(NamedTuple):
 
 
 class Reject(NamedTuple):
-    """A file that should have been readable: `kind` from a fixed vocabulary, `reason` in free words."""
+    """A file that should have been readable: `kind` from a fixed vocabulary, `reason` in free words; ids if known."""
 
     file: str
     kind: str
     reason: str
+    sop_uid: str = ""
+    patient_id: str = ""
 
 
 def read_header(root: str, file: str) -> MrObject | Skip | Reject:
@@ -124,7 +125,7 @@ def read_header(root: str, file: str) -> MrObject | Skip | Reject:
 def decode(root: str, mr: MrObject) -> np.ndarray:
     """Returns the pixels of all frames in rescaled units, float32 [frames, rows, columns].
 
-    MONOCHROME1 comes out negated, so that air is dark in every array. Padding pixels get the lowest other value.
+    MONOCHROME1 and inverse presentation come out negated: air is dark in every array. Padding is as dark as the rest.
 
     Raises:
         Exception: whatever pydicom and its plugins raise on broken pixels; the caller turns it into a `Reject`.
@@ -137,12 +138,12 @@ def decode(root: str, mr: MrObject) -> np.ndarray:
             dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
         stored = dataset.pixel_array.reshape(len(mr.frames), *mr.shape)
     padding = dataset.get("PixelPaddingValue")
-    pixels = stored.astype(np.float32)
-    if isinstance(padding, int) and (mask := stored == padding).any() and not mask.all():
-        pixels[mask] = pixels[~mask].min()
     slope, intercept = np.array([frame.rescale for frame in mr.frames], np.float32).T[..., None, None]
-    pixels = pixels * slope + intercept
-    return -pixels if mr.inverted else pixels
+    pixels = stored.astype(np.float32) * slope + intercept
+    pixels = -pixels if mr.inverted else pixels
+    if isinstance(padding, int) and (mask := stored == padding).any() and not mask.all():
+        pixels[mask] = pixels[~mask].min()  # after rescale and inversion, so that it is dark
+    return pixels
 
 
 def reject(file: str, kind: str, error: Exception) -> Reject:
@@ -172,8 +173,10 @@ def _describe(file: str, dataset: Dataset, pixel_bytes: int) -> MrObject | Skip 
     syntax = dataset.file_meta.get("TransferSyntaxUID", ExplicitVRLittleEndian)
     needed = rows * columns * count * int(dataset.get("BitsAllocated", 16)) // 8
     if not (syntax.is_deflated or syntax.is_compressed) and pixel_bytes < needed:
-        return Reject(file, "truncated", f"{needed} bytes of pixels expected, {max(pixel_bytes, 0)} found")
-    inverted = str(dataset.get("PhotometricInterpretation", "")).strip() == "MONOCHROME1"
+        found = f"{needed} bytes of pixels expected, {max(pixel_bytes, 0)} found"
+        return Reject(file, "truncated", found, str(dataset.SOPInstanceUID), str(dataset.PatientID).strip())
+    looks = {str(dataset.get(k, "")).strip().upper() for k in ("PhotometricInterpretation", "PresentationLUTShape")}
+    inverted = bool(looks & {"MONOCHROME1", "INVERSE"})
     return MrObject(
         file=file,
         patient_id=str(dataset.PatientID).strip(),
@@ -207,7 +210,7 @@ def _frame(dataset: Dataset, index: int, inverted: bool) -> Frame:
     function = find("FrameVOILUTSequence", "VOILUTFunction")
     agents = dataset.get("ContrastBolusAgentSequence") or ()
     clues = sequences.Clues(
-        text=" ".join(str(dataset.get(k, "") or "") for k in ("SeriesDescription", "ProtocolName", "SequenceName")),
+        text=str(dataset.get("SeriesDescription", "") or ""),
         image_type=tuple(map(str, _many(find("MRImageFrameTypeSequence", "FrameType", "ImageType")))),
         echo_time=_number(find("MREchoSequence", "EffectiveEchoTime", "EchoTime")),
         repetition_time=_number(find("MRTimingAndRelatedParametersSequence", "RepetitionTime")),
@@ -216,6 +219,7 @@ def _frame(dataset: Dataset, index: int, inverted: bool) -> Frame:
         contrast=str(find("MRImageFrameTypeSequence", "AcquisitionContrast") or ""),
         scanning=tuple(map(str, _many(dataset.get("ScanningSequence")))),
         b_value=_number(find("MRDiffusionSequence", "DiffusionBValue")),
+        names=" ".join(str(dataset.get(k, "") or "") for k in ("ProtocolName", "SequenceName")),
     )
     return Frame(
         number=index + 1,
@@ -243,9 +247,8 @@ def window_range(
     """
     if center is None or width is None or width <= (1 if function == "LINEAR" else 0):
         return None
+    center, width = (center - 0.5, width - 1) if function == "LINEAR" else (center, width)
     low, high = center - width / 2, center + width / 2
-    if function == "LINEAR":
-        low, high = center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2
     return (-high, -low) if inverted else (low, high)
 
 
@@ -253,8 +256,7 @@ def window_range(
 def _silent() -> Iterator[None]:
     """Keeps pydicom quiet on odd values: what it warns of and logs repeats the values, which may name a patient."""
     logger = logging.getLogger("pydicom")
-    before = logger.disabled
-    logger.disabled = True
+    before, logger.disabled = logger.disabled, True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -274,8 +276,7 @@ def _not_dicom(path: Path, file: str) -> Skip | Reject:
     named_like_dicom = ending in _DICOM_ENDINGS or ending[1:].isdigit()
     if path.name.startswith(".") or not named_like_dicom:
         return Skip(file, "not DICOM")
-    reason = "neither DICOM preamble nor data set" if path.stat().st_size else "empty file"
-    return Reject(file, "not DICOM", reason)
+    return Reject(file, "not DICOM", "neither DICOM preamble nor data set" if path.stat().st_size else "empty file")
 
 
 def _many(value: Any) -> Iterable[Any]:

@@ -69,7 +69,8 @@ def _replace(path: Path, write: Callable[[TextIO], object]) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         descriptor = os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", newline="", encoding="utf-8") as stream:
+        # A file's name need not be UTF-8: what cannot be written comes out as \xNN.
+        with open(descriptor, "w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
             write(stream)
         partial.replace(path)
     finally:

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from lesion.data import LABELS, SEQUENCES, UNLABELED, dicom, preprocess
 from lesion.data.cohort import Record
-from lesion.data.intake import Picture, Series
+from lesion.data.pictures import Picture, Series
 
 TITLES = {"flair": "FLAIR", "ce_t1wi": "CE-T1WI", "t2wi": "T2WI"}
 COLORS = {"encephalitis": "#0072B2", "glioma": "#D55E00", "unlabeled": "#666666"}  # Okabe and Ito: colour-blind-safe

@@ -121,7 +121,10 @@ def hold_out(patient: np.ndarray, label: np.ndarray, train: np.ndarray, share: f
 def load_or_make(data_dir: Path, label: np.ndarray, patient: np.ndarray, num_folds: int, seed: int) -> Splits:
     """The dataset's split for (num_folds, seed): read from DATA_DIR/splits.json, or made and added there."""
     path = Path(data_dir) / FILE
-    saved = json.loads(path.read_text()) if path.exists() else {}
+    try:
+        saved = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: remove the file, the same split is made again") from error
     splits = make(label, patient, num_folds, seed)
     name = f"patient-{num_folds}-{seed}"
     entry = {"hash": splits.hash, **splits._asdict()}

@@ -5,6 +5,7 @@ spreadsheet programs write them. What is wrong with one is a `UserError` that na
 """
 
 import csv
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,7 +99,14 @@ def _rows(path: Path, columns: tuple[str, ...], optional: str | None = None) -> 
         raise UserError(f"{path} has no column {absent[0]!r} in its first line: it needs {','.join(columns)}")
     wanted = [*columns, optional] if optional else list(columns)
     places = [header.index(name) if name in header else None for name in wanted]
-    for row, cells in enumerate(csv.reader(lines[1:], delimiter=delimiter), start=2):
+    reader = csv.reader(lines[1:], delimiter=delimiter, strict=True)
+    for row in itertools.count(2):
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UserError(f"{path} row {row}: {error}: is a quotation mark not closed?") from error
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) > len(header):

@@ -134,6 +134,21 @@ def test_rescale_and_inversion(tmp_path_factory, slope, intercept):
     shutil.rmtree(folder)
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("slope", [2, -2])
+@pytest.mark.parametrize("shape", ["IDENTITY", "INVERSE"])
+def test_padding_is_as_dark_as_the_darkest(tmp_path, photometric, slope, shape):
+    pixels = np.arange(1, 257, dtype=np.int16).reshape(16, 16)
+    pixels[0] = -1000
+    fields = dict(PixelPaddingValue=-1000, RescaleSlope=slope, RescaleIntercept=5, PresentationLUTShape=shape)
+    save(dataset(pixels, **fields, PhotometricInterpretation=photometric), tmp_path / "image")
+    header, values = read(tmp_path)
+    sign = -1 if photometric == "MONOCHROME1" or shape == "INVERSE" else 1
+    assert header.inverted is (sign < 0)
+    np.testing.assert_array_equal(values[0, 1:], sign * (pixels[1:] * slope + 5.0))
+    np.testing.assert_array_equal(values[0, 0], values[0, 1:].min())
+
+
 @given(center=st.integers(-500, 500), width=st.integers(2, 900), function=st.sampled_from(["LINEAR", "LINEAR_EXACT"]))
 def test_a_window_shows_what_pydicom_shows(center, width, function):
     values = np.arange(-600, 600, dtype=np.int16)
@@ -221,10 +236,37 @@ def test_an_enhanced_multi_frame_object(tmp_path):
         ("", (10, 550, None), "Gd-DTPA", "ce_t1wi"),
         ("", (10, 550, None), "", None),
         ("", (), "", None),
+        ("AX T2FLAIR", (), "", "flair"),
+        ("t2_space_da-fl_sag_p2_iso", (), "", "flair"),
+        ("AX T2", (120, 9000, 2500), "", "flair"),  # by its times
+        ("AX T2 ASSET", (), "", "t2wi"),
+        ("ASSET", (2, 150, None), "Gadovist", None),
+        ("AX T1+C", (), "", "ce_t1wi"),
+        ("T1CE", (), "", "ce_t1wi"),
+        ("t1_gre_tra_KM", (), "", "ce_t1wi"),
+        ("AX T1 POST BRAIN W WO CONTRAST", (), "", "ce_t1wi"),
+        ("AX T1 BRAIN W/WO", (), "", None),
+        ("AX T1 NON-CON", (), "Gadovist", None),
+        ("AX T1 no gad", (), "Gadovist", None),
+        ("AX T1", (), "NO CONTRAST", None),
+        ("AX T1", (), "0ml", None),
+        ("AX T1", (), "0.1 mmol/kg Gadovist", "ce_t1wi"),
     ],
 )
 def test_the_sequence_is_told_from_the_header(text, times, agent, expected):
     assert tell_sequence(Clues(text, (), *(times or (None, None, None)), agent)) == expected
+
+
+def test_a_description_goes_before_the_name_of_the_examination(tmp_path):
+    def told(description, protocol, **fields):
+        fields |= dict(SeriesDescription=description, ProtocolName=protocol)
+        save(dataset(head(32).astype(np.uint16), **fields), tmp_path / "image")
+        return read(tmp_path)[0].frames[0].sequence
+
+    assert told("Ax T2 FLAIR", "BRAIN PERFUSION") == "flair"
+    assert told("Ax T1", "BRAIN T1 WITH CONTRAST", EchoTime=9, RepetitionTime=500, InversionTime=None) is None
+    assert told("Ax", "t1_se_tra_KM") == "ce_t1wi"
+    assert told("Ax", "ep2d_diff") is None
 
 
 @given(st.text(), st.floats(allow_nan=False) | st.none(), st.text())

@@ -136,6 +136,52 @@ def test_broken_files_are_rejected_and_the_rest_goes_on(tree):
     assert info["rejected"] == {"not DICOM": 1, "truncated": 1, "duplicate": 1}
     assert info["sequences"]["flair"]["encephalitis"] == {"patients": 2, "slices": 4}
     assert len(rejects(tree)) == 3
+    assert info["listed_slices_not_found"] == 2
+
+
+def test_what_is_broken_excuses_its_own_rows_and_no_others(tree):
+    for path in (tree / f"{NAME}_3").glob("*/IM*"):
+        path.write_bytes(path.read_bytes()[:-5000])  # a patient of whom nothing is whole
+    assert cohort.load_info(prepare(tree))["labeled_patients_without_slices"] == 1
+    uids = [pydicom.dcmread(p).SOPInstanceUID for p in tree.glob("*/*/IM*")]
+    write_csv(tree / "slices.csv", ("sop_instance_uid",), *((u,) for u in uids), ("1.2.3",))
+    with pytest.raises(UserError, match=r"slices.csv row .* \(1 such\)"):
+        prepare(tree, tree.parent / "second")
+    (tree / "README").write_text("")  # might be the slice
+    assert cohort.load_info(prepare(tree, tree.parent / "third"))["listed_slices_not_found"] == 10
+    (tree / "patients.csv").write_text((tree / "patients.csv").read_text() + "X,glioma\n")
+    with pytest.raises(UserError, match=r"\(X\): no MR image .* or mend README"):
+        prepare(tree, tree.parent / "fourth")
+
+
+def test_a_second_copy_serves_where_the_first_is_broken(tmp_path):
+    tree = make_tree(tmp_path / "dicom", slices=2, kinds=("flair",))
+    whole = cohort.load_info(prepare(tree))
+    shutil.copy(first_file(tree), tree / "zcopy")
+    ds = pydicom.dcmread(first_file(tree))
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.RLELossless
+    ds.PixelData = pydicom.encaps.encapsulate([b"no segments"])
+    ds["PixelData"].is_undefined_length = True
+    ds.save_as(first_file(tree))
+    info = cohort.load_info(prepare(tree, tree.parent / "second"))
+    assert info["fingerprint"] == whole["fingerprint"]
+    assert info["rejected"] == {"duplicate": 1, "undecodable pixels": 1}
+
+
+def test_linked_folders_are_read_once(tree):
+    whole = cohort.load_info(prepare(tree))
+    (tree / f"{NAME}_0").rename(tree.parent / "elsewhere")
+    (tree / f"{NAME}_0").symlink_to(tree.parent / "elsewhere")
+    (tree / "round").symlink_to(tree)
+    info = cohort.load_info(prepare(tree, tree.parent / "second"))
+    assert info["fingerprint"] == whole["fingerprint"]
+    assert info["rejected"] == {}
+
+
+def test_a_file_name_that_is_not_utf_8_is_told(tree):
+    (tree / os.fsdecode("病人".encode("gbk"))).write_bytes(b"garbage")
+    prepare(tree)
+    assert "\\udcb2\\udca1" in "".join(rejects(tree))
 
 
 def test_undecodable_pixels_are_rejected(tmp_path):
@@ -183,6 +229,7 @@ BAD = {  # what is wrong: (file, its content, words of the message)
     "slices of one class": ("slices.csv", f"sop_instance_uid\n{ROOT}.101.1\n", "no slice of a patient with glioma"),
     "unknown sequence": ("series.csv", f"series_instance_uid,sequence\n{ROOT}.101,dwi\n", "row 2: sequence 'dwi'"),
     "unknown series": ("series.csv", "series_instance_uid,sequence\n1.2,flair\n", "series.csv row 2"),
+    "an open quote": ("patients.csv", 'patient_id,label\nMRN000,0\n"MRN001,1\nMRN002,1\n', "row 3: unexpected end"),
     "a binary table": ("patients.csv", "\udcff\udcfe", "not UTF-8"),
 }
 

@@ -74,3 +74,6 @@ def test_saved_split_is_kept_and_another_is_refused(tmp_path):
     splits.load_or_make(tmp_path, label, patient, 2, 1)
     with pytest.raises(UserError, match="another split"):
         splits.load_or_make(tmp_path, label, np.array(list("abce")), 2, 0)
+    (tmp_path / splits.FILE).write_text("{broken")
+    with pytest.raises(UserError, match="is damaged: remove the file"):
+        splits.load_or_make(tmp_path, label, patient, 2, 0)
