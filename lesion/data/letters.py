@@ -3,12 +3,15 @@
 import numpy as np
 from scipy import ndimage
 
+SHARE = 0.4  # of the way from its surroundings to the maximum: what a smoothed stroke's pixel has at least
+
 
 def find(image: np.ndarray) -> np.ndarray:
-    """Letters drawn into the pixels: thin strokes of exactly the brightest value, three or more in a row.
+    """Letters drawn into the pixels: thin strokes of the brightest value, three or more in a row.
 
-    Noise keeps tissue from repeating its maximum; a drawn overlay repeats one value in every stroke. Saturated fat
-    repeats it too, but is thick, or does not stand in a line of pieces of one height.
+    Noise keeps tissue from repeating its maximum; a drawn overlay repeats one value in every stroke, and where its
+    edges are smoothed, stands out beside such pixels. Saturated fat repeats it too, but is thick, or does not stand in
+    a line of pieces of one height.
 
     Args:
         image: [rows, columns].
@@ -19,6 +22,10 @@ def find(image: np.ndarray) -> np.ndarray:
     drawn = repeats_maximum(image)
     if drawn is None:
         return np.zeros(image.shape, bool)
+    # Smoothed strokes fall apart at their maximum: joined by what stands out against its surroundings beside it.
+    under = ndimage.grey_opening(image, size=(9, 9))
+    bright = image - under > SHARE * (image.max() - under)
+    drawn = drawn | (bright & _spread(_spread(drawn, 4, np.logical_or), -4, np.logical_or))
     thick = _spread(_spread(drawn, 6, np.logical_and), -6, np.logical_or)  # what holds a square of 6 pixels
     pieces, count = ndimage.label(drawn & ~thick, np.ones((3, 3)))
     if not count:
@@ -38,6 +45,11 @@ def find(image: np.ndarray) -> np.ndarray:
     # Dots, hats and broken strokes are small pieces beside a letter.
     keep = np.concatenate([[False], beside[words].any(axis=0)])
     mask = keep[pieces]
+    # On the line of a word nothing else is so bright: what is left of smoothed letters.
+    for a in np.flatnonzero(words):
+        tall = bottom[a] - top[a]
+        line = slice(max(0, top[a] - 2), bottom[a] + 2), slice(max(0, left[a] - 2 * tall), right[a] + 2 * tall)
+        mask[line] |= bright[line]
     return _spread(_spread(mask, 2, np.logical_or), -2, np.logical_or)
 
 

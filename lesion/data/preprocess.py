@@ -9,7 +9,7 @@ maximum would dim the brain wherever a vessel enhances):
 - Text: everything outside the head becomes 0. The head is found on a grid of about 2 mm whose cells hold the *minimum*
   of their pixels: strokes thinner than a cell vanish there, so letters that touch the head do not become part of it.
   Letters over the head itself are found by their look (`lesion.data.letters`) and filled from their surroundings. What
-  remains: text over the head that is grey, transparent or drawn with strokes wider than 5 pixels.
+  remains: text over the head that is grey, transparent, smoothed and below 12 pixels, or of strokes wider than 5.
 - Crop: a square around the brain, the same for all slices of a series: brain is found in each slice as the largest
   piece of tissue once thin bridges are cut (skull is dark in all three sequences), and the box holds what at least a
   fifth of those slices call brain, so that a nose or one slice gone wrong does not move it. Where no brain can be told
