@@ -44,9 +44,19 @@ def add_active(config: ConfigDict) -> ConfigDict:
     config.initial_labeled = 400  # whole random patients until so many slices are labelled
     config.num_acquire = 50  # K, slices asked for a round
     config.num_rounds = 10  # fits; one fewer question is asked than is used
-    config.strategies = ("entropy", "random")  # rows of lesion.active.acquisition.STRATEGIES
+    config.strategies = ("entropy", "random")  # rows of lesion.active.strategies.STRATEGIES
     config.seeds = 5  # repetitions a fold: first set, weights, order
+    config.unit = "slice"  # what is asked for; patient: whole patients, as many as num_acquire slices hold
+    config.aggregate = "mean"  # patient: of its slices' scores; max, or top: the mean of the upper quarter
+    config.per_patient = 0  # slice: at most so many of one patient a round; 0: no limit
+    config.dropout_samples = 10  # predictions a slice that bald draws
+    # Where each rule would have stopped is told; the curves go on. 0 takes a rule out.
     config.entropy_threshold = 0.3  # delta in nats: stop when no unlabelled slice has more
+    config.entropy_of = "max"  # what of the unlabelled slices' entropies delta is held against; mean, p95
+    config.budget_slices = 0  # stop at so many labelled slices
+    config.budget_patients = 0  # stop at so many patients with a labelled slice
+    config.plateau = 0.99  # stop when successive models agree so well on the pool, Cohen's kappa over 3 rounds
+    config.lanes = 0  # runs side by side in one program; 0: all of them on GPU, one on CPU
     return config
 
 

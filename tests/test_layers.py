@@ -28,9 +28,12 @@ ROOMS = {
     "lesion.train": GROUND | {"lesion.data", "lesion.metrics", "lesion.models", "lesion.weights"},
     "lesion.active.acquisition": set(),
     "lesion.active.oracle": set(),
-    "lesion.active.driver": {"lesion.active.acquisition"},
+    "lesion.active.diversity": set(),
+    "lesion.active.strategies": {"lesion.active.acquisition", "lesion.active.diversity"},
+    "lesion.active.driver": {"lesion.active.diversity", "lesion.active.strategies"},
+    "lesion.active.stopping": set(),
     "lesion.active.program": {"lesion.active", "lesion.train.learner"},
-    "lesion.active": GROUND | {"lesion.data", "lesion.train"},
+    "lesion.active": GROUND | {"lesion.data", "lesion.metrics", "lesion.train"},
     "lesion.benchmarks": GROUND | {"lesion.data", "lesion.models", "lesion.train", "lesion.weights"},
     "lesion.reproduce": GROUND | {"lesion.data", "lesion.models", "lesion.train", "lesion.active", "lesion.report"},
     "launch": {"lesion"},
@@ -38,7 +41,7 @@ ROOMS = {
 }
 NO_JAX = ("lesion.data", "lesion.metrics", "lesion.report", "launch", "configs")
 MAY_USE_JAX = {"lesion.data.augment"}
-JIT_HERE_ONLY = {"lesion.train", "lesion.active.experiment", "lesion.benchmarks"}
+JIT_HERE_ONLY = {"lesion.train", "lesion.active.lanes", "lesion.benchmarks"}
 FOREIGN_AT_RUN_TIME = {"tensorflow", "torch", "keras"}
 
 

@@ -1,12 +1,17 @@
-"""How much a slice would teach: scores of one prediction, higher asked first. The driver vmaps them over the pool."""
+"""How much a slice would teach: scores of one slice, higher asked first. The driver vmaps them over the pool.
+
+What a score looks at is a row of a `View`: the prediction, predictions of its augmented copies, or predictions drawn
+with dropout. Strategies that weigh slices against each other are in `diversity`.
+"""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import entr
+from jax.scipy.special import entr, rel_entr
 
 Score = Callable[[jax.Array, jax.Array], jax.Array]
+CLIP = 1e-7  # of AIFT's probabilities, whose divergence has no limit
 
 
 def entropy(key: jax.Array, probs: jax.Array) -> jax.Array:
@@ -41,9 +46,29 @@ def random(key: jax.Array, probs: jax.Array) -> jax.Array:
     return jax.random.uniform(key, (), probs.dtype)
 
 
-STRATEGIES: dict[str, Score] = {
-    "entropy": entropy,
-    "random": random,
-    "margin": margin,
-    "least_confidence": least_confidence,
-}
+def bald(key: jax.Array, samples: jax.Array) -> jax.Array:
+    """Mutual information of label and weights, nats (Houlsby 2011, Gal 2017): samples [S, C] to [].
+
+    Entropy of the mean prediction minus mean entropy of the predictions, drawn with dropout.
+    """
+    del key
+    assert samples.ndim == 2, samples.shape
+    return jnp.sum(entr(jnp.mean(samples, 0))) - jnp.mean(jnp.sum(entr(samples), -1))
+
+
+def aift(key: jax.Array, copies: jax.Array) -> jax.Array:
+    """Entropy and diversity over a slice's augmented copies (AIFT, Zhou 2017): copies [M, 2] to [].
+
+    Of the copies sorted towards their majority a quarter is kept; the score is the sum of their entropies and of the
+    divergences p ln(p/q) + q ln(q/p) of all pairs, over both classes, as PAPER.md writes R.
+    """
+    del key
+    assert copies.ndim == 2 and copies.shape[1] == 2, copies.shape
+    p = jnp.clip(copies[:, 1], CLIP, 1 - CLIP)
+    p = jnp.sort(p)
+    kept = max(1, round(len(p) / 4))
+    p = jnp.where(jnp.mean(p) > 0.5, p[::-1], p)[:kept]
+    both = jnp.stack([p, 1 - p], -1)
+    # Σ_ij (p_i − p_j) ln(p_i / p_j) counts each pair twice: so does the sum of all of R.
+    pairs = rel_entr(both[:, None], both[None]) + rel_entr(both[None], both[:, None])
+    return jnp.sum(entr(both)) + jnp.sum(pairs)

@@ -18,12 +18,17 @@ class Head(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, features: jax.Array, train: bool = False) -> jax.Array:
-        """Features [B, D] to the logit of glioma [B]; dropout wants the key `dropout` when training."""
+    def __call__(self, features: jax.Array, train: bool = False, embed: bool = False) -> jax.Array:
+        """Features [B, D] to the logit of glioma [B], or with `embed` to what the last layer sees, [B, W].
+
+        Dropout wants the key `dropout` when training.
+        """
         assert features.ndim == 2, features.shape
         x = features
         for i, width in enumerate(self.widths):
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
             x = nn.relu(nn.Dense(width, name=f"fc{i}")(x))
+        if embed:
+            return x
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(1, name="logit")(x)[:, 0]

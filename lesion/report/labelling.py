@@ -57,10 +57,11 @@ class Difference(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """Where "every remaining entropy below δ" would have ended a strategy's runs, looking back.
+    """Where a rule would have ended a strategy's runs, looking back.
 
     Attributes:
         strategy: the name.
+        rule: `entropy`, the paper's, every remaining entropy below δ; or another of stops.csv.
         delta: in nats.
         num_stopped: runs that it would have stopped while slices were left.
         num_runs: all runs.
@@ -70,6 +71,7 @@ class Stop(NamedTuple):
     """
 
     strategy: str
+    rule: str
     delta: float
     num_stopped: int
     num_runs: int
@@ -166,17 +168,30 @@ def stop(run: read.Labelling, strategy: str) -> Stop | None:
             slices.append(columns["labeled_slices"][below[0]])
             regret.append([columns["accuracy"][-1] - columns["accuracy"][below[0]]])
             folds.append(fold)
+    return _stop(strategy, "entropy", delta, len(runs), slices, regret, folds)
+
+
+def other_stops(run: read.Labelling, strategy: str) -> list[Stop]:
+    """Where the other rules of stops.csv would have stopped `strategy`; those that never would are left out."""
+    delta, total = float(_config(run.config, "entropy_threshold", DELTA)), len(run.runs[strategy])
+    own = [row for row in run.stops if row["strategy"] == strategy and row["rule"] != "entropy"]
+    result = []
+    for rule in dict.fromkeys(row["rule"] for row in own):
+        rows = [row for row in own if row["rule"] == rule]
+        slices, regret = ([float(row[c]) for row in rows] for c in ("labeled_slices", "accuracy_lost"))
+        folds = [row["fold"] for row in rows]
+        result.append(_stop(strategy, rule, delta, total, slices, [[x] for x in regret], folds))
+    return result
+
+
+def _stop(
+    strategy: str, rule: str, delta: float, total: int, slices: list[Any], regret: list[list[Any]], folds: list[str]
+) -> Stop:
     if not slices:
-        return Stop(strategy, delta, 0, len(runs), None, None)
+        return Stop(strategy, rule, delta, 0, total, None, None)
     band = metrics.mean_band(np.array(regret), np.array(folds))
     low, high = float(band.low[0]), float(band.high[0])
     if len(set(folds)) < 3:  # a t-interval on two units says nothing but its own width
         low = high = float("nan")
-    return Stop(
-        strategy,
-        delta,
-        len(slices),
-        len(runs),
-        (float(min(slices)), float(np.median(slices)), float(max(slices))),
-        (float(band.mean[0]), low, high),
-    )
+    found = float(min(slices)), float(np.median(slices)), float(max(slices))
+    return Stop(strategy, rule, delta, len(slices), total, found, (float(band.mean[0]), low, high))

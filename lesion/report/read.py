@@ -20,6 +20,7 @@ from lesion.report import paper
 # Columns of predictions.csv and curves.csv that the report cannot do without; others are welcome.
 _PREDICTIONS = ("fold", "patient", "label", "probability")
 _CURVES = ("fold", "seed", "strategy", "round", "labeled_slices", "labeled_patients", "accuracy", "auc")
+_STOPS = ("strategy", "rule", "fold", "labeled_slices", "accuracy_lost")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -51,12 +52,14 @@ class Labelling(NamedTuple):
         config: its config.json, {} where there is none.
         metrics: its metrics.json, {} where there is none.
         runs: {strategy: {(fold, seed): {column: float64 [T] in the order of rounds}}}.
+        stops: the rows of stops.csv, none where there is no such file.
     """
 
     sequence: str
     config: dict[str, Any]
     metrics: dict[str, Any]
     runs: dict[str, dict[tuple[str, str], dict[str, np.ndarray]]]
+    stops: tuple[dict[str, str], ...] = ()
 
 
 class Folder(NamedTuple):
@@ -159,7 +162,9 @@ def _labelling(folder: pathlib.Path, missing: list[tuple[str, str]]) -> Labellin
             points = sorted(by_run[key], key=lambda point: point["round"])
             runs[strategy][key] = {c: np.array([p[c] for p in points]) for c in numeric}
     config = _json(folder / "config.json", missing)
-    return Labelling(_sequence(folder, config), config, _json(folder / "metrics.json", missing, wanted=False), runs)
+    stops = tuple(_rows(folder / "stops.csv", _STOPS)) if (folder / "stops.csv").is_file() else ()
+    scores = _json(folder / "metrics.json", missing, wanted=False)
+    return Labelling(_sequence(folder, config), config, scores, runs, stops)
 
 
 def _order(folder: pathlib.Path) -> tuple[int, str]:

@@ -204,12 +204,19 @@ def _difference_figures(
     return result
 
 
+def _bought(run: read.Labelling, curves: list[labelling.Curve]) -> list[dict[str, Any]]:
+    """What labels bought, a row a strategy: areas, and the labels that reach a share of the score with all of them."""
+    told = run.metrics.get("strategies")
+    rows = [(c, told[c.strategy]) for c in curves if isinstance(told, dict) and c.strategy in told]
+    return [{"title": strategy_title(c), **row} for c, row in rows]
+
+
 def labelling_section(run: read.Labelling, name: str) -> dict[str, Any]:
     """Everything that the report says about one sequence's labelling curves; `name` starts its figures' ids.
 
     Returns:
-        A dict: sequence, title, curves, differences, stops, figures and difference_figures [(caption, svg)], same (the
-        strategies that are one curve, or ()), published.
+        A dict: sequence, title, curves, differences, stops, bought, figures and difference_figures [(caption, svg)],
+        same (the strategies that are one curve, or ()), published.
     """
     curves = labelling.curves(run)
     others = iter(range(2, 2 + len(curves)))
@@ -221,12 +228,14 @@ def labelling_section(run: read.Labelling, name: str) -> dict[str, Any]:
     differences = [d for d in found if d is not None]
     possible = [labelling.stop(run, c.strategy) for c in curves if c.strategy != labelling.BASELINE]
     stops = [s for s in possible if s is not None]
+    more = [s for c in curves for s in labelling.other_stops(run, c.strategy)]
     return {
         "sequence": run.sequence,
         "title": title(run.sequence),
         "curves": curves,
         "differences": differences,
-        "stops": stops,
+        "stops": stops + more,
+        "bought": _bought(run, curves),
         "figures": _labelling_figures(name, run.metrics.get("full_data"), curves, stops, styles),
         "difference_figures": _difference_figures(name, differences, styles),
         "same": next((c.names for c in curves if len(c.names) > 1), ()),

@@ -87,6 +87,30 @@ def versus_random(low: float, high: float) -> str:
     return "above random" if low > 0 else "below random"
 
 
+RULES = {
+    "entropy": "every remaining entropy below δ",
+    "exhausted": "nothing left to ask",
+    "slices": "budget of slices",
+    "patients": "budget of patients",
+    "plateau": "successive models agree",
+}
+
+
+def cost(needed: dict[str, Any]) -> str:
+    """The median cost of reaching a score, and how many runs did: `120 slices, 31 patients; 25 of 25`."""
+    runs = f"{needed['reached']} of {needed['runs']} runs"
+    if needed["slices"] is None:
+        return f"not by half: {runs}"
+    return f"{needed['slices']:.0f} slices, {needed['patients']:.0f} patients; {runs}"
+
+
+def optional(score: str, triple: list[float | None]) -> str:
+    """A score with its interval; null, as JSON has it, is a dash."""
+    value, low, high = (math.nan if x is None else x for x in triple)
+    ends = interval(score, low, high)
+    return number(score, value) + (f" ({ends})" if ends != MISSING else "")
+
+
 def minutes(started: Any, finished: Any) -> str:
     """The time between two ISO stamps, or a dash."""
     try:

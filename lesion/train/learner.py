@@ -39,11 +39,15 @@ class Learner(NamedTuple):
             info["bad_step"]: int32 [num_epochs], the first whose loss was not finite; -1 where all were.
             info["logit"]: float32 [num_epochs, N], of every slice itself after each epoch, if it was asked for.
         predict: (state, examples) -> probabilities [N, 2] float32, of every slice itself.
+        look: (key, state, examples, part) -> what active labelling may ask of every slice: `probs` as predicted;
+            `copies` [N, 1 + copies, 2], of its augmented copies too; `samples` [N, S, 2], drawn with dropout;
+            `embedding` [N, W], what the last layer sees.
     """
 
     init: Callable[..., Any]
     fit: Callable[..., Any]
     predict: Callable[..., jax.Array]
+    look: Callable[..., jax.Array]
 
 
 def epoch_order(key: jax.Array, mask: jax.Array) -> jax.Array:
@@ -75,7 +79,7 @@ def objective(recipe: Recipe, label: jax.Array, mask: jax.Array) -> steps.Object
     return steps.Objective(weight, recipe.label_smoothing)
 
 
-def frozen(network: Network, recipe: Recipe, *, watched: bool = False) -> Learner:
+def frozen(network: Network, recipe: Recipe, *, watched: bool = False, num_samples: int = 10) -> Learner:
     """A head trained on features that were computed once.
 
     Every shape is fixed by N, so that one compilation serves every fold, round and labelled set: an epoch takes as
@@ -85,6 +89,7 @@ def frozen(network: Network, recipe: Recipe, *, watched: bool = False) -> Learne
         network: on features [B, D].
         recipe: how to train. `fit` begins its schedule and optimizer anew and continues from the state's parameters.
         watched: whether `fit` tells the logits after each epoch.
+        num_samples: S, of `look`.
     """
     tx = recipes.optimizer(recipe)
     step_fn = functools.partial(steps.train_step, apply_fn=network.apply, tx=tx)
@@ -160,4 +165,20 @@ def frozen(network: Network, recipe: Recipe, *, watched: bool = False) -> Learne
     def predict(state: TrainState, examples: Examples) -> jax.Array:
         return steps.eval_step(state, examples.inputs[:, 0], apply_fn=network.predict)
 
-    return Learner(init, fit, predict)
+    def look(key: jax.Array, state: TrainState, examples: Examples, part: str) -> jax.Array:
+        n, copies = examples.inputs.shape[:2]
+        own = state.params, state.batch_stats
+        if part == "probs":
+            return predict(state, examples)
+        if part == "embedding":
+            return network.embed(*own, examples.inputs[:, 0])
+        if part == "copies":
+            return steps.probabilities(
+                network.predict(*own, examples.inputs.reshape(n * copies, -1)).reshape(n, copies)
+            )
+        assert part == "samples", part
+        keys = jax.vmap(example_keys, (0, None, None))(jax.random.split(key, num_samples), 0, n)
+        logit = jax.lax.map(lambda keys: network.sample(*own, examples.inputs[:, 0], keys), keys)
+        return steps.probabilities(logit.T)
+
+    return Learner(init, fit, predict, look)

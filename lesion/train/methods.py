@@ -73,9 +73,12 @@ def recipe_of(config: ConfigDict) -> recipe.Recipe:
 
 
 def frozen_learner(
-    config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str, *, watched: bool = False
+    config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str, **options: Any
 ) -> tuple[learner.Learner, learner.Examples]:
-    """The learner on frozen features, and the features [N, 1 + copies, D] and labels [N] it learns from."""
+    """The learner on frozen features, and the features [N, 1 + copies, D] and labels [N] it learns from.
+
+    `options` go to `learner.frozen`.
+    """
     inputs = features.load_or_compute(
         data_dir / "features",
         slices,
@@ -86,7 +89,7 @@ def frozen_learner(
         seed=config.seed,
         stage=f"features {config.sequence}",
     )
-    method = learner.frozen(network.of_head(_head(config)), recipe_of(config), watched=watched)
+    method = learner.frozen(network.of_head(_head(config)), recipe_of(config), **options)
     return method, learner.Examples(jnp.asarray(inputs, jnp.float32), jnp.asarray(slices.label))
 
 

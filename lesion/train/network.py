@@ -17,11 +17,15 @@ class Network(NamedTuple):
         apply: (params, batch_stats, inputs, mask [B] bool, keys [B]) -> (logit, batch_stats), as in training. Every
             example has its own key, so that dropout does not depend on how a batch is spread over devices.
         predict: (params, batch_stats, inputs) -> logit.
+        sample: (params, batch_stats, inputs, keys [B]) -> logit, as predicted but for dropout in the head.
+        embed: (params, batch_stats, inputs) -> [B, W], what the last layer sees.
     """
 
     init: Callable[..., tuple[Any, Any]]
     apply: Callable[..., tuple[jax.Array, Any]]
     predict: Callable[..., jax.Array]
+    sample: Callable[..., jax.Array]
+    embed: Callable[..., jax.Array]
 
 
 def pool_features(x: jax.Array, pooling: str) -> jax.Array:
@@ -57,7 +61,15 @@ def of_head(head: Any) -> Network:
         del batch_stats
         return head.apply({"params": params["head"]}, inputs)
 
-    return Network(init, apply, predict)
+    def sample(params: Any, batch_stats: Any, inputs: jax.Array, keys: jax.Array) -> jax.Array:
+        del batch_stats
+        return _head_logit(head, params["head"], inputs, keys)
+
+    def embed(params: Any, batch_stats: Any, inputs: jax.Array) -> jax.Array:
+        del batch_stats
+        return head.apply({"params": params["head"]}, inputs, embed=True)
+
+    return Network(init, apply, predict, sample, embed)
 
 
 def of_backbone(
@@ -110,4 +122,12 @@ def of_backbone(
         features, _ = features_of(params, batch_stats, inputs, False, None)
         return head.apply({"params": params["head"]}, features)
 
-    return Network(init, apply, predict)
+    def sample(params: Any, batch_stats: Any, inputs: jax.Array, keys: jax.Array) -> jax.Array:
+        features, _ = features_of(params, batch_stats, inputs, False, None)
+        return _head_logit(head, params["head"], features, keys)
+
+    def embed(params: Any, batch_stats: Any, inputs: jax.Array) -> jax.Array:
+        features, _ = features_of(params, batch_stats, inputs, False, None)
+        return head.apply({"params": params["head"]}, features, embed=True)
+
+    return Network(init, apply, predict, sample, embed)

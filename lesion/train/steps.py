@@ -108,5 +108,9 @@ def eval_step(state: TrainState, inputs: jax.Array, *, apply_fn: Callable[..., j
         inputs: [B, ...]; rows of padding give numbers that nobody reads.
         apply_fn: (params, batch_stats, inputs) -> logit [B] float32.
     """
-    logit = apply_fn(state.params, state.batch_stats, inputs)
+    return probabilities(apply_fn(state.params, state.batch_stats, inputs))
+
+
+def probabilities(logit: jax.Array) -> jax.Array:
+    """Logits of glioma [...] to probabilities of both classes [..., 2]."""
     return jax.nn.sigmoid(jnp.stack([-logit, logit], axis=-1))

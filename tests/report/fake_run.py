@@ -73,7 +73,15 @@ def fake_active(folder, seed, gain, strategies=("entropy", "random"), config=CON
     header = "fold seed strategy round labeled_slices labeled_patients accuracy auc max_entropy mean_entropy stopped"
     write_rows(folder / "curves.csv", header.split(), rows)
     write_json(folder / "config.json", config)
-    write_json(folder / "metrics.json", {"full_data": {"accuracy": 0.83, "auc": 0.88}})
+    reached = {"slices": 120, "patients": 20, "reached": folds * seeds, "runs": folds * seeds}
+    told = {
+        "area": {"accuracy": [0.75, 0.7, 0.8], "auc": [0.81, None, None]},
+        "needed": {"auc": {"0.95": reached, "0.99": reached | {"slices": None, "reached": 2}}},
+    }
+    full = {"accuracy": 0.83, "auc": 0.88}
+    write_json(folder / "metrics.json", {"full_data": full, "strategies": dict.fromkeys(strategies, told)})
+    stops = [(strategies[0], "plateau", fold, 160, 0.01 * fold) for fold in range(folds)]
+    write_rows(folder / "stops.csv", ("strategy", "rule", "fold", "labeled_slices", "accuracy_lost"), stops)
 
 
 def fake_png(path, height, width):

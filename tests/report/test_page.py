@@ -92,6 +92,13 @@ def test_the_page_says_what_was_run_and_how_it_came_out(page):
     assert "Not shown here" not in text
 
 
+def test_what_labels_bought_and_where_rules_stop_is_told(page):
+    text = text_of(page)
+    assert "120 slices, 20 patients; 25 of 25 runs" in text and "not by half: 2 of 25 runs" in text
+    assert "75.0 (70.0 to 80.0) 0.81 " in text
+    assert "entropy successive models agree 5 of 25 160 (160 to 160) +2.0 points" in text
+
+
 def test_no_patient_is_listed(page):
     assert not re.search(r"\bP0{2}[0-9a-f]{2}\b", page)
     assert "Sffff0" not in page

@@ -1,0 +1,86 @@
+import json
+
+import numpy as np
+import pytest
+
+from lesion.active import curves, stopping
+from lesion.active.curves import FULL, Name
+from lesion.active.program import RoundInfo
+from lesion.data import Slices
+
+LABEL = np.array([0, 1, 0, 1, 0, 1, 0, 1])
+TRAIN = np.arange(8) < 4
+SLICES = Slices(np.zeros((8, 1, 1), np.uint8), LABEL, *(np.array([f"{x}{i}" for i in range(8)]) for x in "ps"), None)
+
+
+def info(quality, slices=(2, 3, 4), entropy=(0.6, 0.25, -np.inf)):
+    """A run whose test predictions are right with `quality` [R] in [-1, 1]."""
+    rounds = len(quality)
+    probs = 0.5 + np.outer(quality, 2 * LABEL - 1) * np.linspace(0.1, 0.4, 8)
+    entropies = [np.array(entropy, np.float32)] * 3
+    slices = np.array(slices)
+    asked = np.array([[0], [1], [2]][:rounds]), np.array([[0.6], [0.5], [-np.inf]][:rounds])
+    return RoundInfo(probs.astype(np.float32), slices, slices - 1, 0 * slices, *asked, *entropies)
+
+
+def scored(quality, **kwargs):
+    return curves.score(info(quality, **kwargs), SLICES, TRAIN, ~TRAIN, "max")
+
+
+def test_agreement_is_cohens_kappa():
+    probs = np.array([[0.9, 0.1, 0.9, 0.1], [0.9, 0.1, 0.1, 0.1], [0.9, 0.1, 0.1, 0.1], [0.1] * 4, [0.1] * 4])
+    found = stopping.agreement(probs)
+    assert np.isnan(found[0])
+    np.testing.assert_allclose(found[1:], [0.5, 1, 0, 1])
+
+
+def trace(**changes):
+    start = dict(labeled_slices=[40, 50, 60, 70, 80], labeled_patients=[9, 10, 12, 14, 15])
+    start |= dict(entropy=[0.6, 0.5, 0.4, 0.31, 0.2], agreement=[np.nan, 0.9, 0.99, 1.0, 1.0])
+    return stopping.Trace(**{name: np.array(value) for name, value in (start | changes).items()})
+
+
+RULES = {
+    "the paper's": (trace(), dict(plateau=0), {"entropy": 4}),
+    "a budget in slices": (trace(), dict(entropy=0, plateau=0, slices=55), {"slices": 2}),
+    "a budget in patients": (trace(), dict(entropy=0, plateau=0, patients=14), {"patients": 3}),
+    "a plateau": (trace(), dict(entropy=0), {"plateau": 4}),
+    "no agreement yet": (trace(agreement=[np.nan, 1, 1, 0.5, 1]), dict(entropy=0), {}),
+    "an empty pool": (trace(entropy=[0.6, 0.5, 0.4, -np.inf, -np.inf]), dict(plateau=0), {"exhausted": 3}),
+    "nothing": (trace(), dict(entropy=0.1, plateau=0), {}),
+}
+
+
+@pytest.mark.parametrize(("seen", "limits", "want"), RULES.values(), ids=RULES)
+def test_rules_stop_where_they_should(seen, limits, want):
+    assert stopping.stops(seen, stopping.Limits(**limits)) == want
+
+
+def test_rows_tell_costs_scores_and_what_stopping_would_have_lost():
+    name, run, limits = Name(0, 1, "entropy"), scored([-1, 1, 1]), stopping.Limits(plateau=0)
+    rows = [dict(zip(curves.CURVES, row, strict=True)) for row in curves.curve_rows(name, run, limits)]
+    assert [row["auc"] for row in rows] == [0, 1, 1]
+    assert [row["stopped"] for row in rows] == [0, 1, 1]
+    assert [row["labeled_patients"] for row in rows] == [1, 2, 3]
+    stops = [dict(zip(curves.STOPS, row, strict=True)) for row in curves.stop_rows(name, run, limits)]
+    assert {row["rule"]: (row["round"], row["auc_lost"]) for row in stops} == {"entropy": (1, 0), "exhausted": (2, 0)}
+    assert [row[5:7] for row in curves.acquisition_rows(name, run, SLICES)] == [("p0", "s0"), ("p1", "s1")]
+
+
+def test_area_and_labels_needed():
+    cost, value = np.array([10, 20, 40]), np.array([0.5, 0.7, 0.9])
+    assert curves.area(cost, value) == pytest.approx((0.6 * 10 + 0.8 * 20) / 30)
+    assert curves.area(cost[:1], value[:1]) == 0.5
+    assert [curves.needed(cost, value, t) for t in (0.4, 0.7, 0.95)] == [10, 20, np.inf]
+
+
+def test_the_summary_sets_each_strategy_against_all_labels():
+    runs = {Name(f, 0, FULL): scored([1, 1, 1], slices=(4, 4, 4)) for f in range(2)}
+    runs |= {Name(f, s, "entropy"): scored([-1, 1, 1]) for f in range(2) for s in range(2)}
+    runs |= {Name(f, s, "random"): scored([-1, -1, [1, -1][s]]) for f in range(2) for s in range(2)}
+    found = json.loads(json.dumps(curves.summarise(runs), allow_nan=False))
+    assert found["full_data"] == {"accuracy": 1.0, "auc": 1.0}
+    entropy, random = (found["strategies"][name] for name in ("entropy", "random"))
+    assert entropy["area"]["auc"][0] == 0.75
+    assert entropy["needed"]["auc"]["0.99"] == {"slices": 3, "patients": 2, "reached": 4, "runs": 4}
+    assert random["needed"]["auc"]["0.95"] == {"slices": None, "patients": None, "reached": 2, "runs": 4}

@@ -1,0 +1,121 @@
+"""The whole experiment as one program: traces, starts, honesty, lanes, resuming."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lesion.active import driver, lanes, program
+from lesion.active.driver import Asking
+from lesion.active.program import Run
+from lesion.active.strategies import STRATEGIES
+from lesion.models.head import Head
+from lesion.train import learner, network, recipe
+
+KEY = jax.random.key(3)
+SCORED = ("entropy", "random", "ceal")
+PATIENT, ASKABLE = jnp.arange(40) // 4, jnp.arange(40) < 32
+INPUTS = jax.random.normal(KEY, (40, 5, 6))
+SHOWN = learner.Examples(INPUTS, (INPUTS[:, 0, 0] > 0).astype(jnp.int32))
+METHOD = learner.frozen(network.of_head(Head((4,), 0.1)), recipe.Recipe(2, 8, 0.05), num_samples=3)
+
+
+def one(strategy=0, seed=3, askable=ASKABLE, initial=8):
+    return Run(jax.random.key(seed), askable, jnp.int32(initial), jnp.int32(strategy))
+
+
+@pytest.fixture(scope="module")
+def counted():
+    traces = []
+    run = program.algorithm1(METHOD, SCORED, Asking(5), 4)
+    return jax.jit(lambda *args: (traces.append(1), run(*args)[0])[1]), traces
+
+
+def test_one_compilation_serves_every_round_seed_fold_strategy_and_start(counted):
+    run, traces = counted
+    for case in (one(), one(1, 1), one(2, 2, ~ASKABLE), one(initial=40)):
+        run(case, SHOWN, PATIENT)
+    assert len(traces) == 1
+
+
+def test_strategies_start_alike_and_the_pool_only_shrinks(counted):
+    infos = [counted[0](one(s), SHOWN, PATIENT) for s in range(3)]
+    for info in infos:
+        np.testing.assert_array_equal(info.probs[0], infos[0].probs[0])
+        asked = np.asarray(info.indices).ravel()
+        assert len(set(asked)) == asked.size
+        assert ASKABLE[asked].all()
+        assert np.diff(info.labeled_slices).tolist() == [5, 5, 5]
+        assert (info.mean_entropy <= info.p95_entropy).all() and (info.p95_entropy <= info.max_entropy).all()
+        assert (info.max_entropy <= np.log(2) + 1e-6).all()
+
+
+def test_with_all_labels_nothing_is_left_to_ask(counted):
+    info = counted[0](one(initial=40), SHOWN, PATIENT)
+    assert (info.labeled_slices == 32).all() and (info.labeled_patients == 8).all()
+    assert (info.scores == -jnp.inf).all() and (info.max_entropy == -jnp.inf).all()
+
+
+def revealed(info, askable=ASKABLE, initial=8):
+    """What the oracle told: the first set, and all questions but the last, which comes after the last fit."""
+    first = driver.initial_labeled(jax.random.fold_in(KEY, 0), PATIENT, askable, initial)
+    told = np.asarray(first).copy()
+    told[np.asarray(info.indices[:-1]).ravel()] = True
+    return jnp.asarray(told)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_hidden_label_never_reaches_the_learner(name):
+    run = jax.jit(program.algorithm1(METHOD, (name,), Asking(5, most=3), 4))
+    info, _ = run(one(), SHOWN, PATIENT)
+    lied = SHOWN._replace(label=jnp.where(revealed(info), SHOWN.label, 1 - SHOWN.label))
+    again, _ = run(one(), lied, PATIENT)
+    np.testing.assert_array_equal(info.probs, again.probs)
+    np.testing.assert_array_equal(info.indices, again.indices)
+
+
+def test_a_learner_that_peeks_is_found_out():
+    """The test above can fail: a learner that sees all labels gives other numbers when the hidden ones change."""
+
+    def peeks(key, state, examples, mask, validation=None):
+        return METHOD.fit(key, state, examples._replace(label=truth), mask, validation)
+
+    truth = SHOWN.label
+    run = program.algorithm1(METHOD._replace(fit=peeks), ("entropy",), Asking(5), 3)
+    info, _ = run(one(), SHOWN, PATIENT)
+    assert np.isfinite(info.probs).all()
+    taught = METHOD._replace(fit=lambda *args: METHOD.fit(*args[:2], args[2]._replace(label=1 - truth), *args[3:]))
+    other, _ = program.algorithm1(taught, ("entropy",), Asking(5), 3)(one(), SHOWN, PATIENT)
+    assert (info.probs != other.probs).any()
+
+
+def test_ceal_trains_on_what_it_is_sure_of_and_pays_nothing_for_it(monkeypatch):
+    monkeypatch.setattr(program, "PSEUDO_START", 0.6)  # so that a weak model is sure of something
+    info, _ = program.algorithm1(METHOD, SCORED, Asking(5), 4)(one(2), SHOWN, PATIENT)
+    plain, _ = program.algorithm1(METHOD, SCORED, Asking(5), 4)(one(0), SHOWN, PATIENT)
+    assert info.pseudo_slices[0] == 0 and (info.pseudo_slices[1:] > 0).any() and not plain.pseudo_slices.any()
+    np.testing.assert_array_equal(info.labeled_slices, plain.labeled_slices)
+    np.testing.assert_array_equal(info.probs[0], plain.probs[0])
+    assert (info.probs[-1] != plain.probs[-1]).any()
+
+
+def test_lanes_give_what_single_runs_give_and_a_killed_batch_is_not_run_again(tmp_path):
+    run = program.algorithm1(METHOD, SCORED, Asking(5), 3)
+    todo, shared = [one(s, seed) for seed in (1, 2) for s in range(3)][:5], (SHOWN, PATIENT)
+
+    def results(count, compiled=None):
+        compiled = compiled or lanes.side_by_side(run, count)
+        batches = lanes.all_runs(compiled, todo, shared, count, tmp_path / str(count))
+        return [result for batch in batches for result in batch]
+
+    single, wide = results(1), results(2)
+    assert len(single) == len(wide) == 5
+    for (a, _), (b, _) in zip(single, wide, strict=True):
+        np.testing.assert_array_equal(a.indices, b.indices)
+        np.testing.assert_allclose(a.probs, b.probs, rtol=1e-4, atol=1e-6)
+    (tmp_path / "2" / "00002.npz").unlink()
+    again = results(2)
+    for (a, sha_a), (b, sha_b) in zip(wide, again, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+        assert sha_a == sha_b
+    results(2, lambda *args: pytest.fail("run again"))
