@@ -3,10 +3,12 @@
     python -m launch.benchmark --suite=phantom --input=runs/table1/dicom --markdown
     python -m launch.benchmark --suite=backbones --models=resnet50,alexnet --markdown
     python -m launch.benchmark --suite=training --config=configs/transfer.py:resnet50 --config.dtype=bfloat16
+    python -m launch.benchmark --suite=active --config=configs/transfer.py:efficientnet_lite0
 
 `phantom` reads a DICOM tree and keeps weights and features in --cache. `backbones` reads nothing; where keras or torch
 and torchvision are installed beside this package, they take turns in the same process and a column compares. `training`
 compares epochs with bare steps, on noise and with random weights; where keras is installed, a head's with its `fit`.
+`active` compares Algorithm 1 with loops of modAL and Keras, where installed, and scoring pictures with bare inference.
 """
 
 from collections.abc import Sequence
@@ -15,10 +17,10 @@ from pathlib import Path
 from absl import flags
 
 from lesion import benchmarks, errors
-from lesion.benchmarks import backbones, phantom, training
+from lesion.benchmarks import active, backbones, phantom, training
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("suite", "phantom", ["phantom", "backbones", "training"], "What to measure.")
+flags.DEFINE_enum("suite", "phantom", ["phantom", "backbones", "training", "active"], "What to measure.")
 flags.DEFINE_string("input", None, "phantom: DICOM tree with patients.csv and slices.csv.")
 flags.DEFINE_string("cache", "runs/benchmark", "phantom: folder for converted weights and computed features.")
 flags.DEFINE_list("models", ["resnet50", "inception_v3", "alexnet"], "backbones: rows of lesion.models.MODELS.")
@@ -26,7 +28,7 @@ flags.DEFINE_integer("size", 224, "backbones: side of the pictures, pixels.", lo
 flags.DEFINE_integer("batch_size", 32, "backbones: pictures a step.", lower_bound=1)
 errors.define_config("configs/transfer.py:resnet50")
 flags.DEFINE_integer("num_steps", 6, "training: steps of an epoch.", lower_bound=1)
-flags.DEFINE_integer("rounds", 5, "backbones, training: turns of each contender; medians are printed.", lower_bound=1)
+flags.DEFINE_integer("rounds", 5, "All but phantom: turns of each contender; medians are printed.", lower_bound=1)
 flags.DEFINE_bool("bfloat16", False, "backbones: our arithmetic in bfloat16 instead of float32.")
 flags.DEFINE_bool("markdown", False, "Print the table as Markdown.")
 
@@ -39,6 +41,8 @@ def main(argv: Sequence[str]) -> None:
         rows = phantom.table(phantom.run(Path(FLAGS.input), Path(FLAGS.cache)))
     elif FLAGS.suite == "training":
         rows = training.table(training.run(FLAGS.config, FLAGS.num_steps, FLAGS.rounds))
+    elif FLAGS.suite == "active":
+        rows = active.table(active.run(FLAGS.config, FLAGS.rounds))
     else:
         rows = backbones.table(backbones.run(FLAGS.models, FLAGS.size, FLAGS.batch_size, FLAGS.rounds, FLAGS.bfloat16))
     print(benchmarks.render(rows, FLAGS.markdown))

@@ -6,7 +6,6 @@ from importlib import import_module
 import pytest
 
 from lesion import reproduce
-from lesion.active import experiment
 from lesion.errors import UserError
 from lesion.train import loop
 
@@ -110,13 +109,6 @@ def test_values_that_disagree_are_one_line(changes, message):
     config.update(changes)
     with pytest.raises(UserError, match=message):
         loop.check_config(config)
-
-
-def test_a_bad_strategy_is_one_line():
-    config = get("active")
-    config.strategies = ("entropy", "luck")
-    with pytest.raises(UserError, match="no strategy 'luck'"):
-        experiment.check(config, None)
 
 
 FLAGS = {

@@ -34,7 +34,7 @@ ROOMS = {
     "lesion.active.stopping": set(),
     "lesion.active.program": {"lesion.active", "lesion.train.learner"},
     "lesion.active": GROUND | {"lesion.data", "lesion.metrics", "lesion.train"},
-    "lesion.benchmarks": GROUND | {"lesion.data", "lesion.models", "lesion.train", "lesion.weights"},
+    "lesion.benchmarks": GROUND | {"lesion.data", "lesion.models", "lesion.train", "lesion.weights", "lesion.active"},
     "lesion.reproduce": GROUND | {"lesion.data", "lesion.models", "lesion.train", "lesion.active", "lesion.report"},
     "launch": {"lesion"},
     "configs": {"configs"},

@@ -4,23 +4,23 @@ import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from lesion.active import curves, driver, lanes
+from lesion.active import curves, driver, lanes, rounds
 from lesion.active.curves import FULL, Name
-from lesion.active.program import RoundInfo, Run, algorithm1
+from lesion.active.program import RoundInfo, Run, algorithm1, asker
 from lesion.active.strategies import STRATEGIES
 from lesion.errors import UserError
 from lesion.progress import track
-from lesion.train import rundir
+from lesion.train import methods, resume, rundir
 from lesion.train.loop import Setup
-from lesion.train.methods import frozen_learner
 
+Jobs = dict[tuple[str, ...], list[Name]]  # of strategies that share a program
 CHOICES = {
     "unit": ("slice", "patient"),
     "aggregate": driver.AGGREGATES,
@@ -33,8 +33,6 @@ AT_LEAST_ZERO = ("per_patient", "budget_slices", "budget_patients", "plateau", "
 def check(config: ConfigDict, setup: Setup) -> None:
     """Raises a one-line `UserError` for a value that cannot be run on this dataset."""
     _check_strategies(config)
-    if config.mode != "frozen":
-        raise UserError(f"--config.mode={config.mode}: active labelling trains on frozen features in this version")
     if config.patience:
         raise UserError("--config.patience: a round of active labelling trains all its epochs, leave it at 0")
     for least, names in ((1, AT_LEAST_ONE), (0, AT_LEAST_ZERO)):
@@ -65,6 +63,22 @@ def _check_strategies(config: ConfigDict) -> None:
             raise UserError(f"{name} looks at augmented copies: set --config.num_copies above 0")
         if row.select and config.unit == "patient":
             raise UserError(f"{name} chooses slice by slice: leave --config.unit at slice")
+
+
+class _Shared(NamedTuple):
+    """What all runs of an experiment share."""
+
+    config: ConfigDict
+    setup: Setup
+    kept: Path
+    train: np.ndarray
+    asking: driver.Asking
+    patient: jax.Array
+
+    def built(self) -> tuple[Any, ...]:
+        """What a learner is built from, beside the config."""
+        setup = self.setup
+        return setup.data_dir, setup.slices, setup.variables, setup.run["weights"]["sha256"]
 
 
 def _programs(names: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -111,34 +125,31 @@ def run_active(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any
 
 def _all_runs(config: ConfigDict, setup: Setup, kept: Path, train: np.ndarray) -> Iterator[tuple[Name, RoundInfo, str]]:
     """Every fold, seed and strategy, and a fold's run with all labels: (name, what happened, hash of the weights)."""
-    slices = setup.slices
-    method, examples = frozen_learner(
-        config,
-        setup.data_dir,
-        slices,
-        setup.variables,
-        setup.run["weights"]["sha256"],
-        num_samples=config.dropout_samples,
-    )
-    patient = jnp.asarray(np.unique(slices.patient, return_inverse=True)[1], jnp.int32)
-    largest = int(np.bincount(np.asarray(patient), train.any(0)).max()) if config.unit == "patient" else 0
-    asking = driver.Asking(config.num_acquire, config.unit, config.aggregate, config.per_patient, largest)
     jobs = {
         group: [Name(*job) for job in itertools.product(range(config.num_folds), range(config.seeds), group)]
         for group in _programs(tuple(config.strategies))
     }
-    first = next(iter(jobs))
-    jobs[first] += [Name(fold, 0, FULL) for fold in range(config.num_folds)]
+    jobs[next(iter(jobs))] += [Name(fold, 0, FULL) for fold in range(config.num_folds)]
+    patient = np.unique(setup.slices.patient, return_inverse=True)[1].astype(np.int32)
+    largest = int(np.bincount(patient, train.any(0)).max()) if config.unit == "patient" else 0
+    asking = driver.Asking(config.num_acquire, config.unit, config.aggregate, config.per_patient, largest)
+    this = _Shared(config, setup, kept, train, asking, jnp.asarray(patient))
+    yield from (_on_features if config.mode == "frozen" else _on_pictures)(this, jobs)
 
+
+def _on_features(this: _Shared, jobs: Jobs) -> Iterator[tuple[Name, RoundInfo, str]]:
+    """Whole runs as programs, side by side."""
+    config = this.config
+    method, examples = methods.frozen_learner(config, *this.built(), num_samples=config.dropout_samples)
     on_gpu = jax.default_backend() == "gpu"
     counts = {group: config.lanes or (len(names) if on_gpu else 1) for group, names in jobs.items()}
 
     def batches() -> Iterator[tuple[list[Name], list[tuple[Any, str]]]]:
         for group, names in jobs.items():
             count = counts[group]
-            compiled = lanes.side_by_side(algorithm1(method, group, asking, config.num_rounds), count)
-            todo = [_run(config, name, group, train) for name in names]
-            done = lanes.all_runs(compiled, todo, (examples, patient), count, kept / "-".join(group))
+            compiled = lanes.side_by_side(algorithm1(method, group, this.asking, config.num_rounds), count)
+            todo = [_run(this, name, group) for name in names]
+            done = lanes.all_runs(compiled, todo, (examples, this.patient), count, this.kept / "-".join(group))
             yield from zip((names[i : i + count] for i in range(0, len(names), count)), done, strict=True)
 
     total = sum(-(-len(names) // counts[group]) for group, names in jobs.items())
@@ -147,7 +158,38 @@ def _all_runs(config: ConfigDict, setup: Setup, kept: Path, train: np.ndarray) -
             yield name, info, sha256
 
 
-def _run(config: ConfigDict, name: Name, group: tuple[str, ...], train: np.ndarray) -> Run:
+def _on_pictures(this: _Shared, jobs: Jobs) -> Iterator[tuple[Name, RoundInfo, str]]:
+    """Runs one after another, each a loop of fits."""
+    config, label = this.config, this.setup.slices.label
+    fitter = methods.finetune_engine(config, *this.built(), num_samples=config.dropout_samples)
+    total, number = sum(map(len, jobs.values())), 0
+    with resume.heed_sigterm() as bell:
+        for group, names in jobs.items():
+            plan = rounds.Plan(
+                fitter,
+                group,
+                config.num_rounds,
+                lanes.compiled(asker(group, this.asking)),
+                label,
+                this.patient,
+                bell,
+                config.checkpoint_every,
+            )
+            for name in names:
+                path = this.kept / "-".join(group) / "_".join(map(str, name))
+                number += 1
+                if not path.with_suffix(".npz").exists():
+                    title = f"active {config.sequence}, run {number} of {total}"
+                    info, state = rounds.run_rounds(plan, _run(this, name, group), title, path)
+                    one = RoundInfo(*(x[None] for x in info))
+                    lanes.save(path.with_suffix(".npz"), one, [dict(state.params)])
+                    shutil.rmtree(path, ignore_errors=True)
+                ((info, sha256),) = lanes.load(path.with_suffix(".npz"))
+                yield name, info, sha256
+
+
+def _run(this: _Shared, name: Name, group: tuple[str, ...]) -> Run:
+    config, train = this.config, this.train
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), name.fold), name.seed)
     full = name.strategy == FULL
     initial = train.shape[1] if full else config.initial_labeled

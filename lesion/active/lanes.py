@@ -15,6 +15,11 @@ from lesion.active.program import RoundInfo, Run
 WEIGHTS = "weights_sha256"
 
 
+def compiled(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """For what runs on one device beside a fit on many."""
+    return jax.jit(fn)
+
+
 def side_by_side(run: Callable[..., tuple[RoundInfo, Any]], lanes: int) -> Callable[..., tuple[RoundInfo, Any]]:
     """Compiles `run(Run, *shared)` for `lanes` runs at a time, their arrays stacked; one is not vmapped."""
 
@@ -41,29 +46,35 @@ def all_runs(
     Yields:
         Of each batch what happened in its runs, as NumPy, and the hashes of their last weights.
     """
-    kept.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(runs), lanes):
         path = kept / f"{start:05d}.npz"
         if not path.exists():
             batch = list(runs[start : start + lanes])
             stacked = jax.tree.map(lambda *x: jnp.stack(x), *batch, *[batch[-1]] * (lanes - len(batch)))
             info, state = jax.device_get(compiled(stacked, *shared))
-            hashes = [trees.sha256(jax.tree.map(lambda x, i=i: x[i], dict(state.params))) for i in range(len(batch))]
-            _save(path, {WEIGHTS: np.array(hashes)} | {k: v[: len(batch)] for k, v in info._asdict().items()})
-        with np.load(path) as saved:
-            arrays = {name: saved[name] for name in RoundInfo._fields}
-            yield [
-                (RoundInfo(**{name: array[i] for name, array in arrays.items()}), str(weights))
-                for i, weights in enumerate(saved[WEIGHTS])
-            ]
+            params = [jax.tree.map(lambda x, i=i: x[i], dict(state.params)) for i in range(len(batch))]
+            save(path, RoundInfo(*(x[: len(batch)] for x in info)), params)
+        yield load(path)
 
 
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """All at once or not at all."""
+def save(path: Path, info: RoundInfo, params: Sequence[dict]) -> None:
+    """Keeps what happened in runs, arrays [runs, R, ...], and the hashes of their last weights; whole or not at all."""
+    hashes = np.array([trees.sha256(one) for one in params])
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+            np.savez(file, **{WEIGHTS: hashes}, **info._asdict())  # type: ignore[arg-type]
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def load(path: Path) -> list[tuple[RoundInfo, str]]:
+    """What `save` kept, run by run."""
+    with np.load(path) as saved:
+        arrays = {name: saved[name] for name in RoundInfo._fields}
+        return [
+            (RoundInfo(**{name: array[i] for name, array in arrays.items()}), str(weights))
+            for i, weights in enumerate(saved[WEIGHTS])
+        ]

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import entr
 
-from lesion.active import acquisition, oracle
-from lesion.active.driver import Asking, driver, initial_labeled
+from lesion.active import oracle
+from lesion.active.driver import Asking, PoolState, driver, initial_labeled
 from lesion.active.strategies import STRATEGIES, View
 from lesion.train.learner import Examples, Learner
 
@@ -57,6 +58,63 @@ class Run(NamedTuple):
     strategy: jax.Array
 
 
+class Keys(NamedTuple):
+    """Of a run's first set, first weights, fits and questions."""
+
+    start: jax.Array
+    init: jax.Array
+    fit: jax.Array
+    ask: jax.Array
+
+
+def keys_of(run: Run) -> Keys:
+    """All that is drawn in a run depends on its key alone."""
+    return Keys(*(jax.random.fold_in(run.key, purpose) for purpose in range(4)))
+
+
+def look_key(key: jax.Array, index: jax.Array | int) -> jax.Array:
+    """Of what is drawn to look at the pool in a round."""
+    return jax.random.fold_in(jax.random.fold_in(key, index), 0)
+
+
+def parts_of(strategies: Sequence[str]) -> set[str]:
+    """What the strategies look at beside predictions."""
+    return {STRATEGIES[name].view for name in strategies} - {"probs"}
+
+
+def pseudo_labels(probs: jax.Array, pool: PoolState, pseudo: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """CEAL's: which slices are trained on as predicted in this round, bool [N], and as what, int32 [N].
+
+    Args:
+        probs: [N, 2] of the round before; zeros before the first.
+        pool: now.
+        pseudo: bool [], whether the strategy does so at all.
+    """
+    entropy = jnp.sum(entr(probs), -1)
+    limit = jnp.maximum(PSEUDO_START - PSEUDO_STEP * (pool.round - 1).astype(jnp.float32), 0.0)
+    sure = (entropy < limit) & (pool.round > 0)
+    return sure & pool.askable & ~pool.labeled & pseudo, jnp.argmax(probs, -1).astype(jnp.int32)
+
+
+def asker(strategies: Sequence[str], asking: Asking) -> Callable[..., tuple[PoolState, RoundInfo]]:
+    """Builds `ask(key, pool, view, patient [N], strategy [], taught [N]) -> (pool, RoundInfo of this round)`.
+
+    `taught` are the slices trained on under their predicted label; `key` is `Keys.ask`.
+    """
+    steps = [driver(STRATEGIES[name], asking).step for name in strategies]
+
+    def ask(key, pool, view, patient, strategy, taught):
+        rest = pool.askable & ~pool.labeled
+        key_round = jax.random.fold_in(jax.random.fold_in(key, pool.round), 1)
+        asked, info = jax.lax.switch(strategy, steps, key_round, pool, view, patient)
+        slices, patients = oracle.cost(pool.labeled, patient)
+        entropies = _entropies(jnp.where(rest, jnp.sum(entr(view.probs), -1), jnp.nan))
+        out = RoundInfo(view.probs[:, 1], slices, patients, jnp.sum(taught), info.indices, info.scores, *entropies)
+        return asked, out
+
+    return ask
+
+
 def algorithm1(
     learner: Learner, strategies: Sequence[str], asking: Asking, num_rounds: int
 ) -> Callable[[Run, Examples, jax.Array], tuple[RoundInfo, jax.Array]]:
@@ -65,36 +123,27 @@ def algorithm1(
     The first labelled set, the first weights and the fits' keys depend on the run's key alone: strategies are compared
     on the same start. Pure, and of one shape for all folds, seeds and strategies: `vmap` over `Run` does many.
     """
-    rows = [STRATEGIES[name] for name in strategies]
-    drivers, parts = [driver(row, asking) for row in rows], {row.view for row in rows} - {"probs"}
+    ask, parts = asker(strategies, asking), parts_of(strategies)
+    is_pseudo = [STRATEGIES[name].pseudo for name in strategies]
 
     def run(run: Run, examples: Examples, patient: jax.Array):
         assert run.askable.shape == patient.shape == examples.label.shape, (run.askable.shape, patient.shape)
-        key_start, key_init, key_fit, key_ask = (jax.random.fold_in(run.key, purpose) for purpose in range(4))
-        pool = drivers[0].init(initial_labeled(key_start, patient, run.askable, run.initial), run.askable)
-        state, sure = learner.init(key_init, examples), jnp.zeros(patient.shape, bool)
-        pseudo = jnp.array([row.pseudo for row in rows])[run.strategy]
+        keys, pseudo = keys_of(run), jnp.array(is_pseudo)[run.strategy]
+        labeled = initial_labeled(keys.start, patient, run.askable, run.initial)
+        pool = PoolState(labeled, run.askable, jnp.int32(0))
 
         def one_round(carry: Any, index: jax.Array):
-            state, pool, probs, sure = carry
-            rest = pool.askable & ~pool.labeled
-            taught = sure & rest & pseudo
-            label = oracle.reveal(examples.label, pool.labeled)
-            label = jnp.where(taught, jnp.argmax(probs, -1).astype(label.dtype), label)
+            state, pool, probs = carry
+            taught, guess = pseudo_labels(probs, pool, pseudo)
+            label = jnp.where(taught, guess, oracle.reveal(examples.label, pool.labeled))
             seen = examples._replace(label=label)
-            state, _ = learner.fit(jax.random.fold_in(key_fit, index), state, seen, pool.labeled | taught)
-            probs = learner.predict(state, examples)
-            key_look, key_round = (jax.random.fold_in(jax.random.fold_in(key_ask, index), i) for i in range(2))
-            view = View(probs, **{part: learner.look(key_look, state, examples, part) for part in parts})
-            asked, info = jax.lax.switch(run.strategy, [d.step for d in drivers], key_round, pool, view, patient)
-            entropy = jax.vmap(acquisition.entropy, (None, 0))(key_ask, probs)
-            limit = jnp.maximum(PSEUDO_START - PSEUDO_STEP * index.astype(jnp.float32), 0.0)
-            slices, patients = oracle.cost(pool.labeled, patient)
-            entropies = _entropies(jnp.where(rest, entropy, jnp.nan))
-            out = RoundInfo(probs[:, 1], slices, patients, jnp.sum(taught), info.indices, info.scores, *entropies)
-            return (state, asked, probs, entropy < limit), out
+            state, _ = learner.fit(jax.random.fold_in(keys.fit, index), state, seen, pool.labeled | taught)
+            probs, key = learner.predict(state, examples), look_key(keys.ask, index)
+            view = View(probs, **{part: learner.look(key, state, examples, part) for part in parts})
+            asked, out = ask(keys.ask, pool, view, patient, run.strategy, taught)
+            return (state, asked, probs), out
 
-        start: Any = state, pool, jnp.zeros((len(patient), 2), jnp.float32), sure
+        start: Any = learner.init(keys.init, examples), pool, jnp.zeros((len(patient), 2), jnp.float32)
         (state, *_), rounds = jax.lax.scan(one_round, start, jnp.arange(num_rounds))
         return rounds, state
 

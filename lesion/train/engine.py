@@ -1,5 +1,6 @@
 """What all fits on one dataset share: the compiled steps, the slices, and prediction with them."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,7 +21,9 @@ class Engine(NamedTuple):
         devices: where steps run.
         train: compiled (key, state, constants, data, batch, mask, clock, class_weight) -> (state, info).
         evaluate: compiled (state, constants, data, batch) -> probabilities [total · B, 2].
+        look: (part) -> compiled (key, state, constants, data, batch) -> [total · B, ...], see `finetune.look_program`.
         begin: (key) -> state, on the host.
+        restart: (state) -> the same weights, the optimizer anew, on the host.
         recipe: how to train.
         constants: variables of the frozen stages, on the devices.
         data: on the host, all labels hidden.
@@ -32,7 +35,9 @@ class Engine(NamedTuple):
     devices: Devices
     train: Callable
     evaluate: Callable
+    look: Callable[[str], Callable]
     begin: Callable[[jax.Array], TrainState]
+    restart: Callable[[TrainState], TrainState]
     recipe: recipe.Recipe
     constants: Any
     data: finetune.Data
@@ -63,8 +68,9 @@ def build(
     copies: int,
     slice_id: np.ndarray,
     streamed: bool,
+    num_samples: int = 10,
 ) -> Engine:
-    """Compiles when first called, once for all fits; see `Engine` and `finetune.train_program`."""
+    """Compiles when first called, once for all fits; see `Engine`, `finetune.train_program` and `look_program`."""
     tx = recipe.optimizer(how)
     train = finetune.train_program(prepare, network, tx, how, devices.axis_name)
     evaluate = finetune.eval_program(prepare, network, devices.axis_name)
@@ -79,6 +85,18 @@ def build(
     def evaluate_on(state, constants, data, batch):
         return evaluate(state, constants, rows(data, batch))
 
+    @functools.cache
+    def look(part: str) -> Callable:
+        program = finetune.look_program(prepare, network, devices.axis_name, part, num_samples)
+
+        def look_at(key, state, constants, data, batch):
+            return program(key, state, constants, rows(data, batch))
+
+        return devices.compile(look_at, "brrrs")
+
+    def restart(state: TrainState) -> TrainState:
+        return jax.device_get(create(state.params, state.batch_stats, tx))
+
     def begin(key: jax.Array) -> TrainState:
         one = finetune.take(data, np.zeros(1, np.int32), copies)
         inputs = jax.eval_shape(prepare, constants, one, jnp.int32(0))
@@ -88,7 +106,9 @@ def build(
         devices,
         devices.compile(train_on, "brrrssbb", donate=[1]),
         devices.compile(evaluate_on, "rrrs"),
+        look,
         begin,
+        restart,
         how,
         devices.replicate(constants),
         data,
@@ -103,14 +123,34 @@ def predict(engine: Engine, state: TrainState, which: np.ndarray | None = None) 
     return predict_on_devices(engine, engine.devices.replicate(state), which)
 
 
-def predict_on_devices(engine: Engine, state: Any, which: np.ndarray | None) -> np.ndarray:
-    """`predict` with a state that is on the devices already."""
+def predict_on_devices(engine: Engine, state: Any, which: np.ndarray | None, copy: int = 0) -> np.ndarray:
+    """`predict` with a state that is on the devices already; of augmented copy `copy`, 0 is the slice itself."""
+
+    def call(batch: Any) -> Any:
+        return engine.evaluate(state, engine.constants, engine.on_device, batch)
+
+    return _of_slices(engine, call, which, copy)
+
+
+def look_on_devices(engine: Engine, state: Any, part: str, key: jax.Array, which: np.ndarray | None) -> np.ndarray:
+    """What active labelling may ask of slices `which` [N], see `Learner.look`: [N, ...], NaN elsewhere."""
+    if part == "copies":
+        copies = [predict_on_devices(engine, state, which, copy) for copy in range(engine.copies)]
+        return np.stack(copies, axis=1)
+    program = engine.look(part)
+    return _of_slices(engine, lambda batch: program(key, state, engine.constants, engine.on_device, batch), which, 0)
+
+
+def _of_slices(engine: Engine, call: Callable, which: np.ndarray | None, copy: int) -> np.ndarray:
+    """Runs `call(batch)` over slices: its rows, [N, ...]; NaN for those that were not asked for."""
     n = len(engine.data.label)
     chosen = np.arange(n) if which is None else np.flatnonzero(which)
-    todo = feed.plan((chosen * engine.copies).astype(np.int32), engine.recipe.batch_size, engine.devices.total)
-    out = np.full((n, 2), np.nan, np.float32)
+    at_copy = (chosen * engine.copies + copy).astype(np.int32)
+    todo = feed.plan(at_copy, engine.recipe.batch_size, engine.devices.total)
+    out: np.ndarray | None = None
     batches = feed.batches(engine.data, engine.copies, todo, engine.devices, engine.streamed)
     for at, real, (batch, _) in zip(*todo, batches, strict=True):
-        probs = engine.devices.fetch(engine.evaluate(state, engine.constants, engine.on_device, batch))
-        out[at[real] // engine.copies] = probs[real]
-    return out
+        found = engine.devices.fetch(call(batch))
+        out = np.full((n, *found.shape[1:]), np.nan, np.float32) if out is None else out
+        out[at[real] // engine.copies] = found[real]
+    return np.full((n, 2), np.nan, np.float32) if out is None else out

@@ -134,5 +134,28 @@ def eval_program(
     return evaluate
 
 
+def look_program(
+    prepare: Callable[..., jax.Array], network: Network, axis_name: str | None, part: str, num_samples: int
+) -> Callable[..., jax.Array]:
+    """Builds `look(key, state, constants, rows) -> [total · B, ...]` of the global batch, see `Learner.look`.
+
+    `part` is `embedding` or `samples`; what is drawn for a slice depends on its id, not on its place.
+    """
+    assert part in ("embedding", "samples"), part
+
+    def look(key, state, constants, rows):
+        inputs, own = prepare(constants, rows, jnp.int32(0)), (state.params, state.batch_stats)
+        if part == "embedding":
+            return _of_all(network.embed(*own, inputs), axis_name)
+        of_slice = jax.vmap(jax.random.fold_in, (None, 0))(key, rows.word)
+        keys = jax.vmap(lambda sample: jax.vmap(jax.random.fold_in, (0, None))(of_slice, sample))(
+            jnp.arange(num_samples)
+        )
+        logit = jax.vmap(lambda keys: network.sample(*own, inputs, keys))(keys)  # the backbone is computed once
+        return _of_all(steps.probabilities(logit.T), axis_name)
+
+    return look
+
+
 def _of_all(x: jax.Array, axis_name: str | None) -> jax.Array:
     return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)

@@ -179,7 +179,10 @@ def _data(
     return finetune.Data(source, augment.slice_words(slices.slice_id), slices.label)
 
 
-def _finetune(config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str) -> FitFold:
+def finetune_engine(
+    config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str, **options: Any
+) -> engine.Engine:
+    """What fine-tuning, or training from random weights, runs on; `options` go to `engine.build`."""
     where, boundary, spec = devices.devices(), _boundary(config), models.get_spec(config.backbone)
     below, above = models.split(config.backbone, variables, boundary)
     model = models.get_model(config.backbone, None, axis_name=where.axis_name)
@@ -206,9 +209,13 @@ def _finetune(config: ConfigDict, data_dir: Path, slices: Slices, variables: dic
     else:
         below = {}  # what they give was computed before
     streamed = config.data_on == "host" or (config.data_on == "auto" and not feed.fits_on_device(data))
-    fitter = engine.build(
-        where, trained, prepare, recipe_of(config), below, data, 1 + config.num_copies, slices.slice_id, streamed
-    )
+    copies = 1 + config.num_copies
+    how = recipe_of(config)
+    return engine.build(where, trained, prepare, how, below, data, copies, slices.slice_id, streamed, **options)
+
+
+def _finetune(config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str) -> FitFold:
+    fitter = finetune_engine(config, data_dir, slices, variables, weights_sha256)
 
     def fit_fold(keys: tuple[jax.Array, jax.Array], train: np.ndarray, test: np.ndarray, place: Place) -> Fitted:
         keeper = resume.Keeper(place.checkpoints, KEEP)

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from configs import transfer
+from configs import active, transfer
 from lesion import errors, models
+from lesion.active import experiment
 from lesion.data import Slices, splits
 from lesion.models.layers import BatchNorm, Conv, run_stages
 from lesion.train import devices, loop, pretrained, rundir
@@ -53,14 +54,25 @@ def slices(n=40, seed=0):
     return Slices(image, label, patient, np.array([f"s{i:02d}" for i in range(n)]), np.ones((n, 2), np.float32))
 
 
+START = {"num_epochs": 3, "batch_size": 6, "num_copies": 1, "num_folds": 2}
+START |= {"optim_lr": 0.01, "optim_backbone_lr": 0.01, "head_widths": (8,)}
+
+
 def config(**changes):
     """A finetune config; `optim.lr` may be written `optim_lr`."""
-    made = transfer.get_config("tiny,flair").copy_and_resolve_references()
-    start = {"mode": "finetune", "num_epochs": 3, "batch_size": 6, "num_copies": 1, "num_folds": 2}
+    return changed(transfer.get_config("tiny,flair"), START | {"mode": "finetune"} | changes)
+
+
+def active_config(**changes):
+    """A config of active labelling, two strategies, eight runs and two with all labels."""
+    small = {"initial_labeled": 4, "num_acquire": 3, "num_rounds": 3, "seeds": 2, "strategies": ("entropy", "k_centre")}
+    return changed(active.get_config("tiny,flair"), START | small | changes)
+
+
+def changed(made, changes):
+    made = made.copy_and_resolve_references()
     with made.unlocked():
-        for name, value in (
-            start | {"optim_lr": 0.01, "optim_backbone_lr": 0.01, "head_widths": (8,)} | changes
-        ).items():
+        for name, value in changes.items():
             part, _, field = name.partition("_")
             if part in ("optim", "head"):
                 made[part][field] = value
@@ -76,6 +88,19 @@ def setup(made, data_dir):
     folds = splits.make(given.label, given.patient, made.num_folds, made.seed)
     run = rundir.identity(made, {"fingerprint": "tiny", "phantom": True}, folds.hash, weights, "cpu")
     return loop.Setup(Path(data_dir), given, folds, variables, run)
+
+
+def label(workdir, **changes):
+    """What launch.active does, in a process of its own."""
+    models.MODELS["tiny"] = SPEC
+
+    def main(argv):
+        del argv
+        made = active_config(**changes)
+        experiment.run_active(made, setup(made, f"{workdir}_data"), Path(workdir))
+
+    sys.argv = ["tiny"]
+    errors.run(main)
 
 
 def train(workdir, changes, num_devices=1, processes=None):

@@ -1,0 +1,127 @@
+"""Whole experiments on a tiny backbone: what is refused, what is written, and what a killed one leaves."""
+
+import csv
+import multiprocessing
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lesion import models
+from lesion.active import driver, experiment, program
+from lesion.errors import UserError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
+import tiny
+
+TABLES = ("acquisitions.csv", "curves.csv", "stops.csv", "runs.csv", "metrics.json")
+BAD = {
+    "an unknown strategy": ({"strategies": ("luck",)}, "no strategy 'luck'"),
+    "bald without dropout": ({"strategies": ("bald",)}, "head.dropout above 0"),
+    "aift without copies": ({"strategies": ("aift",), "num_copies": 0}, "num_copies above 0"),
+    "one by one by patient": ({"strategies": ("badge",), "unit": "patient"}, "leave --config.unit at slice"),
+    "no such unit": ({"unit": "hospital"}, "choose one of slice, patient"),
+    "no rounds": ({"num_rounds": 0}, "num_rounds=0: 1 is the least"),
+    "a budget below nothing": ({"budget_slices": -1}, "budget_slices=-1: 0 is the least"),
+    "too few slices": ({"initial_labeled": 20}, "has 20 slices to label"),
+}
+
+
+@pytest.fixture(autouse=True)
+def backbone(monkeypatch):
+    monkeypatch.setitem(models.MODELS, "tiny", tiny.SPEC)
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)
+def test_what_cannot_be_run_is_one_line(changes, message, tmp_path):
+    made = tiny.active_config(**changes)
+    with pytest.raises(UserError, match=message):
+        experiment.run_active(made, tiny.setup(made, tmp_path), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# Until what is there it is left alone; then killed.
+MOMENTS = {
+    "frozen": ({}, ["*/00000.npz", "*/00002.npz", "k_centre/*.npz"]),
+    "finetune": ({"seeds": 1}, ["entropy/*/fit_1/*", "entropy/*.npz", "k_centre/*/rounds/2/*"]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MOMENTS)
+def test_killed_at_any_moment_it_ends_with_the_same_bytes(mode, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[2]}:{Path(tiny.__file__).parent}")
+    context, (changes, moments) = multiprocessing.get_context("spawn"), MOMENTS[mode]
+
+    def start(workdir):
+        process = context.Process(target=tiny.label, args=(workdir,), kwargs={"mode": mode} | changes)
+        process.start()
+        return process
+
+    def finish(workdir):
+        process = start(workdir)
+        process.join(400)
+        assert process.exitcode == 0
+
+    finish(tmp_path / "whole")
+    for moment in moments:
+        process = start(tmp_path / "run")
+        end = time.monotonic() + 200
+        while not list((tmp_path / "run" / "rounds").glob(moment)) and time.monotonic() < end:
+            assert process.is_alive()
+            time.sleep(0.01)
+        process.kill()
+        process.join()
+        assert not (tmp_path / "run" / "metrics.json").exists()
+    finish(tmp_path / "run")
+    for name in TABLES:
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert not (tmp_path / "run" / "rounds").exists()
+    of = {s: [r for r in rows(tmp_path / "run" / "runs.csv") if r["strategy"] == s] for s in ("entropy", "full")}
+    assert len(of["entropy"]) == 2 * changes.get("seeds", 2) and len(of["full"]) == 2
+    asked = [row for row in rows(tmp_path / "run" / "acquisitions.csv") if row["fold"] == row["seed"] == "0"]
+    assert len({(row["strategy"], row["slice"]) for row in asked}) == len(asked) > 0
+
+
+def test_fine_tuned_rounds_share_their_programs(tmp_path, monkeypatch):
+    """Every strategy on pictures: what it may look at is there, and all rounds run on the programs of the first."""
+    names = ("bald", "aift", "badge", "entropy")
+    made = tiny.active_config(mode="finetune", strategies=names, seeds=1, num_epochs=1, head_dropout=0.2)
+    engines, build = [], experiment.methods.finetune_engine
+    monkeypatch.setattr(
+        experiment.methods, "finetune_engine", lambda *a, **k: engines.append(build(*a, **k)) or engines[-1]
+    )
+    setup = tiny.setup(made, tmp_path / "data")
+    result = experiment.run_active(made, setup, tmp_path / "a")
+    assert set(result["strategies"]) == set(names)
+    assert engines[0].train._cache_size() == engines[0].evaluate._cache_size() == 1
+
+
+@pytest.mark.slow
+def test_fine_tuning_never_sees_a_hidden_label(tmp_path):
+    made = tiny.active_config(mode="finetune", strategies=("entropy",), seeds=1, num_epochs=1)
+    setup = tiny.setup(made, tmp_path / "data")
+    experiment.run_active(made, setup, tmp_path / "a")
+    asked = [r for r in rows(tmp_path / "a" / "acquisitions.csv") if r["fold"] == "0"]
+    train = setup.folds.masks(setup.slices.patient, setup.slices.label)[0][0]
+    patient = np.unique(setup.slices.patient, return_inverse=True)[1]
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), 0)  # of fold 0, seed 0
+    start = program.keys_of(program.Run(key, *[None] * 3)).start
+    first = driver.initial_labeled(start, jnp.asarray(patient, jnp.int32), jnp.asarray(train), 4)
+    # What is asked last is answered after the last fit.
+    told = np.asarray(first) | np.isin(setup.slices.slice_id, [r["slice"] for r in asked if r["round"] in "01"])
+    assert told.sum() == 4 + 2 * 3
+    lied = np.where(train & ~told, 1 - setup.slices.label, setup.slices.label).astype(np.int32)
+    experiment.run_active(made, setup._replace(slices=setup.slices._replace(label=lied)), tmp_path / "b")
+    again = [r for r in rows(tmp_path / "b" / "acquisitions.csv") if r["fold"] == "0"]
+    assert again == asked
