@@ -3,7 +3,9 @@
     python -m launch.active --config=configs/active.py:efficientnet_lite0,ce_t1wi \
         --config.weights=runs/weights/efficientnet_lite0 --data=DATA_DIR --workdir=runs/active_ce_t1wi
 
-Writes curves.csv and acquisitions.csv, every fold and seed.
+Writes curves.csv, acquisitions.csv and stops.csv, every fold and seed, and metrics.json. Other strategies:
+--config.strategies="('entropy','badge','random')"; by patient: --config.unit=patient; fine-tuned:
+--config.mode=finetune --config.finetune_from=layer4.
 """
 
 from ml_collections import ConfigDict

@@ -28,4 +28,7 @@ def get_config(arg: str = "") -> ConfigDict:
         raise ValueError(
             f"no configuration in {arg!r}: name a run's config.json, recorded.py:RUN/config.json"
         ) from error
-    return ConfigDict(_tuples(recorded)).lock()
+    config = ConfigDict(_tuples(recorded))
+    if config.optim.backbone_lr == config.optim.lr:
+        config.optim.backbone_lr = config.optim.get_ref("lr")  # follows it, as in configs/common.py
+    return config.lock()

@@ -1,8 +1,8 @@
 """Active labelling, Algorithm 1, against random choice on one sequence (Figs 9-11).
 
 Reads the dataset --data (made by launch.prepare) and writes the folder --workdir:
-config.json, acquisitions.csv, curves.csv, metrics.json.
-The same command again finds what is finished and does not do it again.
+config.json, acquisitions.csv, curves.csv, stops.csv (where each rule would have stopped), runs.csv, metrics.json.
+The same command again goes on where it was stopped or killed, and finds what is finished.
 
     python -m launch.active --config=configs/active.py:efficientnet_lite0,ce_t1wi \
         --data=DATA_DIR --workdir=RUN_DIR --config.weights=WEIGHTS_DIR

@@ -3,7 +3,7 @@
     python -m launch.benchmark --suite=phantom --input=runs/table1/dicom --markdown
     python -m launch.benchmark --suite=backbones --models=resnet50,alexnet --markdown
     python -m launch.benchmark --suite=training --config=configs/transfer.py:resnet50 --config.dtype=bfloat16
-    python -m launch.benchmark --suite=active --config=configs/transfer.py:efficientnet_lite0
+    python -m launch.benchmark --suite=active --config=configs/transfer.py:efficientnet_lite0 --config.num_epochs=5
 
 `phantom` reads a DICOM tree and keeps weights and features in --cache. `backbones` reads nothing; where keras or torch
 and torchvision are installed beside this package, they take turns in the same process and a column compares. `training`

@@ -32,6 +32,9 @@ def test_a_recorded_config_is_the_config(name, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"config": json.loads(get(name).to_json())}))
     assert get("recorded", str(path)).to_dict() == get(name).copy_and_resolve_references().to_dict()
+    again = get("recorded", str(path))
+    again.optim.lr = 3e-4
+    assert again.optim.backbone_lr == 3e-4
     with pytest.raises(ValueError, match="name a run's"):
         get("recorded", str(tmp_path))
 

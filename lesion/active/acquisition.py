@@ -26,18 +26,24 @@ def entropy(key: jax.Array, probs: jax.Array) -> jax.Array:
 
 
 def margin(key: jax.Array, probs: jax.Array) -> jax.Array:
-    """Minus the gap between the two likeliest classes: probs [C] to []."""
+    """One minus the gap between the two likeliest classes: probs [C] to [].
+
+    Summed from the small probabilities, so that sure slices keep their order where one minus the largest rounds to 0.
+    """
     del key
-    assert probs.ndim == 1, probs.shape
-    top = jax.lax.top_k(probs, 2)[0]
-    return top[1] - top[0]
+    return _others(probs) + jax.lax.top_k(probs, 2)[0][1]
 
 
 def least_confidence(key: jax.Array, probs: jax.Array) -> jax.Array:
     """One minus the likeliest class's probability: probs [C] to []."""
     del key
+    return _others(probs)
+
+
+def _others(probs: jax.Array) -> jax.Array:
+    """One minus the likeliest class's probability, without rounding the rest away."""
     assert probs.ndim == 1, probs.shape
-    return 1.0 - jnp.max(probs)
+    return jnp.sum(jnp.where(jnp.arange(len(probs)) == jnp.argmax(probs), 0.0, probs))
 
 
 def random(key: jax.Array, probs: jax.Array) -> jax.Array:
@@ -60,7 +66,8 @@ def aift(key: jax.Array, copies: jax.Array) -> jax.Array:
     """Entropy and diversity over a slice's augmented copies (AIFT, Zhou 2017): copies [M, 2] to [].
 
     Of the copies sorted towards their majority a quarter is kept; the score is the sum of their entropies and of the
-    divergences p ln(p/q) + q ln(q/p) of all pairs, over both classes, as PAPER.md writes R.
+    divergences p ln(p/q) + q ln(q/p) of all pairs, over both classes. A quarter of a slice and its four copies is one
+    picture: the score is then its entropy, and diversity plays no part.
     """
     del key
     assert copies.ndim == 2 and copies.shape[1] == 2, copies.shape

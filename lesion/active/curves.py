@@ -90,11 +90,12 @@ def stop_rows(name: Name, run: Scored, limits: stopping.Limits) -> list[tuple]:
     ]
 
 
-def area(cost: np.ndarray, value: np.ndarray) -> float:
-    """Area under [R] values against their cost [R], divided by the span of the cost: a mean over budgets."""
-    if cost[-1] == cost[0]:
-        return float(value.mean())
-    return float(np.trapezoid(value, cost) / (cost[-1] - cost[0]))
+def area(cost: np.ndarray, value: np.ndarray, low: float, high: float) -> float:
+    """Mean of the curve of [R] values over their cost [R] from `low` to `high`, by the trapezoidal rule."""
+    if high <= low:
+        return float(np.interp(low, cost, value))
+    grid = np.unique([low, *cost[(cost > low) & (cost < high)], high])
+    return float(np.trapezoid(np.interp(grid, cost, value), grid) / (high - low))
 
 
 def needed(cost: np.ndarray, value: np.ndarray, target: float) -> float:
@@ -103,29 +104,32 @@ def needed(cost: np.ndarray, value: np.ndarray, target: float) -> float:
     return float(cost[reached[0]]) if reached.size else float("inf")
 
 
-def summarise(runs: dict[Name, Scored]) -> dict[str, Any]:
+def summarise(runs: dict[Name, Scored], unit: str) -> dict[str, Any]:
     """What labels bought, JSON-able: the score with all of them, and of each strategy the area and the labels needed.
 
     Args:
         runs: of every fold and seed; those named `FULL`, one a fold, had all labels from the start.
+        unit: `slice` or `patient`; areas are over the budgets, counted in it, that all strategies of a start reached.
 
     Returns:
         {"full_data": {score: mean of the folds}, "strategies": {name: {"area": {score: [mean, low, high]}, "needed":
-        {score: {share: {"slices": median or None, "patients": ..., "reached": n, "runs": n}}}}}}. A median over runs
-        some of which never got there is None if they are half or more.
+        {score: {share: {"slices": median or None, "patients": ..., "reached": n, "at_start": n, "runs": n}}}}}}. A
+        median is None if half or more of the runs never got there; `at_start`: had, with the first labelled set. Runs
+        of a fold whose test slices are of one class are left out of what is told of the AUC.
     """
     full = {name.fold: run for name, run in runs.items() if name.strategy == FULL}
+    asked = {name: run for name, run in runs.items() if name.strategy != FULL}
+    spans = {start: _span(asked, start, unit) for start in {(n.fold, n.seed) for n in asked}}
     result: dict[str, Any] = {"full_data": {}, "strategies": {}}
     for kind in ("accuracy", "auc"):
-        result["full_data"][kind] = float(np.mean([getattr(run, kind)[-1] for run in full.values()]))
-    for strategy in dict.fromkeys(name.strategy for name in runs if name.strategy != FULL):
-        own = {name: run for name, run in runs.items() if name.strategy == strategy}
-        folds = np.array([name.fold for name in own])
+        last = np.array([getattr(run, kind)[-1] for run in full.values()])
+        result["full_data"][kind] = _json(float(last[~np.isnan(last)].mean())) if not np.isnan(last).all() else None
+    for strategy in dict.fromkeys(name.strategy for name in asked):
         told: dict[str, Any] = {"area": {}, "needed": {}}
         for kind in ("accuracy", "auc"):
-            areas = np.array([[area(run.info.labeled_slices, getattr(run, kind))] for run in own.values()])
-            band = metrics.mean_band(areas, folds)
-            told["area"][kind] = [_json(float(part[0])) for part in (band.mean, band.low, band.high)]
+            own = {n: r for n, r in asked.items() if n.strategy == strategy and not np.isnan(getattr(r, kind)).any()}
+            areas = [[area(_cost(run, unit), getattr(run, kind), *spans[n.fold, n.seed])] for n, run in own.items()]
+            told["area"][kind] = _band(areas, [name.fold for name in own])
             told["needed"][kind] = {
                 f"{share:.2f}": _needed(own, kind, {f: share * getattr(r, kind)[-1] for f, r in full.items()})
                 for share in SHARES
@@ -134,17 +138,31 @@ def summarise(runs: dict[Name, Scored]) -> dict[str, Any]:
     return result
 
 
+def _cost(run: Scored, unit: str) -> np.ndarray:
+    return np.asarray(getattr(run.info, f"labeled_{unit}s"), float)
+
+
+def _span(runs: dict[Name, Scored], start: tuple[int, int], unit: str) -> tuple[float, float]:
+    """The budgets that all strategies of one fold and seed reached."""
+    costs = [_cost(run, unit) for name, run in runs.items() if (name.fold, name.seed) == start]
+    return max(c[0] for c in costs), min(c[-1] for c in costs)
+
+
+def _band(values: list[list[float]], folds: list[int]) -> list[float | None]:
+    if not values:
+        return [None, None, None]
+    band = metrics.mean_band(np.array(values), np.array(folds))
+    return [_json(float(part[0])) for part in (band.mean, band.low, band.high)]
+
+
 def _needed(runs: dict[Name, Scored], kind: str, target: dict[int, float]) -> dict[str, Any]:
     costs = {
-        unit: [
-            needed(getattr(run.info, f"labeled_{unit}"), getattr(run, kind), target[name.fold])
-            for name, run in runs.items()
-        ]
-        for unit in ("slices", "patients")
+        unit: [needed(_cost(run, unit), getattr(run, kind), target[name.fold]) for name, run in runs.items()]
+        for unit in ("slice", "patient")
     }
-    reached = int(np.isfinite(costs["slices"]).sum())
-    medians = {unit: _json(float(np.median(values))) for unit, values in costs.items()}
-    return medians | {"reached": reached, "runs": len(runs)}
+    at_start = sum(bool(getattr(run, kind)[0] >= target[name.fold]) for name, run in runs.items())
+    medians = {f"{unit}s": _json(float(np.median(values))) if values else None for unit, values in costs.items()}
+    return medians | {"reached": int(np.isfinite(costs["slice"]).sum()), "at_start": at_start, "runs": len(runs)}
 
 
 def _json(value: float) -> float | None:

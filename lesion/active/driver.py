@@ -79,7 +79,10 @@ def driver(strategy: Strategy, asking: Asking) -> Driver:
             places = Places(state.labeled, may_ask, patient, asking.most)
             return strategy.select(key, seen, view.probs, places, asking.num_acquire)
         assert strategy.score is not None
-        scores = jax.vmap(strategy.score)(jax.random.split(key, len(seen)), seen)
+        keys = jax.random.split(key, len(seen))
+        if asking.unit == "patient":
+            keys = keys[patient]  # one draw a patient: a mean of many would leave large ones in the middle
+        scores = jax.vmap(strategy.score)(keys, seen)
         # Masked last: whatever a score gives for a slice that may not be asked for, it never wins.
         scores = jnp.where(may_ask, scores, -jnp.inf)
         if asking.unit == "patient":

@@ -32,6 +32,8 @@ AT_LEAST_ZERO = ("per_patient", "budget_slices", "budget_patients", "plateau", "
 
 def check(config: ConfigDict, setup: Setup) -> None:
     """Raises a one-line `UserError` for a value that cannot be run on this dataset."""
+    if "strategies" not in config:
+        raise UserError("this configuration is not of active labelling: begin from --config=configs/active.py")
     _check_strategies(config)
     if config.patience:
         raise UserError("--config.patience: a round of active labelling trains all its epochs, leave it at 0")
@@ -42,6 +44,8 @@ def check(config: ConfigDict, setup: Setup) -> None:
     for name, choices in CHOICES.items():
         if config[name] not in choices:
             raise UserError(f"--config.{name}={config[name]}: choose one of {', '.join(choices)}")
+    if config.unit == "patient" and config.per_patient:
+        raise UserError("--config.per_patient limits slices: whole patients are asked for, leave it at 0")
     train, _ = setup.folds.masks(setup.slices.patient, setup.slices.label)
     smallest = int(train.sum(axis=1).min())
     if smallest < config.initial_labeled + config.num_acquire:
@@ -117,7 +121,9 @@ def run_active(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any
     }
     for table, (header, rows) in tables.items():
         rundir.write_csv(workdir / f"{table}.csv", header, itertools.chain.from_iterable(rows))
-    result = {"num_runs": len(asked), "pool_slices": [int(n) for n in train.sum(axis=1)]} | curves.summarise(runs)
+    result = {"num_runs": len(asked), "pool_slices": [int(n) for n in train.sum(axis=1)]} | curves.summarise(
+        runs, config.unit
+    )
     rundir.finish(workdir, result)
     shutil.rmtree(workdir / "rounds", ignore_errors=True)
     return result
@@ -149,7 +155,8 @@ def _on_features(this: _Shared, jobs: Jobs) -> Iterator[tuple[Name, RoundInfo, s
             count = counts[group]
             compiled = lanes.side_by_side(algorithm1(method, group, this.asking, config.num_rounds), count)
             todo = [_run(this, name, group) for name in names]
-            done = lanes.all_runs(compiled, todo, (examples, this.patient), count, this.kept / "-".join(group))
+            told = [_title(name) for name in names]
+            done = lanes.all_runs(compiled, todo, told, (examples, this.patient), count, this.kept / "-".join(group))
             yield from zip((names[i : i + count] for i in range(0, len(names), count)), done, strict=True)
 
     total = sum(-(-len(names) // counts[group]) for group, names in jobs.items())
@@ -182,10 +189,14 @@ def _on_pictures(this: _Shared, jobs: Jobs) -> Iterator[tuple[Name, RoundInfo, s
                     title = f"active {config.sequence}, run {number} of {total}"
                     info, state = rounds.run_rounds(plan, _run(this, name, group), title, path)
                     one = RoundInfo(*(x[None] for x in info))
-                    lanes.save(path.with_suffix(".npz"), one, [dict(state.params)])
+                    lanes.save(path.with_suffix(".npz"), one, [dict(state.params)], [_title(name)])
                     shutil.rmtree(path, ignore_errors=True)
                 ((info, sha256),) = lanes.load(path.with_suffix(".npz"))
                 yield name, info, sha256
+
+
+def _title(name: Name) -> str:
+    return f"fold {name.fold + 1}, seed {name.seed}, {name.strategy.replace('_', ' ')}"
 
 
 def _run(this: _Shared, name: Name, group: tuple[str, ...]) -> Run:

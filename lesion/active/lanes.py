@@ -11,6 +11,7 @@ import numpy as np
 
 from lesion import trees
 from lesion.active.program import RoundInfo, Run
+from lesion.errors import UserError
 
 WEIGHTS = "weights_sha256"
 
@@ -32,33 +33,50 @@ def side_by_side(run: Callable[..., tuple[RoundInfo, Any]], lanes: int) -> Calla
 
 
 def all_runs(
-    compiled: Callable[..., tuple[RoundInfo, Any]], runs: Sequence[Run], shared: Sequence[Any], lanes: int, kept: Path
+    compiled: Callable[..., tuple[RoundInfo, Any]],
+    runs: Sequence[Run],
+    names: Sequence[str],
+    shared: Sequence[Any],
+    lanes: int,
+    kept: Path,
 ) -> Iterator[list[tuple[RoundInfo, str]]]:
     """Runs them, batch by batch, or takes what a killed process left.
 
     Args:
         compiled: by `side_by_side` with the same `lanes`.
         runs: any number; the last batch is filled up with copies.
+        names: of the runs.
         shared: further arguments.
         lanes: how many at a time.
         kept: folder of the batches done.
 
     Yields:
         Of each batch what happened in its runs, as NumPy, and the hashes of their last weights.
+
+    Raises:
+        UserError: if a run diverged.
     """
     for start in range(0, len(runs), lanes):
-        path = kept / f"{start:05d}.npz"
+        path = kept / f"{start:05d}-{lanes}.npz"  # another machine may take another number at a time
         if not path.exists():
             batch = list(runs[start : start + lanes])
             stacked = jax.tree.map(lambda *x: jnp.stack(x), *batch, *[batch[-1]] * (lanes - len(batch)))
             info, state = jax.device_get(compiled(stacked, *shared))
             params = [jax.tree.map(lambda x, i=i: x[i], dict(state.params)) for i in range(len(batch))]
-            save(path, RoundInfo(*(x[: len(batch)] for x in info)), params)
+            save(path, RoundInfo(*(x[: len(batch)] for x in info)), params, names[start : start + lanes])
         yield load(path)
 
 
-def save(path: Path, info: RoundInfo, params: Sequence[dict]) -> None:
-    """Keeps what happened in runs, arrays [runs, R, ...], and the hashes of their last weights; whole or not at all."""
+def save(path: Path, info: RoundInfo, params: Sequence[dict], names: Sequence[str]) -> None:
+    """Keeps what happened in runs, arrays [runs, R, ...], and the hashes of their last weights; whole or not at all.
+
+    Raises:
+        UserError: if a run diverged; nothing is kept.
+    """
+    for name, probs in zip(names, info.probs, strict=True):
+        finite = np.isfinite(probs).all(1)
+        if not finite.all():
+            raise UserError(f"{name}: diverged in round {int(np.argmin(finite)) + 1}: lower --config.optim.lr")
     hashes = np.array([trees.sha256(one) for one in params])
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -138,12 +138,13 @@ def algorithm1(
             label = jnp.where(taught, guess, oracle.reveal(examples.label, pool.labeled))
             seen = examples._replace(label=label)
             state, _ = learner.fit(jax.random.fold_in(keys.fit, index), state, seen, pool.labeled | taught)
-            probs, key = learner.predict(state, examples), look_key(keys.ask, index)
-            view = View(probs, **{part: learner.look(key, state, examples, part) for part in parts})
+            probs, key = learner.predict(state, seen), look_key(keys.ask, index)
+            view = View(probs, **{part: learner.look(key, state, seen, part) for part in parts})
             asked, out = ask(keys.ask, pool, view, patient, run.strategy, taught)
             return (state, asked, probs), out
 
-        start: Any = learner.init(keys.init, examples), pool, jnp.zeros((len(patient), 2), jnp.float32)
+        nothing = examples._replace(label=jnp.full_like(examples.label, -1))
+        start: Any = learner.init(keys.init, nothing), pool, jnp.zeros((len(patient), 2), jnp.float32)
         (state, *_), rounds = jax.lax.scan(one_round, start, jnp.arange(num_rounds))
         return rounds, state
 

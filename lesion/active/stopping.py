@@ -71,4 +71,6 @@ def stops(trace: Trace, limits: Limits) -> dict[str, int]:
     """Where each rule would have stopped, {rule: round}; without those that never would. `exhausted` is always on."""
     found = {"exhausted": trace.entropy == -np.inf}
     found |= {name: rule(trace, getattr(limits, name)) for name, rule in RULES.items() if getattr(limits, name)}
-    return {name: int(np.argmax(fired)) for name, fired in found.items() if fired.any()}
+    first = {name: int(np.argmax(fired)) for name, fired in found.items() if fired.any()}
+    end = first.get("exhausted", len(trace.entropy))
+    return {name: r for name, r in first.items() if name == "exhausted" or r < end}  # afterwards nothing is stopped

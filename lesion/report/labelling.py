@@ -148,27 +148,33 @@ def difference(run: read.Labelling, strategy: str) -> Difference | None:
     return Difference(strategy, slices, bands, overall, len(keys))
 
 
+def setting(run: read.Labelling, name: str, default: Any) -> Any:
+    """A field of the run's config."""
+    return _config(run.config, name, default)
+
+
 def _config(config: dict[str, Any], name: str, default: Any) -> Any:
     inner = config.get("config")
     return inner.get(name, default) if isinstance(inner, dict) else default
 
 
 def stop(run: read.Labelling, strategy: str) -> Stop | None:
-    """Where δ would have stopped `strategy`; None where the curves carry no `max_entropy`."""
+    """Where δ would have stopped `strategy`; None where it is off, or the curves carry no `max_entropy`."""
     runs = run.runs[strategy]
-    if not all("max_entropy" in columns for columns in runs.values()):
+    delta, of = float(_config(run.config, "entropy_threshold", DELTA)), _config(run.config, "entropy_of", "max")
+    column = f"{of}_entropy"
+    if not delta or not all(column in columns for columns in runs.values()):
         return None
-    delta = float(_config(run.config, "entropy_threshold", DELTA))
     slices, regret, folds = [], [], []
     for (fold, _), columns in runs.items():
-        entropy = columns["max_entropy"]
+        entropy = columns[column]
         # An empty pool has no entropy (NaN, −inf or 0): it ends a run by itself, not by δ.
         below = np.flatnonzero(np.isfinite(entropy) & (entropy > 0) & (entropy < delta))
         if below.size:
             slices.append(columns["labeled_slices"][below[0]])
             regret.append([columns["accuracy"][-1] - columns["accuracy"][below[0]]])
             folds.append(fold)
-    return _stop(strategy, "entropy", delta, len(runs), slices, regret, folds)
+    return _stop(strategy, "entropy" if of == "max" else column, delta, len(runs), slices, regret, folds)
 
 
 def other_stops(run: read.Labelling, strategy: str) -> list[Stop]:

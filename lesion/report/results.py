@@ -125,6 +125,8 @@ _BUDGETS = {"slices": "labelled slices", "patients": "labelled patients"}
 
 def strategy_title(curve: labelling.Curve) -> str:
     """`entropy`, `least confidence`: as in the file, with spaces."""
+    if curve.strategy == "aift":
+        return "aift, of one copy"  # what five pictures leave of it, see `active.acquisition.aift`
     return curve.strategy.replace("_", " ")
 
 
@@ -215,8 +217,8 @@ def labelling_section(run: read.Labelling, name: str) -> dict[str, Any]:
     """Everything that the report says about one sequence's labelling curves; `name` starts its figures' ids.
 
     Returns:
-        A dict: sequence, title, curves, differences, stops, bought, figures and difference_figures [(caption, svg)],
-        same (the strategies that are one curve, or ()), published.
+        A dict: sequence, title, curves, differences, stops, bought, by_patient, figures and difference_figures
+        [(caption, svg)], same (the strategies that are one curve, or ()), published.
     """
     curves = labelling.curves(run)
     others = iter(range(2, 2 + len(curves)))
@@ -236,6 +238,7 @@ def labelling_section(run: read.Labelling, name: str) -> dict[str, Any]:
         "differences": differences,
         "stops": stops + more,
         "bought": _bought(run, curves),
+        "by_patient": labelling.setting(run, "unit", "slice") == "patient",
         "figures": _labelling_figures(name, run.metrics.get("full_data"), curves, stops, styles),
         "difference_figures": _difference_figures(name, differences, styles),
         "same": next((c.names for c in curves if len(c.names) > 1), ()),

@@ -89,6 +89,8 @@ def versus_random(low: float, high: float) -> str:
 
 RULES = {
     "entropy": "every remaining entropy below δ",
+    "mean_entropy": "mean remaining entropy below δ",
+    "p95_entropy": "95 % of remaining entropies below δ",
     "exhausted": "nothing left to ask",
     "slices": "budget of slices",
     "patients": "budget of patients",
@@ -99,6 +101,8 @@ RULES = {
 def cost(needed: dict[str, Any]) -> str:
     """The median cost of reaching a score, and how many runs did: `120 slices, 31 patients; 25 of 25`."""
     runs = f"{needed['reached']} of {needed['runs']} runs"
+    if needed.get("at_start"):
+        runs += f", {needed['at_start']} at the start already"
     if needed["slices"] is None:
         return f"not by half: {runs}"
     return f"{needed['slices']:.0f} slices, {needed['patients']:.0f} patients; {runs}"

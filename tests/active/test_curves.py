@@ -47,6 +47,7 @@ RULES = {
     "a plateau": (trace(), dict(entropy=0), {"plateau": 4}),
     "no agreement yet": (trace(agreement=[np.nan, 1, 1, 0.5, 1]), dict(entropy=0), {}),
     "an empty pool": (trace(entropy=[0.6, 0.5, 0.4, -np.inf, -np.inf]), dict(plateau=0), {"exhausted": 3}),
+    "nothing more after it": (trace(entropy=[0.6, 0.5, 0.4, -np.inf, -np.inf]), dict(entropy=0), {"exhausted": 3}),
     "nothing": (trace(), dict(entropy=0.1, plateau=0), {}),
 }
 
@@ -68,19 +69,31 @@ def test_rows_tell_costs_scores_and_what_stopping_would_have_lost():
 
 
 def test_area_and_labels_needed():
-    cost, value = np.array([10, 20, 40]), np.array([0.5, 0.7, 0.9])
-    assert curves.area(cost, value) == pytest.approx((0.6 * 10 + 0.8 * 20) / 30)
-    assert curves.area(cost[:1], value[:1]) == 0.5
+    cost, value = np.array([10.0, 20, 40]), np.array([0.5, 0.7, 0.9])
+    assert curves.area(cost, value, 10, 40) == pytest.approx((0.6 * 10 + 0.8 * 20) / 30)
+    assert curves.area(cost, value, 15, 30) == pytest.approx((0.65 * 5 + 0.75 * 10) / 15)
+    assert curves.area(cost, value, 40, 40) == 0.9
     assert [curves.needed(cost, value, t) for t in (0.4, 0.7, 0.95)] == [10, 20, np.inf]
 
 
-def test_the_summary_sets_each_strategy_against_all_labels():
+@pytest.mark.parametrize("unit", ["slice", "patient"])
+def test_the_summary_sets_each_strategy_against_all_labels(unit):
     runs = {Name(f, 0, FULL): scored([1, 1, 1], slices=(4, 4, 4)) for f in range(2)}
     runs |= {Name(f, s, "entropy"): scored([-1, 1, 1]) for f in range(2) for s in range(2)}
-    runs |= {Name(f, s, "random"): scored([-1, -1, [1, -1][s]]) for f in range(2) for s in range(2)}
-    found = json.loads(json.dumps(curves.summarise(runs), allow_nan=False))
+    runs |= {Name(f, s, "random"): scored([[-1, 1][f], -1, [1, -1][s]]) for f in range(2) for s in range(2)}
+    found = json.loads(json.dumps(curves.summarise(runs, unit), allow_nan=False))
     assert found["full_data"] == {"accuracy": 1.0, "auc": 1.0}
     entropy, random = (found["strategies"][name] for name in ("entropy", "random"))
     assert entropy["area"]["auc"][0] == 0.75
-    assert entropy["needed"]["auc"]["0.99"] == {"slices": 3, "patients": 2, "reached": 4, "runs": 4}
-    assert random["needed"]["auc"]["0.95"] == {"slices": None, "patients": None, "reached": 2, "runs": 4}
+    reached = {"slices": 3, "patients": 2, "reached": 4, "at_start": 0, "runs": 4}
+    assert entropy["needed"]["auc"]["0.99"] == reached
+    assert random["needed"]["auc"]["0.95"] == {"slices": 3, "patients": 2, "reached": 3, "at_start": 2, "runs": 4}
+
+
+def test_a_fold_of_one_class_has_no_auc_and_is_left_out():
+    one_class = SLICES._replace(label=np.where(TRAIN, LABEL, 0))
+    runs = {Name(0, 0, s): scored([1, 1, 1]) for s in (FULL, "entropy")}
+    runs |= {Name(1, 0, s): curves.score(info([1, 1, 1]), one_class, TRAIN, ~TRAIN, "max") for s in (FULL, "entropy")}
+    found = json.loads(json.dumps(curves.summarise(runs, "slice"), allow_nan=False))
+    assert found["full_data"]["auc"] == 1.0
+    assert found["strategies"]["entropy"]["needed"]["auc"]["0.95"]["runs"] == 1

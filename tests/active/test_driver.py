@@ -86,6 +86,14 @@ def test_whole_patients_are_asked_as_many_as_fit_and_at_least_one(aggregate, poo
     assert int((info.scores > -jnp.inf).sum()) == total
 
 
+def test_random_patients_are_drawn_alike_however_many_slices_they_have():
+    patient = jnp.array([0, *[1] * 11])
+    asks = driver.driver(STRATEGIES["random"], Asking(1, "patient", largest=11))
+    pool = asks.init(jnp.zeros(12, bool), jnp.ones(12, bool))
+    drawn = jax.vmap(lambda key: asks.step(key, pool, view([0.5] * 12), patient)[0].labeled[0])
+    assert 0.4 < drawn(jax.random.split(KEY, 400)).mean() < 0.6
+
+
 def test_the_first_set_is_whole_patients_and_no_more_than_needed():
     patient = jnp.asarray(np.repeat(np.arange(10), 5))
     askable = jnp.arange(50) < 45

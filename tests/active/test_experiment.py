@@ -26,6 +26,7 @@ BAD = {
     "one by one by patient": ({"strategies": ("badge",), "unit": "patient"}, "leave --config.unit at slice"),
     "no such unit": ({"unit": "hospital"}, "choose one of slice, patient"),
     "no rounds": ({"num_rounds": 0}, "num_rounds=0: 1 is the least"),
+    "a limit a patient by patient": ({"unit": "patient", "per_patient": 2}, "leave it at 0"),
     "a budget below nothing": ({"budget_slices": -1}, "budget_slices=-1: 0 is the least"),
     "too few slices": ({"initial_labeled": 20}, "has 20 slices to label"),
 }
@@ -44,6 +45,12 @@ def test_what_cannot_be_run_is_one_line(changes, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_config_of_transfer_is_refused(tmp_path):
+    made = tiny.config()
+    with pytest.raises(UserError, match="begin from --config="):
+        experiment.run_active(made, tiny.setup(made, tmp_path), tmp_path / "run")
+
+
 def rows(path):
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
@@ -51,7 +58,7 @@ def rows(path):
 
 # Until what is there it is left alone; then killed.
 MOMENTS = {
-    "frozen": ({}, ["*/00000.npz", "*/00002.npz", "k_centre/*.npz"]),
+    "frozen": ({}, ["*/00000-1.npz", "*/00002-1.npz", "k_centre/*.npz"]),
     "finetune": ({"seeds": 1}, ["entropy/*/fit_1/*", "entropy/*.npz", "k_centre/*/rounds/2/*"]),
 }
 

@@ -50,7 +50,7 @@ def _aift(copies):
 REFERENCES = {
     "entropy": _entropy,
     "ceal": _entropy,
-    "margin": lambda p: np.sort(p)[-2] - np.sort(p)[-1],
+    "margin": lambda p: 1 - (np.sort(p)[-1] - np.sort(p)[-2]),
     "least_confidence": lambda p: 1 - p.max(),
     "random": None,
     "aift": _aift,
@@ -117,6 +117,13 @@ def test_what_is_chosen_one_by_one_runs_out(name):
     indices, distances = STRATEGIES[name].select(KEY, VIEW.embedding, VIEW.probs, places(may_ask=(1, 0, 0, 0, 0, 1)), 4)
     assert sorted(indices[:2].tolist()) == [0, 5]
     assert (distances[2:] == -jnp.inf).all() and (distances[:2] > -jnp.inf).all()
+
+
+@pytest.mark.parametrize("name", ["entropy", "margin", "least_confidence"])
+def test_sure_slices_keep_their_order(name):
+    probs = jax.nn.sigmoid(jnp.array([[-x, x] for x in (12.0, 18.0, 20.0, 25.0, 30.0)]))
+    scores = jax.vmap(STRATEGIES[name].score, (None, 0))(KEY, probs)
+    assert (np.diff(scores) < 0).all()
 
 
 @settings(max_examples=30, deadline=None)
