@@ -8,7 +8,6 @@ import pytest
 from lesion.active import driver, lanes, program
 from lesion.active.driver import Asking
 from lesion.active.program import Run
-from lesion.active.strategies import STRATEGIES
 from lesion.errors import UserError
 from lesion.models.head import Head
 from lesion.train import learner, network, recipe
@@ -65,7 +64,7 @@ def revealed(info, askable=ASKABLE, initial=8):
     return jnp.asarray(told)
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", ["entropy", "ceal", "aift", "bald", "badge", "k_centre"])  # one a way of looking
 def test_a_hidden_label_never_reaches_the_learner(name):
     run = jax.jit(program.algorithm1(METHOD, (name,), Asking(5, most=3), 4))
     info, _ = run(one(), SHOWN, PATIENT)
