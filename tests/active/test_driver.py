@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,9 +32,16 @@ def test_the_driver_asks_the_most_uncertain_that_may_be_asked_and_stops_when_the
     assert pool.round == 2
 
 
+@functools.cache
+def asks_for(asking):
+    """One compilation for all examples of a test."""
+    asks = driver.driver(ENTROPY, asking)
+    step = jax.jit(asks.step)
+    return lambda labeled, *args: step(KEY, asks.init(labeled, jnp.ones(labeled.shape, bool)), *args)
+
+
 @st.composite
-def pools(draw):
-    n = draw(st.integers(8, 20))
+def pools(draw, n=16):
     patient = np.sort(np.array(draw(st.lists(st.integers(0, 4), min_size=n, max_size=n))))
     grid = draw(st.permutations(range(1, n + 1)))  # no ties
     labeled = np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n)))
@@ -47,8 +56,7 @@ def entropies(p):
 @given(pools(), st.integers(1, 3))
 def test_no_patient_is_asked_more_than_allowed(pool, most):
     patient, p, labeled = pool
-    asks = driver.driver(ENTROPY, Asking(6, most=most))
-    _, info = asks.step(KEY, asks.init(jnp.asarray(labeled), jnp.ones(len(p), bool)), view(p), jnp.asarray(patient))
+    _, info = asks_for(Asking(6, most=most))(jnp.asarray(labeled), view(p), jnp.asarray(patient))
     wanted, asked = [], {}
     for i in sorted(np.flatnonzero(~labeled), key=lambda i: p[i]):  # nearest one half first
         if asked.get(patient[i], 0) < most and len(wanted) < 6:
@@ -69,9 +77,8 @@ AGGREGATES = {
 @given(pools())
 def test_whole_patients_are_asked_as_many_as_fit_and_at_least_one(aggregate, pool):
     patient, p, labeled = pool
-    largest = int(np.bincount(patient).max())
-    asks = driver.driver(ENTROPY, Asking(6, "patient", aggregate, largest=largest))
-    after, info = asks.step(KEY, asks.init(jnp.asarray(labeled), jnp.ones(len(p), bool)), view(p), jnp.asarray(patient))
+    asks = asks_for(Asking(6, "patient", aggregate, largest=16))
+    after, info = asks(jnp.asarray(labeled), view(p), jnp.asarray(patient))
     score = {i: AGGREGATES[aggregate](entropies(p[(patient == i) & ~labeled])) for i in np.unique(patient[~labeled])}
     wanted, total = [], 0
     for i in sorted(score, key=score.__getitem__, reverse=True):

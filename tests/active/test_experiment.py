@@ -64,7 +64,7 @@ def rows(path):
 # Until what is there it is left alone; then killed.
 MOMENTS = {
     "frozen": ({}, ["*/00000-1.npz", "k_centre/*.npz"]),
-    "finetune": ({"seeds": 1}, ["entropy/*/fit_1/*", "k_centre/*/rounds/2/*"]),
+    "finetune": ({"seeds": 1, "strategies": ("k_centre",)}, ["k_centre/*/fit_1/*", "k_centre/*/rounds/2/*"]),
 }
 
 
@@ -99,8 +99,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(mode, tmp_path, monkey
     for name in TABLES:
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert not (tmp_path / "run" / "rounds").exists()
-    of = {s: [r for r in rows(tmp_path / "run" / "runs.csv") if r["strategy"] == s] for s in ("entropy", "full")}
-    assert len(of["entropy"]) == 2 * changes.get("seeds", 2) and len(of["full"]) == 2
+    of = {s: [r for r in rows(tmp_path / "run" / "runs.csv") if r["strategy"] == s] for s in ("k_centre", "full")}
+    assert len(of["k_centre"]) == 2 * changes.get("seeds", 2) and len(of["full"]) == 2
     asked = [row for row in rows(tmp_path / "run" / "acquisitions.csv") if row["fold"] == row["seed"] == "0"]
     assert len({(row["strategy"], row["slice"]) for row in asked}) == len(asked) > 0
 

@@ -108,8 +108,10 @@ def test_lanes_give_what_single_runs_give_and_a_killed_batch_is_not_run_again(tm
     run = program.algorithm1(METHOD, SCORED, Asking(5), 3)
     todo, shared = [one(s, seed) for seed in (1, 2) for s in range(3)][:5], (SHOWN, PATIENT)
 
+    side_by_side = {count: lanes.side_by_side(run, count) for count in (1, 2)}
+
     def results(count, compiled=None):
-        compiled = compiled or lanes.side_by_side(run, count)
+        compiled = compiled or side_by_side[count]
         batches = lanes.all_runs(compiled, todo, list("abcde"), shared, count, tmp_path / str(count))
         return [result for batch in batches for result in batch]
 
