@@ -19,11 +19,11 @@ from ml_collections import ConfigDict
 from lesion import models
 from lesion.active import driver, lanes, program
 from lesion.active.strategies import STRATEGIES, View
-from lesion.benchmarks.training import Row, table
+from lesion.benchmarks.training import Row, table, whole_network
 from lesion.data import augment
 from lesion.models.head import Head
 from lesion.progress import track
-from lesion.train import devices, engine, finetune, learner, methods, network, pretrained
+from lesion.train import devices, engine, finetune, learner, methods, network
 
 __all__ = ["run", "table"]
 POOL, ASKED = 10**6, 50
@@ -110,24 +110,9 @@ def _keras_experiment(config: ConfigDict, num_rounds: int) -> Turn:
     return lambda: num_rounds / _seconds(once)
 
 
-def _network(config: ConfigDict) -> tuple[network.Network, models.ModelSpec]:
-    spec = models.get_spec(config.backbone)
-    _, above = models.split(config.backbone, pretrained.random_variables(config.backbone, 0)[0], None)
-    whole = network.of_backbone(
-        models.get_model(config.backbone, None),
-        Head(tuple(config.head.widths)),
-        above,
-        start=None,
-        stop=spec.last_map,
-        pooling=spec.pooling,
-        update_statistics=False,
-    )
-    return whole, spec
-
-
 def _scoring(config: ConfigDict) -> Turn:
     """Predictions of a pool of pictures, as a fine-tuned learner gives them; pictures/s."""
-    whole, spec = _network(config)
+    whole, spec = whole_network(config), models.get_spec(config.backbone)
     names = np.array([f"s{i}" for i in range(NUM_PICTURES)])
     image = np.random.default_rng(0).integers(0, 256, (NUM_PICTURES, spec.input_size, spec.input_size), np.uint8)
     data = finetune.Data(image, augment.slice_words(names), np.zeros(NUM_PICTURES, np.int32))
@@ -148,7 +133,7 @@ def _scoring(config: ConfigDict) -> Turn:
 
 def _bare(config: ConfigDict) -> Turn:
     """The backbone and head alone on one batch that lies on the device; pictures/s."""
-    whole, spec = _network(config)
+    whole, spec = whole_network(config), models.get_spec(config.backbone)
     inputs = jnp.zeros((config.batch_size, spec.input_size, spec.input_size, 3), config.dtype)
     held, predict = jax.device_put(whole.init(jax.random.key(0), inputs[:1])), jax.jit(whole.predict)
     steps = max(1, NUM_PICTURES // config.batch_size)

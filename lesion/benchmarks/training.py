@@ -91,12 +91,11 @@ def _fit(config: ConfigDict, num_steps: int, folder: Path, **changes: object) ->
     return run
 
 
-def _bare(config: ConfigDict, num_steps: int) -> Callable[[], float]:
-    """The training step alone, on one batch that lies on the device, whole network; a call gives images/s."""
+def whole_network(config: ConfigDict) -> network.Network:
+    """The config's backbone, random weights, with its head: all of it is trained."""
     spec = models.get_spec(config.backbone)
-    variables = _variables(config.backbone)
-    _, above = models.split(config.backbone, variables, None)
-    trained = network.of_backbone(
+    _, above = models.split(config.backbone, _variables(config.backbone), None)
+    return network.of_backbone(
         models.get_model(config.backbone, None),
         Head(tuple(config.head.widths)),
         above,
@@ -105,6 +104,11 @@ def _bare(config: ConfigDict, num_steps: int) -> Callable[[], float]:
         pooling=spec.pooling,
         update_statistics=config.batch_norm == "updated",
     )
+
+
+def _bare(config: ConfigDict, num_steps: int) -> Callable[[], float]:
+    """The training step alone, on one batch that lies on the device, whole network; a call gives images/s."""
+    trained, spec = whole_network(config), models.get_spec(config.backbone)
     tx, size = recipe.optimizer(methods.recipe_of(config)), config.batch_size
     step = jax.jit(functools.partial(steps.train_step, apply_fn=trained.apply, tx=tx), donate_argnums=1)
     inputs = jnp.zeros((size, spec.input_size, spec.input_size, 3), config.dtype)
