@@ -121,9 +121,8 @@ def run_active(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any
     }
     for table, (header, rows) in tables.items():
         rundir.write_csv(workdir / f"{table}.csv", header, itertools.chain.from_iterable(rows))
-    result = {"num_runs": len(asked), "pool_slices": [int(n) for n in train.sum(axis=1)]} | curves.summarise(
-        runs, config.unit
-    )
+    counts = {"num_runs": len(asked), "pool_slices": [int(n) for n in train.sum(axis=1)]}
+    result = counts | curves.summarise(runs, config.unit)
     rundir.finish(workdir, result)
     shutil.rmtree(workdir / "rounds", ignore_errors=True)
     return result
