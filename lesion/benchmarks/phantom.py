@@ -86,7 +86,7 @@ def load(folder: Path) -> dict[str, Sample]:
     made_of, _ = pictures.picture_all(series, strict=False)
     samples = {}
     for sequence in SEQUENCES:
-        images, rows, labels, patients, ids, spacings = [], [], [], [], [], []
+        images, rows, labels, patients, ids, spacings, heights = [], [], [], [], [], [], []
         for one, made in zip(series, made_of, strict=True):
             files = {mr.sop_uid: mr.file for mr, _, _ in one.members}
             for picture in made if one.sequence == sequence else []:
@@ -100,6 +100,7 @@ def load(folder: Path) -> dict[str, Sample]:
                 patients.append(picture.patient_id)
                 ids.append(f"{picture.sop_uid}/{picture.number}")
                 spacings.append((spacing, spacing))
+                heights.append(picture.position_mm)
         for name, value in LABELS.items():
             count = len({p for p, one_label in zip(patients, labels, strict=True) if one_label == value})
             if count < NUM_FOLDS:
@@ -112,6 +113,7 @@ def load(folder: Path) -> dict[str, Sample]:
             np.array(patients),
             np.array(ids),
             np.array(spacings, np.float32),
+            np.array(heights, np.float32),
         )
         samples[sequence] = Sample(slices, np.array(rows))
     return samples

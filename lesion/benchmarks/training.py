@@ -68,7 +68,14 @@ def _slices(config: ConfigDict, num_steps: int) -> Slices:
     side = models.get_spec(config.backbone).input_size
     image = np.random.default_rng(0).integers(0, 256, (n, side, side), np.uint8)
     names = np.array([f"s{i}" for i in range(n)])
-    return Slices(image, np.arange(n, dtype=np.int32) % 2, names, names, np.ones((n, 2), np.float32))
+    return Slices(
+        image,
+        np.arange(n, dtype=np.int32) % 2,
+        names,
+        names,
+        np.ones((n, 2), np.float32),
+        np.arange(n, dtype=np.float32),
+    )
 
 
 def _fit(config: ConfigDict, num_steps: int, folder: Path, **changes: object) -> Callable[[], float]:

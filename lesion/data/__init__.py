@@ -18,6 +18,7 @@ class Slices(NamedTuple):
         patient: str [N], pseudonyms.
         slice_id: str [N], unique, pseudonymous.
         spacing_mm: float32 [N, 2], row and column spacing of `image`.
+        position_mm: float32 [N], height above the patient's lowest slice along the normal of the plane; NaN if unknown.
     """
 
     image: np.ndarray
@@ -25,3 +26,4 @@ class Slices(NamedTuple):
     patient: np.ndarray
     slice_id: np.ndarray
     spacing_mm: np.ndarray
+    position_mm: np.ndarray

@@ -10,6 +10,7 @@ import collections
 import errno
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -54,19 +55,23 @@ def prepare(folder: Path, output: Path, private: Path, strict: bool = False) -> 
     patient_ids = {picture.patient_id for made in made_of for picture in made}
     patients = {original: privacy.pseudonym(key, "patient", original) for original in patient_ids}
     records: dict[str, list[cohort.Record]] = collections.defaultdict(list)
+    lowest = {patient_id: _lowest(made_of, patient_id) for patient_id in patient_ids}
     table = [(pseudonym, "patient", original) for original, pseudonym in patients.items()]
     for one, made in zip(series, made_of, strict=True):
         for picture in made:
             original = f"{picture.sop_uid}:{picture.number}"
             slice_id = privacy.pseudonym(key, "slice", original)
             table.append((slice_id, "slice", original))
-            label = inputs.patients.get(picture.patient_id, UNLABELED)
-            patient = patients[picture.patient_id]
-            records[one.sequence].append(
-                cohort.Record(
-                    slice_id, patient, label, picture.png, preprocess.output_spacing(picture.plan), picture.digest
-                )
+            record = cohort.Record(
+                slice_id,
+                patients[picture.patient_id],
+                inputs.patients.get(picture.patient_id, UNLABELED),
+                picture.png,
+                preprocess.output_spacing(picture.plan),
+                picture.digest,
+                round(picture.position_mm - lowest[picture.patient_id], 1),
             )
+            records[one.sequence].append(record)
     _check_classes(folder, records)
     rejects = sorted(found.rejects + broken)
     skipped = collections.Counter(skip.reason for skip in [*found.skipped, *left_out])
@@ -95,6 +100,12 @@ def prepare(folder: Path, output: Path, private: Path, strict: bool = False) -> 
         shutil.rmtree(output, ignore_errors=True)
         raise
     return _summary(info, output, private)
+
+
+def _lowest(made_of: Sequence[Sequence[pictures.Picture]], patient_id: str) -> float:
+    """Where the patient's lowest slice was scanned: heights are told from there, whatever the scanner's origin."""
+    heights = [p.position_mm for made in made_of for p in made if p.patient_id == patient_id]
+    return min((height for height in heights if math.isfinite(height)), default=0.0)
 
 
 def count(records: Sequence[cohort.Record]) -> dict[str, dict[str, int]]:

@@ -25,10 +25,11 @@ from lesion.errors import UserError
 
 SPLIT = "cohort"  # "all" is a reserved name
 INFO_FILE = "cohort.json"
+FORMAT = "1.1.0"
 
 
 class Record(NamedTuple):
-    """One slice as it is written: `image` PNG bytes, ids pseudonymous, spacing in mm, `digest` of the pixels."""
+    """One slice as it is written: `image` PNG bytes, ids pseudonymous, `digest` of the pixels; see `Slices`."""
 
     slice_id: str
     patient: str
@@ -36,12 +37,13 @@ class Record(NamedTuple):
     image: bytes
     spacing_mm: tuple[float, float]
     digest: str
+    position_mm: float
 
 
 class Cohort(tfds.core.GeneratorBasedBuilder):
     """Slices of intracranial lesions, 224×224, grey."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version(FORMAT)
     BUILDER_CONFIGS = [  # noqa: RUF012 (how TFDS is told)
         tfds.core.BuilderConfig(name=name, description=f"{name} slices") for name in SEQUENCES
     ]
@@ -57,6 +59,7 @@ class Cohort(tfds.core.GeneratorBasedBuilder):
             "patient": tfds.features.Text(),
             "slice_id": tfds.features.Text(),
             "spacing_mm": tfds.features.Tensor(shape=(2,), dtype=np.float32),
+            "position_mm": tfds.features.Scalar(dtype=np.float32),
         }
         return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
 
@@ -74,12 +77,13 @@ class Cohort(tfds.core.GeneratorBasedBuilder):
                     "patient": record.patient,
                     "slice_id": record.slice_id,
                     "spacing_mm": np.array(record.spacing_mm, np.float32),
+                    "position_mm": record.position_mm,
                 },
             )
 
 
 def write(folder: Path, sequence: str, records: Sequence[Record]) -> None:
-    """Writes the slices of one sequence as `folder/cohort/<sequence>/1.0.0`.
+    """Writes the slices of one sequence as `folder/cohort/<sequence>/<FORMAT>`.
 
     Raises:
         OSError: the disk is full.
@@ -101,7 +105,7 @@ def load_slices(data_dir: str | os.PathLike, sequence: str) -> Slices:
 
     Returns:
         `Slices`: image uint8 [N, 224, 224], label int32 [N] (-1 unlabelled), patient and slice_id str [N],
-        spacing_mm float32 [N, 2].
+        spacing_mm float32 [N, 2], position_mm float32 [N].
 
     Raises:
         UserError: no dataset there, an unknown sequence, or one that no patient has.
@@ -109,7 +113,9 @@ def load_slices(data_dir: str | os.PathLike, sequence: str) -> Slices:
     info = load_info(data_dir)
     if sequence not in SEQUENCES:
         raise UserError(f"sequence {sequence!r} is unknown: choose one of {', '.join(SEQUENCES)}")
-    folder = Path(data_dir, "cohort", sequence, "1.0.0")
+    folder = Path(data_dir, "cohort", sequence, FORMAT)
+    if folder.parent.exists() and not folder.exists():
+        raise UserError(f"{data_dir} is of another version of this program: delete it and run launch.prepare again")
     if not folder.exists():
         there = ", ".join(info["sequences"]) or "none"
         raise UserError(f"nobody in {data_dir} has a {sequence} slice: choose one of those there are ({there})")
@@ -124,6 +130,7 @@ def load_slices(data_dir: str | os.PathLike, sequence: str) -> Slices:
         patient=np.array([example["patient"].decode() for example in examples]),
         slice_id=np.array([example["slice_id"].decode() for example in examples]),
         spacing_mm=np.stack([example["spacing_mm"] for example in examples]).astype(np.float32),
+        position_mm=np.array([example["position_mm"] for example in examples], np.float32),
     )
 
 

@@ -21,6 +21,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from lesion.data import preprocess
 from lesion.data import sequence as sequences
 
 _MR_CLASSES = {
@@ -41,9 +42,9 @@ _TAGS: list[Any] = [
         "SOPClassUID SOPInstanceUID SeriesInstanceUID PatientID Modality SeriesDescription ProtocolName SequenceName "
         "ImageType ScanningSequence EchoTime EffectiveEchoTime RepetitionTime InversionTime ContrastBolusAgent "
         "ContrastBolusAgentSequence AcquisitionContrast DiffusionBValue Rows Columns SamplesPerPixel BitsAllocated "
-        "NumberOfFrames PhotometricInterpretation PixelSpacing ImageOrientationPatient RescaleSlope "
-        "RescaleIntercept WindowCenter WindowWidth VOILUTFunction PresentationLUTShape QualityControlImage "
-        "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
+        "NumberOfFrames PhotometricInterpretation PixelSpacing ImageOrientationPatient ImagePositionPatient "
+        "RescaleSlope RescaleIntercept WindowCenter WindowWidth VOILUTFunction PresentationLUTShape "
+        "QualityControlImage SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
     ).split()
 ]
 
@@ -58,6 +59,7 @@ class Frame(NamedTuple):
         spacing: row and column spacing, mm; (1, 1) where the header does not say.
         window: lowest and highest value shown by the header's VOI window, after rescale; None without one.
         rescale: slope and intercept.
+        position_mm: along the normal of the plane, in the scanner's coordinates; NaN where the header does not say.
     """
 
     number: int
@@ -66,6 +68,7 @@ class Frame(NamedTuple):
     spacing: tuple[float, float]
     window: tuple[float, float] | None
     rescale: tuple[float, float]
+    position_mm: float
 
 
 class MrObject(NamedTuple):
@@ -221,35 +224,17 @@ def _frame(dataset: Dataset, index: int, inverted: bool) -> Frame:
         b_value=_number(find("MRDiffusionSequence", "DiffusionBValue")),
         names=" ".join(str(dataset.get(k, "") or "") for k in ("ProtocolName", "SequenceName")),
     )
+    cosines = _numbers(find("PlaneOrientationSequence", "ImageOrientationPatient"))
+    corner = _numbers(find("PlanePositionSequence", "ImagePositionPatient"))
     return Frame(
         number=index + 1,
         sequence=sequences.tell_sequence(clues),
-        plane=tuple(round(x, 2) for x in _numbers(find("PlaneOrientationSequence", "ImageOrientationPatient"))),
+        plane=tuple(round(x, 2) for x in cosines),
         spacing=(spacing[0], spacing[1]) if len(spacing) == 2 and min(spacing) > 0 else (1.0, 1.0),
-        window=window_range(center, width, str(function or "LINEAR"), inverted),
+        window=preprocess.window_range(center, width, str(function or "LINEAR"), inverted),
         rescale=(1.0 if slope in (None, 0) else float(slope), intercept or 0.0),  # type: ignore[arg-type]
+        position_mm=_position(cosines, corner),
     )
-
-
-def window_range(
-    center: float | None, width: float | None, function: str = "LINEAR", inverted: bool = False
-) -> tuple[float, float] | None:
-    """The values a VOI window shows as black and as white (DICOM PS3.3 C.11.2.1.2).
-
-    Args:
-        center: Window Center, in rescaled units.
-        width: Window Width; at least 1 for LINEAR, above 0 for LINEAR_EXACT.
-        function: VOI LUT Function; a SIGMOID is taken as the line through its middle.
-        inverted: MONOCHROME1; the range comes out negated, as `decode` negates the pixels.
-
-    Returns:
-        (low, high) with low < high, or None if there is no usable window.
-    """
-    if center is None or width is None or width <= (1 if function == "LINEAR" else 0):
-        return None
-    center, width = (center - 0.5, width - 1) if function == "LINEAR" else (center, width)
-    low, high = center - width / 2, center + width / 2
-    return (-high, -low) if inverted else (low, high)
 
 
 @contextlib.contextmanager
@@ -277,6 +262,13 @@ def _not_dicom(path: Path, file: str) -> Skip | Reject:
     if path.name.startswith(".") or not named_like_dicom:
         return Skip(file, "not DICOM")
     return Reject(file, "not DICOM", "neither DICOM preamble nor data set" if path.stat().st_size else "empty file")
+
+
+def _position(cosines: list[float], corner: list[float]) -> float:
+    """Of a slice along its normal, from its direction cosines and upper left corner (DICOM PS3.3 C.7.6.2.1.1)."""
+    if len(cosines) != 6 or len(corner) != 3:
+        return float("nan")
+    return float(np.cross(cosines[:3], cosines[3:]) @ np.array(corner))
 
 
 def _many(value: Any) -> Iterable[Any]:

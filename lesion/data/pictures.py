@@ -32,13 +32,14 @@ class Series(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A prepared slice: PNG bytes, digest of its pixels, and the plan of its series."""
+    """A prepared slice: PNG bytes, digest of its pixels, where it was scanned, and the plan of its series."""
 
     sop_uid: str
     patient_id: str
     number: int
     png: bytes
     digest: str
+    position_mm: float
     plan: preprocess.Plan
 
 
@@ -81,7 +82,8 @@ def picture_series(series: Series) -> tuple[list[Picture], list[dicom.Reject]]:
     for plane, mr, number in chosen:
         image = preprocess.prepare_slice(plane, plan)
         digest = hashlib.sha256(image.tobytes()).hexdigest()
-        pictures.append(Picture(mr.sop_uid, mr.patient_id, number, _png(image), digest, plan))
+        position = mr.frames[number - 1].position_mm
+        pictures.append(Picture(mr.sop_uid, mr.patient_id, number, _png(image), digest, position, plan))
     return pictures, rejects
 
 

@@ -120,6 +120,27 @@ def choose_window(values: np.ndarray, windows: list[tuple[float, float] | None])
     return low, high
 
 
+def window_range(
+    center: float | None, width: float | None, function: str = "LINEAR", inverted: bool = False
+) -> tuple[float, float] | None:
+    """The values a VOI window shows as black and as white (DICOM PS3.3 C.11.2.1.2).
+
+    Args:
+        center: Window Center, in rescaled units.
+        width: Window Width; at least 1 for LINEAR, above 0 for LINEAR_EXACT.
+        function: VOI LUT Function; a SIGMOID is taken as the line through its middle.
+        inverted: MONOCHROME1; the range comes out negated, as `decode` negates the pixels.
+
+    Returns:
+        (low, high) with low < high, or None if there is no usable window.
+    """
+    if center is None or width is None or width <= (1 if function == "LINEAR" else 0):
+        return None
+    center, width = (center - 0.5, width - 1) if function == "LINEAR" else (center, width)
+    low, high = center - width / 2, center + width / 2
+    return (-high, -low) if inverted else (low, high)
+
+
 def to_uint8(image: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     """Maps the window linearly to 0..255, clipped and rounded; any shape."""
     low, high = window

@@ -28,7 +28,7 @@ def read_patients(folder: Path) -> dict[str, int]:
     if not path.exists():
         raise UserError(f"no {PATIENTS} in {folder}: write one, columns patient_id,label (encephalitis or glioma)")
     labels: dict[str, int] = {}
-    for row, (patient, word) in _rows(path, ("patient_id", "label")):
+    for row, (patient, word) in rows(path, ("patient_id", "label")):
         if not patient:
             raise UserError(f"{path} row {row}: patient_id is empty: fill it in or delete the row")
         if word.lower() not in _LABEL_WORDS:
@@ -54,7 +54,7 @@ def read_slices(folder: Path) -> dict[tuple[str, int | None], int] | None:
     if not path.exists():
         return None
     chosen: dict[tuple[str, int | None], int] = {}
-    for row, (uid, frame) in _rows(path, ("sop_instance_uid",), optional="frame"):
+    for row, (uid, frame) in rows(path, ("sop_instance_uid",), optional="frame"):
         if not uid:
             raise UserError(f"{path} row {row}: sop_instance_uid is empty: fill it in or delete the row")
         if frame and not (frame.isdecimal() and int(frame) >= 1):
@@ -75,7 +75,7 @@ def read_series(folder: Path) -> dict[str, tuple[str, int]]:
     if not path.exists():
         return {}
     told: dict[str, tuple[str, int]] = {}
-    for row, (uid, name) in _rows(path, ("series_instance_uid", "sequence")):
+    for row, (uid, name) in rows(path, ("series_instance_uid", "sequence")):
         if name.lower() not in (*SEQUENCES, SKIP):
             words = ", ".join(SEQUENCES)
             raise UserError(f"{path} row {row}: sequence {name!r} is unknown: write one of {words}, or {SKIP}")
@@ -85,8 +85,12 @@ def read_series(folder: Path) -> dict[str, tuple[str, int]]:
     return told
 
 
-def _rows(path: Path, columns: tuple[str, ...], optional: str | None = None) -> Iterator[tuple[int, list[str]]]:
-    """Yields (row number as a spreadsheet shows it, the wanted cells, stripped), blank rows left out."""
+def rows(path: Path, columns: tuple[str, ...], optional: str | None = None) -> Iterator[tuple[int, list[str]]]:
+    """Yields (row number as a spreadsheet shows it, the wanted cells, stripped) of a table, blank rows left out.
+
+    Raises:
+        UserError: not UTF-8, a column that is missing, an open quotation mark, more cells than columns.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

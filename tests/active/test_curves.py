@@ -10,7 +10,9 @@ from lesion.data import Slices
 
 LABEL = np.array([0, 1, 0, 1, 0, 1, 0, 1])
 TRAIN = np.arange(8) < 4
-SLICES = Slices(np.zeros((8, 1, 1), np.uint8), LABEL, *(np.array([f"{x}{i}" for i in range(8)]) for x in "ps"), None)
+SLICES = Slices(
+    np.zeros((8, 1, 1), np.uint8), LABEL, *(np.array([f"{x}{i}" for i in range(8)]) for x in "ps"), None, None
+)
 
 
 def info(quality, slices=(2, 3, 4), entropy=(0.6, 0.25, -np.inf)):

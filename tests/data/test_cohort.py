@@ -14,7 +14,7 @@ def record(i, rng):
     pixels = rng.integers(0, 256, (224, 224), np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
-    return cohort.Record(f"s{i:03d}", f"p{i // 4}", i % 3 - 1, stream.getvalue(), (0.7, 0.8), ""), pixels
+    return cohort.Record(f"s{i:03d}", f"p{i // 4}", i % 3 - 1, stream.getvalue(), (0.7, 0.8), "", 6.5 * i), pixels
 
 
 @pytest.fixture
@@ -35,7 +35,8 @@ def test_slices_come_back_sorted_and_exact(written):
     assert slices.patient.tolist() == [r.patient for r, _ in made]
     assert slices.slice_id.tolist() == [r.slice_id for r, _ in made]
     np.testing.assert_allclose(slices.spacing_mm, [(0.7, 0.8)] * 12)
-    assert slices.spacing_mm.dtype == np.float32
+    np.testing.assert_array_equal(slices.position_mm, np.arange(12, dtype=np.float32) * 6.5)
+    assert slices.spacing_mm.dtype == slices.position_mm.dtype == np.float32
 
 
 def test_writing_and_reading_need_no_tensorflow_and_print_nothing(written):
@@ -44,7 +45,7 @@ import sys
 from lesion.data import cohort
 cohort.load_slices({str(written[0])!r}, "flair")
 cohort.write(__import__("pathlib").Path({str(written[0] / "second")!r}), "t2wi",
-    [cohort.Record("s", "p", 1, open({str(written[0] / "a.png")!r}, "rb").read(), (1, 1), "")])
+    [cohort.Record("s", "p", 1, open({str(written[0] / "a.png")!r}, "rb").read(), (1, 1), "", 0.0)])
 assert not {{"tensorflow", "jax", "torch"}} & set(sys.modules)
 """
     (written[0] / "a.png").write_bytes(written[1][0][0].image)
@@ -60,6 +61,12 @@ assert not {{"tensorflow", "jax", "torch"}} & set(sys.modules)
 def test_a_sequence_that_is_not_there(written, sequence, words):
     with pytest.raises(UserError, match=words):
         cohort.load_slices(written[0], sequence)
+
+
+def test_a_dataset_of_another_version_is_told(written):
+    (written[0] / "cohort/flair" / cohort.FORMAT).rename(written[0] / "cohort/flair/1.0.0")
+    with pytest.raises(UserError, match=r"another version .* launch\.prepare"):
+        cohort.load_slices(written[0], "flair")
 
 
 def test_no_dataset(tmp_path):

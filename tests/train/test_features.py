@@ -10,13 +10,16 @@ from lesion.train import features, pretrained
 NAME = "efficientnet_lite0"
 
 
+pytestmark = pytest.mark.xdist_group("features")
+
+
 @pytest.fixture(scope="module")
 def slices():
     rng = np.random.default_rng(0)
     n = 7
     image = rng.integers(0, 255, (n, 64, 64), np.uint8)
     ids = np.array([f"s{i}" for i in range(n)])
-    return Slices(image, np.zeros(n, np.int32), ids, ids, np.ones((n, 2), np.float32))
+    return Slices(image, np.zeros(n, np.int32), ids, ids, np.ones((n, 2), np.float32), np.arange(n, dtype=np.float32))
 
 
 @pytest.fixture(scope="module")

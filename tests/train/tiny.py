@@ -51,7 +51,8 @@ def slices(n=40, seed=0):
     label = (np.arange(n) // 4 % 2).astype(np.int32)
     image = rng.integers(0, 160, (n, SIDE, SIDE), np.uint8)
     image[label == 1, : SIDE // 2] += 60
-    return Slices(image, label, patient, np.array([f"s{i:02d}" for i in range(n)]), np.ones((n, 2), np.float32))
+    ids, spacing, height = np.array([f"s{i:02d}" for i in range(n)]), np.ones((n, 2), np.float32), np.arange(n)
+    return Slices(image, label, patient, ids, spacing, height.astype(np.float32))
 
 
 START = {"num_epochs": 3, "batch_size": 6, "num_copies": 1, "num_folds": 2}
