@@ -7,6 +7,9 @@ os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 SEED = 20201122
+# Tiny networks, compiled for every test anew: compiling without optimizations takes half the time, here and in the
+# processes that these tests start. Backbones, weights and everything of full size are compiled as users do.
+COMPILED_FAST = {"active", "train"}
 
 
 @pytest.fixture
@@ -14,3 +17,17 @@ def rng():
     import numpy as np
 
     return np.random.default_rng(SEED)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_fast(request):
+    if request.path.parent.name not in COMPILED_FAST:
+        yield
+        return
+    import jax
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reproduce")]
 SMALL = (
     "--config.num_epochs=3",
     "--config.num_folds=2",
@@ -48,7 +49,6 @@ def run_flags(root):
     return *plan, f"--data={root}/data", f"--workdir={root}/run"
 
 
-@pytest.mark.slow
 def test_every_file_of_a_run_is_there_and_complete(root):
     for sequence in ("flair", "ce_t1wi", "t2wi"):
         run = root / "run" / "transfer" / sequence
@@ -69,14 +69,12 @@ def test_every_file_of_a_run_is_there_and_complete(root):
     assert len(hashes) == 1
 
 
-@pytest.mark.slow
 def test_the_report_is_one_offline_file_that_says_phantom(root):
     page = (root / "run/report.html").read_text()
     assert "phantom" in page.lower()
     assert not [word for word in ('src="http', 'href="http', "@import", "url(http") if word in page]
 
 
-@pytest.mark.slow
 def test_a_second_run_does_nothing_again_and_another_config_is_refused(root):
     files = {p: p.stat().st_mtime_ns for p in (root / "run").rglob("*.csv")}
     again = launch("reproduce", *run_flags(root))
@@ -89,7 +87,6 @@ def test_a_second_run_does_nothing_again_and_another_config_is_refused(root):
     assert "config.optim.lr is 0.001 there, 0.1 now" in other.stderr
 
 
-@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_numbers(root):
     run = root / "run/transfer/flair"
     before = (run / "predictions.csv").read_bytes()

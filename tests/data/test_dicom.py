@@ -199,6 +199,7 @@ def test_an_enhanced_multi_frame_object(tmp_path):
     assert [frame.number for frame in header.frames] == [1, 2, 3]
     assert [frame.sequence for frame in header.frames] == ["flair", "flair", None]
     assert {frame.spacing for frame in header.frames} == {(0.9, 0.8)}
+    assert [frame.position_mm for frame in header.frames] == [0, 5, 10]
     assert header.frames[1].window == pytest.approx((175, 224))
     np.testing.assert_allclose(values, pixels * np.array([1, 2, 3])[:, None, None])
 

@@ -93,6 +93,8 @@ def test_the_same_key_gives_the_same_pseudonyms_another_key_others(tree):
     second = prepare(tree, tree.parent / "second")
     info, other = cohort.load_info(first), cohort.load_info(second)
     assert info["fingerprint"] == other["fingerprint"]
+    heights = cohort.load_slices(first, "flair").position_mm
+    assert sorted(set(heights.tolist())) == [0, 6.5, 13]  # from the patient's lowest slice, not the scanner's origin
     shutil.rmtree(tree / "lesion_private")
     third = prepare(tree, tree.parent / "third")
     ids = [set(cohort.load_slices(folder, "flair").patient) for folder in (first, second, third)]
