@@ -45,6 +45,7 @@ def add_active(config: ConfigDict) -> ConfigDict:
     config.num_acquire = 50  # K, slices asked for a round
     config.num_rounds = 10  # fits; one fewer question is asked than is used
     config.strategies = ("entropy", "random")  # rows of lesion.active.strategies.STRATEGIES
+    config.oracle = "cohort"  # who answers: the dataset, its labels hidden until asked for; or a doctor
     config.seeds = 5  # repetitions a fold: first set, weights, order
     config.unit = "slice"  # what is asked for; patient: whole patients, as many as num_acquire slices hold
     config.aggregate = "mean"  # patient: of its slices' scores; max, or top: the mean of the upper quarter

@@ -1,6 +1,8 @@
 """Makes a phantom cohort as a DICOM tree with patients.csv and slices.csv.
 
 python -m launch.make_phantom --preset=demo --seed=0 --output=runs/demo/dicom
+
+With --labeled=12 the other patients have no label in patients.csv: a cohort to try launch.annotate on.
 """
 
 from pathlib import Path
@@ -13,13 +15,14 @@ from lesion.data import phantom
 PRESET = flags.DEFINE_string("preset", "demo", "size of the cohort: " + ", ".join(phantom.PRESETS))
 SEED = flags.DEFINE_integer("seed", 0, "the same seed gives the same bytes")
 OVERLAP = flags.DEFINE_float("overlap", phantom.OVERLAP, "share of atypical cases, 0 to 1")
+LABELED = flags.DEFINE_integer("labeled", None, "patients whose label is told; not given: all")
 OUTPUT = flags.DEFINE_string("output", None, "folder to make", required=True)
 
 
 def main(argv):
     del argv
     output = Path(OUTPUT.value)
-    if phantom.make(output, PRESET.value, SEED.value, OVERLAP.value):
+    if phantom.make(output, PRESET.value, SEED.value, OVERLAP.value, LABELED.value):
         print(f"phantom: {PRESET.value} cohort written to {output}")
     else:
         print(f"phantom: {output} holds this cohort already")

@@ -16,6 +16,7 @@ ROOMS = {
     "lesion.metrics": set(),
     "lesion.report": {"lesion.metrics", "lesion.errors"},
     "lesion.data": GROUND,
+    "lesion.annotate": GROUND | {"lesion.data"},
     "lesion.models": GROUND,
     "lesion.weights": GROUND,
     "lesion.weights.rules": GROUND | {"lesion.models.inception"},  # the order in which its units are created
@@ -33,13 +34,13 @@ ROOMS = {
     "lesion.active.driver": {"lesion.active.diversity", "lesion.active.strategies"},
     "lesion.active.stopping": set(),
     "lesion.active.program": {"lesion.active", "lesion.train.learner"},
-    "lesion.active": GROUND | {"lesion.data", "lesion.metrics", "lesion.train"},
+    "lesion.active": GROUND | {"lesion.annotate", "lesion.data", "lesion.metrics", "lesion.train"},
     "lesion.benchmarks": GROUND | {"lesion.data", "lesion.models", "lesion.train", "lesion.weights", "lesion.active"},
     "lesion.reproduce": GROUND | {"lesion.data", "lesion.models", "lesion.train", "lesion.active", "lesion.report"},
     "launch": {"lesion"},
     "configs": {"configs"},
 }
-NO_JAX = ("lesion.data", "lesion.metrics", "lesion.report", "launch", "configs")
+NO_JAX = ("lesion.data", "lesion.annotate", "lesion.metrics", "lesion.report", "launch", "configs")
 MAY_USE_JAX = {"lesion.data.augment"}
 JIT_HERE_ONLY = {"lesion.train", "lesion.active.lanes", "lesion.benchmarks"}
 FOREIGN_AT_RUN_TIME = {"tensorflow", "torch", "keras"}

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from lesion.active import curves, driver, lanes, rounds
+from lesion.active import curves, driver, lanes, oracle, rounds
 from lesion.active.curves import FULL, Name
 from lesion.active.program import RoundInfo, Run, algorithm1, asker
 from lesion.active.strategies import STRATEGIES
@@ -25,6 +25,7 @@ CHOICES = {
     "unit": ("slice", "patient"),
     "aggregate": driver.AGGREGATES,
     "entropy_of": ("max", "mean", "p95"),
+    "oracle": ("cohort", "doctor"),
 }
 AT_LEAST_ONE = ("num_acquire", "initial_labeled", "num_rounds", "seeds", "dropout_samples")
 AT_LEAST_ZERO = ("per_patient", "budget_slices", "budget_patients", "plateau", "lanes", "entropy_threshold")
@@ -32,6 +33,19 @@ AT_LEAST_ZERO = ("per_patient", "budget_slices", "budget_patients", "plateau", "
 
 def check(config: ConfigDict, setup: Setup) -> None:
     """Raises a one-line `UserError` for a value that cannot be run on this dataset."""
+    check_asking(config)
+    train, _ = setup.folds.masks(setup.slices.patient, setup.slices.label)
+    smallest = int(train.sum(axis=1).min())
+    if smallest < config.initial_labeled + config.num_acquire:
+        raise UserError(
+            f"a fold of {config.sequence} has {smallest} slices to label, fewer than the first "
+            f"{config.initial_labeled} and a round of {config.num_acquire}: "
+            "lower --config.initial_labeled or --config.num_acquire"
+        )
+
+
+def check_asking(config: ConfigDict) -> None:
+    """Raises a one-line `UserError` for a value that cannot be run on any dataset."""
     if "strategies" not in config:
         raise UserError("this configuration is not of active labelling: begin from --config=configs/active.py")
     _check_strategies(config)
@@ -46,14 +60,6 @@ def check(config: ConfigDict, setup: Setup) -> None:
             raise UserError(f"--config.{name}={config[name]}: choose one of {', '.join(choices)}")
     if config.unit == "patient" and config.per_patient:
         raise UserError("--config.per_patient limits slices: whole patients are asked for, leave it at 0")
-    train, _ = setup.folds.masks(setup.slices.patient, setup.slices.label)
-    smallest = int(train.sum(axis=1).min())
-    if smallest < config.initial_labeled + config.num_acquire:
-        raise UserError(
-            f"a fold of {config.sequence} has {smallest} slices to label, fewer than the first "
-            f"{config.initial_labeled} and a round of {config.num_acquire}: "
-            "lower --config.initial_labeled or --config.num_acquire"
-        )
 
 
 def _check_strategies(config: ConfigDict) -> None:
@@ -169,18 +175,16 @@ def _on_pictures(this: _Shared, jobs: Jobs) -> Iterator[tuple[Name, RoundInfo, s
     config, label = this.config, this.setup.slices.label
     fitter = methods.finetune_engine(config, *this.built(), num_samples=config.dropout_samples)
     total, number = sum(map(len, jobs.values())), 0
+
+    def reveal(pool: driver.PoolState, done: Any, told: np.ndarray) -> tuple[driver.PoolState, np.ndarray]:
+        del done, told
+        return pool, np.asarray(oracle.reveal(jnp.asarray(label), pool.labeled))
+
     with resume.heed_sigterm() as bell:
         for group, names in jobs.items():
-            plan = rounds.Plan(
-                fitter,
-                group,
-                config.num_rounds,
-                lanes.compiled(asker(group, this.asking)),
-                label,
-                this.patient,
-                bell,
-                config.checkpoint_every,
-            )
+            model = rounds.of_engine(fitter, bell, config.checkpoint_every)
+            ask = lanes.compiled(asker(group, this.asking))
+            plan = rounds.Plan(model, group, config.num_rounds, ask, reveal, this.patient, bell)
             for name in names:
                 path = this.kept / "-".join(group) / "_".join(map(str, name))
                 number += 1

@@ -16,9 +16,9 @@ from lesion.errors import UserError
 WEIGHTS = "weights_sha256"
 
 
-def compiled(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """For what runs on one device beside a fit on many."""
-    return jax.jit(fn)
+def compiled(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """For what runs on one device beside a fit on many, or between questions; `options` are those of `jax.jit`."""
+    return jax.jit(fn, **options)
 
 
 def side_by_side(run: Callable[..., tuple[RoundInfo, Any]], lanes: int) -> Callable[..., tuple[RoundInfo, Any]]:

@@ -9,6 +9,7 @@ within each class. `overlap` is the share of atypical cases.
 """
 
 import hashlib
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -160,10 +161,19 @@ def _share(rng: np.random.Generator, total: int, number: int) -> np.ndarray:
     return rng.permutation(counts)
 
 
-def make(output: Path, preset_name: str = "demo", seed: int = 0, overlap: float = OVERLAP) -> bool:
+def make(
+    output: Path, preset_name: str = "demo", seed: int = 0, overlap: float = OVERLAP, labeled: int | None = None
+) -> bool:
     """Writes a cohort; returns False if the same one lies there already.
 
     Everything is written beside `output` and moved into place at the end, so what has its name is whole.
+
+    Args:
+        output: folder to make.
+        preset_name: of `PRESETS`.
+        seed: the same gives the same bytes.
+        overlap: share of atypical cases.
+        labeled: patients that patients.csv tells the label of, the classes in turn; None: all. truth.csv has all.
 
     Raises:
         UserError: for a folder that holds something else, or a parameter out of range.
@@ -174,7 +184,10 @@ def make(output: Path, preset_name: str = "demo", seed: int = 0, overlap: float 
         raise UserError(f"--overlap={overlap}: give the share of atypical cases, 0 to 1")
     if seed < 0:
         raise UserError(f"--seed={seed}: give a number from 0 on")
+    if labeled is not None and not 2 <= labeled <= sum(PRESETS[preset_name].patients.values()):
+        raise UserError(f"--labeled={labeled}: 2 is the least, {sum(PRESETS[preset_name].patients.values())} the most")
     stamp = {"preset": preset_name, "seed": seed, "overlap": overlap, "version": VERSION}
+    stamp |= {} if labeled is None else {"labeled": labeled}
     output = output.absolute()
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file: give a folder as --output")
@@ -207,14 +220,27 @@ def _write(root: Path, stamp: dict, patients: list[Patient]) -> None:
     chosen: list[str] = []
     for uids in workers.spread(write_patient, tasks, "phantom", _crashed, few=1):
         chosen += uids
-    rows = [f"{p.who.patient_id},{p.case.label}" for p in patients]
-    (root / "patients.csv").write_text("\n".join(["patient_id,label", *rows]) + "\n")
+    labels = {p.who.patient_id: p.case.label for p in patients}
+    told = _told(labels, stamp.get("labeled", len(labels)))
+    _write_labels(root / "patients.csv", {name: label if name in told else "" for name, label in labels.items()})
+    if len(told) < len(labels):
+        _write_labels(root / "truth.csv", labels)
     (root / "slices.csv").write_text("\n".join(["sop_instance_uid,frame", *(f"{uid}," for uid in chosen)]) + "\n")
     # A hospital's key is random and secret. This one follows from the flags, so that the same phantom gets the same
     # pseudonyms, and with them the same folds and results, everywhere.
     (root / privacy.FOLDER).mkdir(mode=0o700)
     (root / privacy.FOLDER / privacy.KEY_FILE).write_text(hashlib.sha256(json.dumps(stamp).encode()).hexdigest() + "\n")
     (root / STAMP).write_text(json.dumps(stamp) + "\n")
+
+
+def _told(labels: dict[str, str], number: int) -> set[str]:
+    """The first patients of each class in turn."""
+    turn = {label: itertools.count() for label in LABELS}
+    return set(sorted(labels, key=lambda name: (next(turn[labels[name]]), labels[name]))[:number])
+
+
+def _write_labels(path: Path, labels: dict[str, str]) -> None:
+    path.write_text("\n".join(["patient_id,label", *(f"{name},{label}" for name, label in labels.items())]) + "\n")
 
 
 def _crashed(task: tuple[Path, Patient]) -> list[str]:

@@ -103,13 +103,18 @@ def load_weights(config: ConfigDict) -> tuple[dict, dict[str, Any]]:
     return _weights(config.backbone, config.weights, config.seed)
 
 
-def load(config: ConfigDict, data_dir: Path) -> Setup:
-    """Reads and checks what an experiment needs; writes nothing but the dataset's split."""
+def load(config: ConfigDict, data_dir: Path, *, with_folds: bool = True) -> Setup:
+    """Reads and checks what an experiment needs; writes nothing but the dataset's split.
+
+    Without folds nothing is held back, and few labels are enough.
+    """
     check_config(config)
     slices = cohort.load_slices(data_dir, config.sequence)
     info = cohort.load_info(data_dir)
-    folds = cohort_folds(data_dir, config.num_folds, config.seed)
-    if config.patience:
+    folds = splits.Splits({}, 0, config.seed)
+    if with_folds:
+        folds = cohort_folds(data_dir, config.num_folds, config.seed)
+    if config.patience and with_folds:
         for train in folds.masks(slices.patient, slices.label)[0]:
             splits.hold_out(slices.patient, slices.label, train, config.validation, config.seed)
     variables, weights = load_weights(config)

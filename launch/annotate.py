@@ -1,0 +1,34 @@
+"""The doctor's page: shows the slices that the current round of launch.active asks for, and takes the answers.
+
+Serves RUN_DIR on this machine only, at an address that it prints; Ctrl-C ends it and nothing is lost. Or takes the
+answers of a worklist that was filled in elsewhere (RUN_DIR/annotate/round_NNN/worklist.csv, or a copy of it).
+
+    python -m launch.annotate --workdir=RUN_DIR
+    python -m launch.annotate --workdir=RUN_DIR --worklist=FILLED.csv
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from lesion import errors
+from lesion.annotate import rounds, server
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("workdir", None, "Folder of a run of launch.active with configs/doctor.py.", required=True)
+flags.DEFINE_string("worklist", None, "Filled-in worklist to take answers from, instead of serving the page.")
+flags.DEFINE_integer("port", 0, "Port on 127.0.0.1; 0: the one it had before, or a free one.", 0, 65535)
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    workdir = Path(FLAGS.workdir)
+    if FLAGS.worklist:
+        print(rounds.take(workdir, rounds.newest(workdir), Path(FLAGS.worklist)))
+    else:
+        server.serve(workdir, FLAGS.port)
+
+
+if __name__ == "__main__":
+    errors.run(main)

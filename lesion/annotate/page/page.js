@@ -1,0 +1,233 @@
+// The reading page: what is asked, the answers, and nothing that is not on the server's disk before it is shown as said.
+import { Component, h, render } from './preact.mjs';
+import htm from './htm.mjs';
+import { PLAIN, Viewer, Windowing, zoomed } from './viewer.js';
+
+const html = htm.bind(h);
+const NAMES = { flair: 'FLAIR', ce_t1wi: 'CE-T1WI', t2wi: 'T2WI' };
+const ORDER = ['flair', 'ce_t1wi', 't2wi'];
+const SKIP = 'skip';
+const POLL_MS = 3000;
+const AGAIN_MS = 1500;
+
+const get = async (path) => {
+  const response = await fetch(path);
+  if (!response.ok) throw new Error((await response.json()).error);
+  return response.json();
+};
+
+/** Which of `positions` (mm, or null) is nearest to the slice at `place` of `others`; by rank where they are unknown. */
+export const nearest = (positions, others, place) => {
+  const here = others[place];
+  if (here == null || positions.includes(null)) {
+    return Math.round((place / Math.max(others.length - 1, 1)) * (positions.length - 1));
+  }
+  return positions.reduce((best, x, i) => (Math.abs(x - here) < Math.abs(positions[best] - here) ? i : best), 0);
+};
+
+class Page extends Component {
+  state = { round: null, at: 0, shown: 0, view: PLAIN, busy: false, told: '' };
+
+  componentDidMount() {
+    this.load();
+    document.addEventListener('keydown', this.key);
+    window.addEventListener('beforeunload', (event) => this.state.busy && event.preventDefault());
+    setInterval(this.poll, POLL_MS);
+  }
+
+  load = async () => {
+    try {
+      const round = await get('round');
+      const { state } = round;
+      delete round.state;
+      this.setState({ round, answers: state, told: '' }, () => this.go(Math.max(this.firstOpen(0), 0)));
+    } catch (error) {
+      this.setState({ told: `cannot be read: ${error.message}` });
+      if (!this.state.round) setTimeout(this.load, AGAIN_MS);
+    }
+  };
+
+  poll = async () => {
+    if (this.state.busy || !this.state.round) return;
+    try {
+      const answers = await get('state');
+      if (answers.round !== this.state.answers.round) await this.load();
+      else if (!this.state.busy) this.setState(({ told }) => ({ answers, told: told.startsWith('the server') ? '' : told }));
+    } catch {
+      this.setState({ told: 'the server does not answer: start launch.annotate again, this page goes on by itself' });
+    }
+  };
+
+  /** Sends until the server says that it is on the disk; the same id, so that it counts once. */
+  send = async (path, body) => {
+    if (this.state.busy) return null;
+    this.setState({ busy: true, told: 'saving …' });
+    const message = { id: crypto.randomUUID(), round: this.state.answers.round, ...body };
+    const request = { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(message) };
+    for (;;) {
+      try {
+        const response = await fetch(path, request);
+        const found = await response.json();
+        if (response.ok) {
+          this.setState({ busy: false, told: '', answers: found });
+          return found;
+        }
+        this.setState({ busy: false, told: found.error, ...(found.state && { answers: found.state }) });
+        if (found.state && found.state.round !== message.round) this.load();
+        return null;
+      } catch {
+        this.setState({ told: 'NOT SAVED: the server does not answer. Start launch.annotate again; this page keeps trying' });
+        await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+      }
+    }
+  };
+
+  answer = async (label) => {
+    const { at, answers } = this.state;
+    const done = await this.send('answer', { item: at, label, seen: answers.answers[at].entry });
+    if (done) this.go(Math.max(this.firstOpen(at), -1));
+  };
+
+  undo = async () => {
+    const entry = this.state.answers.undo;
+    if (!entry) return;
+    const place = this.state.answers.answers.findIndex((a) => a.entry === entry);
+    if (await this.send('undo', { entry })) this.go(place);
+  };
+
+  firstOpen = (from) => {
+    const { answers } = this.state.answers;
+    const order = answers.map((_, i) => (from + i) % answers.length);
+    return order.find((i) => !answers[i].label) ?? -1;
+  };
+
+  /** -1: all are answered. */
+  go = (at) => this.setState(({ round }) => ({ at, shown: at < 0 ? 0 : round.items[at].place, view: PLAIN }));
+
+  step = (by) => {
+    const { at, round } = this.state;
+    const last = round.items.length - 1;
+    this.go(at < 0 ? last : Math.min(Math.max(at + by, 0), last));
+  };
+
+  scroll = (by) => this.setState(({ shown }) => ({ shown: Math.min(Math.max(shown + by, 0), this.stack().length - 1) }));
+
+  stack = () => {
+    const { round, at } = this.state;
+    return round.stacks[round.items[at].patient][round.sequence];
+  };
+
+  change = (view) => this.setState({ view });
+
+  key = (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || !this.state.round || event.repeat) return;
+    const { labels } = this.state.round;
+    const open = this.state.at >= 0;
+    const keys = {
+      ArrowLeft: () => this.step(-1),
+      ArrowRight: () => this.step(1),
+      u: this.undo,
+      ...(open && {
+        1: () => this.answer(labels[0]),
+        2: () => this.answer(labels[1]),
+        3: () => this.answer(SKIP),
+        s: () => this.answer(SKIP),
+        ArrowUp: () => this.scroll(-1),
+        ArrowDown: () => this.scroll(1),
+        '+': () => this.change(zoomed(this.state.view, 1.25)),
+        '-': () => this.change(zoomed(this.state.view, 0.8)),
+        0: () => this.change(PLAIN),
+      }),
+    };
+    const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  };
+
+  picture = (patient, sequence, place) => `picture/${this.state.answers.round}/${patient}/${sequence}/${place}`;
+
+  render(_, { round, at, told }) {
+    if (!round) return html`<main class="over"><p role="status">${told || 'loading …'}</p></main>`;
+    return html`${this.header()}${at < 0 ? this.over() : this.reading()}
+      <p class="told" role="status" aria-live="assertive">${told}</p>`;
+  }
+
+  header() {
+    const { round, answers, at } = this.state;
+    const total = answers.answers.length;
+    const left = answers.answers.filter((a) => !a.label).length;
+    const patient = at < 0 ? '' : ` · patient ${round.items[at].patient + 1} of ${round.stacks.length}`;
+    return html`<header>
+      <h1>Round ${answers.round + 1}${at < 0 ? '' : ` · slice ${at + 1} of ${total}`}${patient}</h1>
+      <progress max=${total} value=${total - left} aria-label="answered"></progress>
+      <b id="left">${left} left</b>
+      ${round.phantom && html`<strong class="phantom">Phantom: simulated images, no patients</strong>`}
+      <span class="use">Research use only</span>
+    </header>`;
+  }
+
+  over() {
+    const { round, answers } = this.state;
+    const skipped = answers.answers.filter((a) => a.label === SKIP).length;
+    const next = answers.over
+      ? html`<p>The labelling is finished: no further round will come. You may close this page.</p>`
+      : html`<p>Go on with this command; the next round then appears here by itself.</p><pre>${round.command}</pre>`;
+    return html`<main class="over"><h2>All ${answers.answers.length} slices of this round are answered</h2>
+      <p>${skipped ? `${skipped} of them skipped. ` : ''}Every answer is on the disk.
+        Until the round is trained on, answers can still be changed: back (←) or undo (U).</p>${next}</main>`;
+  }
+
+  reading() {
+    const { round, answers, at, shown, view, busy } = this.state;
+    const { patient, place } = round.items[at];
+    const now = answers.answers[at].label;
+    const away = shown - place;
+    const note = away ? `neighbour ${away > 0 ? '+' : '−'}${Math.abs(away)}: answers are for the outlined slice` : '';
+    const said = round.items.flatMap((item, i) => {
+      const { label } = answers.answers[i];
+      return i !== at && item.patient === patient && label && label !== SKIP ? [label] : [];
+    });
+    const counts = round.labels.filter((l) => said.includes(l)).map((l) => `${l} ${said.filter((x) => x === l).length}`);
+    return html`<main>
+      <${Windowing} view=${view} />
+      <section class="large">
+        <h2>${NAMES[round.sequence]}</h2>
+        <${Viewer} src=${this.picture(patient, round.sequence, shown)} view=${view} note=${note}
+          change=${this.change} scroll=${this.scroll} />
+      </section>
+      <aside>${ORDER.filter((s) => s !== round.sequence).map((s) => this.beside(patient, s))}</aside>
+      <nav aria-label="neighbouring slices">${this.stack().map((_, i) => html`<button key=${i}
+        class=${`${i === place ? 'asked' : ''} ${i === shown ? 'shown' : ''}`} aria-label=${`slice ${i + 1}`}
+        onClick=${() => this.setState({ shown: i })}><img src=${this.picture(patient, round.sequence, i)} alt="" /></button>`)}
+      </nav>
+      <footer>
+        <div class="answers">${[...round.labels, SKIP].map((label, i) => html`<button key=${label}
+          class=${`${label} ${now === label ? 'chosen' : ''}`} aria-pressed=${now === label} disabled=${busy}
+          onClick=${() => this.answer(label)}><kbd>${i + 1}</kbd> ${label === SKIP ? 'skip: cannot tell' : label}</button>`)}
+        </div>
+        <div class="moves">
+          <button onClick=${() => this.step(-1)} disabled=${at === 0}><kbd>←</kbd> back</button>
+          <button onClick=${() => this.step(1)} disabled=${at === round.items.length - 1}><kbd>→</kbd> next</button>
+          <button onClick=${this.undo} disabled=${busy || !answers.undo}><kbd>U</kbd> undo</button>
+        </div>
+        <p class="hint">${counts.length ? html`<b>Said of this patient: ${counts.join(', ')}.</b> ` : ''}
+          Drag: window · wheel or ↑ ↓: neighbours · + −: zoom, Shift-drag: move · 0: reset</p>
+      </footer>
+    </main>`;
+  }
+
+  beside(patient, sequence) {
+    const { round, shown } = this.state;
+    const positions = round.stacks[patient][sequence] ?? [];
+    if (!positions.length) return html`<figure key=${sequence}><figcaption>${NAMES[sequence]}: none</figcaption></figure>`;
+    const place = nearest(positions, this.stack(), shown);
+    const off = positions[place] - this.stack()[shown];
+    const distance = positions[place] == null || this.stack()[shown] == null || Math.abs(off) < 0.5
+      ? '' : ` · ${off > 0 ? '+' : '−'}${Math.abs(off).toFixed(0)} mm`;
+    return html`<figure key=${sequence}><figcaption>${NAMES[sequence]}${distance}</figcaption>
+      <img src=${this.picture(patient, sequence, place)} alt=${`${NAMES[sequence]} of the same patient`} /></figure>`;
+  }
+}
+
+render(h(Page), document.body);

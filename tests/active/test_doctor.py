@@ -1,0 +1,176 @@
+"""A doctor as the oracle: the same questions as Algorithm 1, whatever is in between."""
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from lesion import models
+from lesion.active import doctor, driver, program
+from lesion.annotate import SKIP, journal, rounds, worklist
+from lesion.data import LABELS, cohort
+from lesion.errors import UserError
+from lesion.train import methods
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
+import tiny
+
+NAMES = {number: name for name, number in LABELS.items()}
+TRUTH = tiny.slices()
+
+
+@pytest.fixture(autouse=True)
+def backbone(monkeypatch):
+    monkeypatch.setitem(models.MODELS, "tiny", tiny.SPEC)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """What the pictures come from."""
+    folder = tmp_path_factory.mktemp("data")
+    records = []
+    for i, image in enumerate(TRUTH.image):
+        stream = io.BytesIO()
+        Image.fromarray(image).resize((224, 224)).save(stream, "PNG")
+        one = str(TRUTH.slice_id[i]), str(TRUTH.patient[i]), -1, stream.getvalue(), (1.0, 1.0), "", 6.5 * (40 - i)
+        records.append(cohort.Record(*one))
+    cohort.write(folder, "flair", records)
+    info = {"sequences": {"flair": {"unlabeled": 40}, "t2wi": {}}, "phantom": True}
+    (folder / cohort.INFO_FILE).write_text(json.dumps(info))
+    return folder
+
+
+def begin(data, known=(), **changes):
+    made = tiny.active_config(strategies=("entropy",), oracle="doctor", plateau=0.0, **changes)
+    label = np.where(np.isin(TRUTH.patient, known), TRUTH.label, -1).astype(np.int32)
+    return made, tiny.setup(made, data)._replace(slices=TRUTH._replace(label=label))
+
+
+def answer(workdir, skip=()):
+    """What a doctor who knows all says of the round that waits; returns the slices."""
+    this = rounds.newest(workdir)
+    truth = dict(zip(TRUTH.slice_id, (NAMES[n] for n in TRUTH.label.tolist()), strict=True))
+    listed = rounds.folder_of(workdir, this.number) / worklist.FILE
+    rows = [f"{item.slice},{SKIP if item.slice in skip else truth[item.slice]}" for item in this.items]
+    listed.write_text("\n".join(["slice,label", *rows]) + "\n")
+    return [item.slice for item in this.items]
+
+
+def all_rounds(made, setup, workdir):
+    asked, told = [], doctor.run_doctor(made, setup, workdir)
+    while "waits for the doctor" in told:
+        asked.append(answer(workdir))
+        told = doctor.run_doctor(made, setup, workdir)
+    return asked, told
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_questions_are_those_of_the_program(data, tmp_path):
+    made, setup = begin(data)
+    asked, told = all_rounds(made, setup, tmp_path)
+    assert "stopped by rounds after 3 rounds, 10 labelled slices" in told
+    method, examples = methods.frozen_learner(made, data, TRUTH, setup.variables, setup.run["weights"]["sha256"])
+    patient = jnp.asarray(np.unique(TRUTH.patient, return_inverse=True)[1], jnp.int32)
+    run = program.Run(jax.random.key(0), jnp.ones(40, bool), jnp.int32(4), jnp.int32(0))
+    whole = jax.jit(program.algorithm1(method, ("entropy",), driver.Asking(3), 3))
+    info, _ = whole(run, examples, patient)
+    first = driver.initial_labeled(program.keys_of(run).start, patient, run.askable, 4)
+    assert set(asked[0]) == set(TRUTH.slice_id[np.asarray(first)])
+    for index in (0, 1):
+        assert set(asked[index + 1]) == set(TRUTH.slice_id[np.asarray(info.indices[index])])
+    said = rows(tmp_path / "predictions.csv")
+    np.testing.assert_allclose([float(r["probability"]) for r in said], info.probs[-1], rtol=1e-4)
+    assert sum(r["said_by"] == "doctor" for r in said) == 10
+    assert doctor.run_doctor(made, setup, tmp_path).endswith("finished")
+
+
+def test_a_round_goes_on_when_it_is_complete_and_not_before(data, tmp_path):
+    made, setup = begin(data, known=("p0", "p1"))
+    assert "round 2 waits" in doctor.run_doctor(made, setup, tmp_path)  # enough is known for the first fit
+    assert [r["labeled_slices"] for r in rows(tmp_path / "rounds.csv")] == ["8"]
+    this = rounds.newest(tmp_path)
+    one = journal.Entry("e", 1, this.items[0].slice, "glioma", journal.PAGE)
+    journal.add(tmp_path / "annotate", lambda held: [one])
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"round 2 waits for the doctor: 2 of 3 slices to answer; read them by"):
+            doctor.run_doctor(made, setup, tmp_path)
+    with pytest.raises(UserError, match="holds another run"):
+        doctor.run_doctor(begin(data, known=("p0", "p1"), num_acquire=2)[0], begin(data, num_acquire=2)[1], tmp_path)
+
+
+def test_what_is_skipped_is_neither_trained_on_nor_asked_for_again(data, tmp_path):
+    made, setup = begin(data, known=("p0", "p1"))
+    doctor.run_doctor(made, setup, tmp_path)
+    skipped = [rounds.newest(tmp_path).items[0].slice]
+    answer(tmp_path, skip=skipped)
+    assert "round 3 waits" in doctor.run_doctor(made, setup, tmp_path)
+    assert not set(skipped) & set(answer(tmp_path))
+    doctor.run_doctor(made, setup, tmp_path)
+    assert [r["labeled_slices"] for r in rows(tmp_path / "rounds.csv")] == ["8", "10", "13"]
+    assert json.loads((tmp_path / "metrics.json").read_text())["skipped_slices"] == 1
+    (said,) = [r for r in rows(tmp_path / "predictions.csv") if r["slice"] in skipped]
+    assert (said["label"], said["said_by"]) == (SKIP, "doctor")
+
+
+def test_answers_that_were_trained_on_cannot_be_changed(data, tmp_path):
+    made, setup = begin(data)
+    doctor.run_doctor(made, setup, tmp_path)
+    answer(tmp_path)
+    doctor.run_doctor(made, setup, tmp_path)
+    path = tmp_path / "annotate" / journal.FILE
+    before = path.read_text()
+    turned = {"glioma": "encephalitis", "encephalitis": "glioma"}
+    first = json.loads(before.splitlines()[0])
+    path.write_text(json.dumps(first | {"label": turned[first["label"]]}) + before[before.index("\n") :])
+    with pytest.raises(UserError, match="were trained on have been changed"):
+        doctor.run_doctor(made, setup, tmp_path)
+    path.write_text(before)
+    answer(tmp_path)
+    assert "round 3 waits" in doctor.run_doctor(made, setup, tmp_path)
+
+
+def test_it_stops_where_a_rule_says_so(data, tmp_path):
+    made, setup = begin(data, known=("p0", "p1"), entropy_threshold=0.7)
+    assert "stopped by entropy after 1 rounds" in doctor.run_doctor(made, setup, tmp_path)
+    assert not list((tmp_path / "annotate").glob("round_*"))
+    assert (tmp_path / doctor.MODEL).is_dir() and not (tmp_path / "rounds").exists()
+
+
+def test_pictures_lie_in_anatomical_order_beside_the_round(data, tmp_path):
+    made, setup = begin(data, known=("p0", "p1"))
+    doctor.run_doctor(made, setup, tmp_path)
+    this = rounds.newest(tmp_path)
+    for item in this.items:
+        stack = this.stacks[item.patient]["flair"]
+        assert len(stack) == 4 and [s.position_mm for s in stack] == sorted(s.position_mm for s in stack)
+        assert item.slice in this.picture(item)
+        assert (tmp_path / "annotate" / rounds.PICTURES / this.picture(item)).is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"strategies": ("entropy", "random")}, "answers one strategy"), ({"num_acquire": 50}, "fewer than a round")],
+    ids=str,
+)
+def test_what_cannot_be_asked_is_one_line(changes, message, data, tmp_path):
+    made, setup = begin(data)
+    with pytest.raises(UserError, match=message):
+        doctor.run_doctor(tiny.changed(made, changes), setup, tmp_path)
+
+
+@pytest.mark.slow
+def test_fine_tuned_it_goes_on_from_its_weights(data, tmp_path):
+    made, setup = begin(data, mode="finetune", num_rounds=2, num_epochs=1)
+    asked, told = all_rounds(made, setup, tmp_path)
+    assert "after 2 rounds, 7 labelled slices" in told and [len(one) for one in asked] == [4, 3]

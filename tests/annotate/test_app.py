@@ -1,0 +1,144 @@
+"""What the page is served and what it may not do, without a browser."""
+
+import json
+import re
+
+import pytest
+import small
+
+from lesion.annotate import app, journal, rounds, worklist
+from lesion.annotate.journal import WORKLIST, Entry
+
+TOKEN = "token"
+BASE = "http://127.0.0.1:8000"
+
+
+@pytest.fixture
+def this(tmp_path):
+    return small.write(tmp_path)
+
+
+@pytest.fixture
+def client(this, tmp_path):
+    return app.make_app(tmp_path, TOKEN).test_client()
+
+
+def get(client, path, **options):
+    return client.get(f"/{TOKEN}/{path}", base_url=BASE, **options)
+
+
+def post(client, path, **body):
+    return client.post(f"/{TOKEN}/{path}", base_url=BASE, json=body)
+
+
+def answer(client, name, item=0, label="glioma", seen="", round_=0):
+    return post(client, "answer", id=name, round=round_, item=item, label=label, seen=seen)
+
+
+def labels(state):
+    return [one["label"] for one in state.get_json()["answers"]]
+
+
+def test_answers_are_on_the_disk_when_they_are_acknowledged(client, tmp_path):
+    state = answer(client, "a0")
+    assert labels(state) == ["glioma", "", "", "", ""] and state.get_json()["undo"] == "a0"
+    assert json.loads((tmp_path / "annotate" / journal.FILE).read_text())["slice"] == "s0"
+    assert labels(answer(client, "a0")) == labels(state)  # sent again because the first reply was lost
+    assert labels(answer(client, "a1", label="skip", seen="a0"))[0] == "skip"
+    assert labels(post(client, "undo", id="u0", round=0, entry="a1"))[0] == "glioma"
+    assert labels(post(client, "undo", id="u0", round=0, entry="a1"))[0] == "glioma"
+    assert len((tmp_path / "annotate" / journal.FILE).read_text().splitlines()) == 3
+
+
+def test_two_tabs_do_not_overwrite_each_other_unknowingly(client, tmp_path):
+    answer(client, "tab1")
+    refused = answer(client, "tab2", label="encephalitis")
+    assert refused.status_code == 409 and "it is glioma now" in refused.get_json()["error"]
+    assert refused.get_json()["state"]["answers"][0] == {"label": "glioma", "entry": "tab1"}
+    assert answer(client, "tab3").status_code == 200  # both say the same
+    assert labels(answer(client, "tab4", label="encephalitis", seen="tab1"))[0] == "encephalitis"
+    refused = post(client, "undo", id="u", round=0, entry="tab1")
+    assert refused.status_code == 409 and "changed elsewhere" in refused.get_json()["error"]
+
+
+def test_a_worklists_answers_are_shown_but_the_pages_undo_leaves_them_alone(client, tmp_path):
+    journal.add(tmp_path / "annotate", lambda held: [Entry("w", 0, "s3", "glioma", WORKLIST)])
+    state = get(client, "state").get_json()
+    assert state["answers"][3] == {"label": "glioma", "entry": "w"} and state["undo"] == ""
+
+
+def test_a_round_that_is_over_takes_nothing_any_more(client, tmp_path):
+    small.write(tmp_path, 1, [f"t{i}" for i in range(5)])
+    refused = answer(client, "late")
+    assert refused.status_code == 409 and "round 1 is closed" in refused.get_json()["error"]
+    assert refused.get_json()["state"]["round"] == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"label": "tumour"},
+        {"item": 9},
+        {"item": -1},
+        {"item": "0"},
+        {"item": True},
+        {"more": 1},
+        {"seen": None},
+    ],
+    ids=str,
+)
+def test_what_is_no_answer_is_refused(body, client, tmp_path):
+    whole = {"id": "a", "round": 0, "item": 0, "label": "glioma", "seen": ""}
+    assert post(client, "answer", **whole | body).status_code == 400
+    assert not (tmp_path / "annotate" / journal.FILE).exists()
+
+
+def test_a_full_disk_is_told_and_nothing_is_acknowledged(client, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal, "_append", full)
+    reply = answer(client, "a")
+    assert (reply.status_code, reply.get_json()["error"]) == (507, "not saved: No space left on device")
+
+
+FOREIGN = [
+    {"base_url": "http://evil.example:8000"},
+    {"base_url": BASE, "headers": {"Origin": "http://evil.example"}},
+]
+
+
+@pytest.mark.parametrize("request_", FOREIGN, ids=["another host", "another origin"])
+def test_other_pages_and_hosts_are_kept_out(request_, client, tmp_path):
+    body = {"id": "a", "round": 0, "item": 0, "label": "glioma", "seen": ""}
+    assert client.post(f"/{TOKEN}/answer", json=body, **request_).status_code in (400, 403)
+    assert client.get("/guessed/", base_url=BASE).status_code == 404
+    assert client.get("/", base_url=BASE).status_code == 404
+    assert not (tmp_path / "annotate" / journal.FILE).exists()
+
+
+def test_nothing_but_the_page_its_files_and_pictures_is_served(client, this, tmp_path):
+    for name in (*app.FILES, ""):
+        reply = get(client, name)
+        assert reply.status_code == 200 and "default-src 'none'" in reply.headers["Content-Security-Policy"]
+        assert not re.search(r"https?://(?!www\.w3\.org)", reply.get_data(as_text=True)), name
+    assert get(client, "picture/0/0/ce_t1wi/1").get_data() == small.picture(1)
+    for path in ("picture/0/0/ce_t1wi/9", "picture/0/7/ce_t1wi/0", "picture/3/0/flair/0", "picture/0/0/../0", "x.py"):
+        assert get(client, path).status_code == 404, path
+    for path in ("address.json", "..%2f..%2fjournal.jsonl", "picture/0/0/ce_t1wi/..%2f..%2fjournal.jsonl"):
+        assert get(client, path).status_code == 404, path
+
+
+def test_the_page_is_told_no_identifier(client, this, tmp_path):
+    told = get(client, "round").get_data(as_text=True) + get(client, "state").get_data(as_text=True)
+    assert not any(name in told for name in (*small.IDS, "PA", "PB", ".png"))
+
+
+def test_finished_or_filled_in_elsewhere_it_is_said(client, this, tmp_path):
+    listed = rounds.folder_of(tmp_path, 0) / worklist.FILE
+    listed.write_text("slice,label\n" + "".join(f"{s},skip\n" for s in small.IDS))
+    rounds.take(tmp_path, this, listed)
+    assert labels(get(client, "state")) == ["skip"] * 5
+    assert not get(client, "state").get_json()["over"]
+    (tmp_path / "metrics.json").write_text("{}")
+    assert get(client, "state").get_json()["over"]

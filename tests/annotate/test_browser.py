@@ -1,0 +1,200 @@
+"""The reading page in headless Chromium, against the real server: keys, two tabs, a killed server, no other host."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import small
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from lesion.annotate import journal, rounds
+
+CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver: apt install chromium-driver"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1366,900"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts the server; returns its process and address."""
+    processes = []
+
+    def start():
+        command = [sys.executable, "-m", "launch.annotate", f"--workdir={tmp_path}"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        url = next(found[0] for line in process.stdout if (found := re.search(r"http://\S+", line)))
+        return process, url
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def page(browser, start, tmp_path):
+    small.write(tmp_path)
+    browser.switch_to.new_window("tab")
+    browser.get(start()[1])
+    shown(browser, "slice 1 of 5")
+    yield browser
+    for handle in browser.window_handles[1:]:
+        browser.switch_to.window(handle)
+        browser.close()
+    browser.switch_to.window(browser.window_handles[0])
+
+
+def text(browser):
+    return browser.find_element(By.TAG_NAME, "body").text
+
+
+def shown(browser, *words, within=20):
+    WebDriverWait(browser, within).until(
+        lambda b: all(word in text(b) for word in words), f"{words} not in {text(browser)!r}"
+    )
+
+
+def press(browser, *keys):
+    ActionChains(browser).send_keys(*keys).perform()
+
+
+def said(tmp_path):
+    held = journal.read(tmp_path / "annotate")
+    answers = [held.answer(0, slice_) for slice_ in small.IDS]
+    return [answer.label if answer else "" for answer in answers]
+
+
+def test_a_round_is_read_by_keys_alone(page, tmp_path):
+    page.get_log("performance"), page.get_log("browser")
+    page.refresh()
+    shown(page, "slice 1 of 5", "5 left", "Phantom: simulated images", "Research use only", "T2WI")
+    press(page, "1")
+    shown(page, "slice 2 of 5", "4 left", "Said of this patient: encephalitis 1")
+    press(page, "2")
+    shown(page, "slice 3 of 5", "encephalitis 1, glioma 1")
+    press(page, "s")
+    shown(page, "slice 4 of 5", "patient 2 of 2", "T2WI: none")
+    assert said(tmp_path) == ["encephalitis", "glioma", "skip", "", ""]
+    press(page, "u")
+    shown(page, "slice 3 of 5", "3 left")
+    press(page, Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    shown(page, "slice 1 of 5")
+    assert page.find_element(By.CSS_SELECTOR, ".encephalitis").get_attribute("aria-pressed") == "true"
+    press(page, "2")  # changes what was said, and goes on to what is open
+    shown(page, "slice 3 of 5", "glioma 2")
+    press(page, "2")
+    shown(page, "slice 4 of 5")
+    press(page, "2")
+    shown(page, "slice 5 of 5", "1 left")
+    page.find_element(By.CSS_SELECTOR, ".answers .encephalitis").click()
+    shown(page, "All 5 slices of this round are answered", "python -m launch.active --again")
+    assert said(tmp_path) == ["glioma", "glioma", "glioma", "glioma", "encephalitis"]
+    press(page, Keys.ARROW_LEFT)
+    shown(page, "slice 5 of 5")
+    small.write(tmp_path, 1, [f"t{i}" for i in range(5)])
+    shown(page, "Round 2", "slice 1 of 5", "5 left")
+    assert not [line for line in page.get_log("browser") if line["level"] == "SEVERE"]
+    sent = [json.loads(line["message"])["message"] for line in page.get_log("performance")]
+    urls = {one["params"]["request"]["url"] for one in sent if one["method"] == "Network.requestWillBeSent"}
+    base = page.current_url
+    assert len(urls) > 10 and all(url.startswith(base) for url in urls), urls
+    assert not any(name in page.page_source + "".join(urls) for name in (*small.IDS, "PA", "PB"))
+
+
+def test_window_zoom_and_neighbours(page):
+    def slope():
+        return float(page.find_element(By.CSS_SELECTOR, "feFuncR").get_attribute("slope"))
+
+    def image():
+        return page.find_element(By.CSS_SELECTOR, ".viewer img")
+
+    viewer = page.find_element(By.CSS_SELECTOR, ".viewer")
+    assert slope() == 1
+    ActionChains(page).drag_and_drop_by_offset(viewer, -200, 0).perform()
+    assert slope() > 1.2  # a narrower window has more contrast
+    press(page, "+")
+    assert "scale(1.25)" in image().get_attribute("style")
+    press(page, "0")
+    assert slope() == 1 and "scale(1)" in image().get_attribute("style")
+    press(page, Keys.ARROW_DOWN)
+    shown(page, "neighbour +1: answers are for the outlined slice")
+    assert image().get_attribute("src").endswith("/picture/0/0/ce_t1wi/1")
+    width = page.execute_script("return arguments[0].naturalWidth", image())
+    assert width == 96
+    # FLAIR has slices at 6, 12.5 and 19 mm; the one shown is at 6.5.
+    assert "flair/0" in page.find_element(By.CSS_SELECTOR, "aside img").get_attribute("src")
+
+
+def test_two_tabs_see_each_other(page, tmp_path):
+    first = page.current_window_handle
+    url = page.current_url
+    page.switch_to.new_window("tab")
+    page.get(url)
+    shown(page, "slice 1 of 5")
+    press(page, "1")
+    shown(page, "slice 2 of 5")
+    page.switch_to.window(first)
+    press(page, "2")  # before this tab has heard of the other's answer
+    shown(page, "it is encephalitis now: answer again")
+    assert said(tmp_path)[0] == "encephalitis"
+    press(page, "2")
+    shown(page, "slice 2 of 5")
+    assert said(tmp_path)[0] == "glioma"
+
+
+def test_a_killed_server_loses_and_doubles_nothing(browser, start, tmp_path):
+    small.write(tmp_path)
+    process, url = start()
+    browser.get(url)
+    shown(browser, "slice 1 of 5")
+    press(browser, "1")
+    shown(browser, "slice 2 of 5")
+    process.kill()
+    process.wait()
+    press(browser, "2")
+    shown(browser, "NOT SAVED")
+    press(browser, "1", "1")  # nothing is taken while the last is not saved
+    assert start()[1] == url
+    shown(browser, "slice 3 of 5", "3 left")
+    assert said(tmp_path) == ["encephalitis", "glioma", "", "", ""]
+    assert len(journal.read(tmp_path / "annotate").entries) == 2
+
+
+def test_it_is_served_once_and_only_where_something_is_asked(start, tmp_path):
+    def again(folder):
+        command = [sys.executable, "-m", "launch.annotate", f"--workdir={folder}"]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    nothing = again(tmp_path)
+    assert (nothing.returncode, nothing.stdout) == (1, "") and "asks no doctor" in nothing.stderr
+    small.write(tmp_path)
+    _, url = start()
+    second = again(tmp_path)
+    assert second.returncode == 1 and f"is served already: open {url}" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+    assert (tmp_path / "annotate/address.json").stat().st_mode & 0o777 == 0o600
+    assert rounds.newest(tmp_path).number == 0
