@@ -43,12 +43,14 @@ def score(info: RoundInfo, slices: Slices, train: np.ndarray, test: np.ndarray, 
     accuracy = ((info.probs[:, test] > 0.5) == label).mean(1)
     both = len(np.unique(label)) == 2
     auc = [float(roc_auc_score(label, probs[test])) if both else float("nan") for probs in info.probs]
-    entropy = getattr(info, f"{entropy_of}_entropy")
-    entropy = np.where(np.isneginf(info.max_entropy), -np.inf, entropy)
-    trace = stopping.Trace(
-        info.labeled_slices, info.labeled_patients, entropy, stopping.agreement(info.probs[:, train])
-    )
-    return Scored(info, accuracy, np.array(auc), trace)
+    return Scored(info, accuracy, np.array(auc), trace(info, train, entropy_of))
+
+
+def trace(info: RoundInfo, pool: np.ndarray, entropy_of: str) -> stopping.Trace:
+    """What the stopping rules look at, of the `pool` [N] bool."""
+    entropy = np.where(np.isneginf(info.max_entropy), -np.inf, getattr(info, f"{entropy_of}_entropy"))
+    agreement = stopping.agreement(info.probs[:, pool])
+    return stopping.Trace(info.labeled_slices, info.labeled_patients, entropy, agreement)
 
 
 def limits(config: ConfigDict) -> stopping.Limits:

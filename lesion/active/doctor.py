@@ -14,12 +14,11 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from lesion import annotate
-from lesion.active import driver, experiment, lanes, rounds, stopping
-from lesion.active.curves import limits
+from lesion.active import curves, driver, experiment, lanes, rounds, stopping
 from lesion.active.driver import PoolState
 from lesion.active.program import RoundInfo, Run, asker
-from lesion.annotate import journal, worklist
 from lesion.annotate import rounds as asked
+from lesion.annotate import worklist
 from lesion.data import LABELS, UNLABELED, Slices, cohort
 from lesion.errors import UserError
 from lesion.train import checkpoint, methods, resume, rundir
@@ -36,7 +35,8 @@ def run_doctor(config: ConfigDict, setup: Setup, workdir: Path) -> str:
     Args:
         config: of `configs/doctor.py`.
         setup: of `loop.load` without folds; slices whose label is -1 are those to ask for.
-        workdir: gets config.json, annotate/, rounds.csv, predictions.csv and, last, the model and metrics.json.
+        workdir: gets config.json, annotate/, rounds.csv, acquisitions.csv (what each round asked for, the last perhaps
+            in vain), predictions.csv and, last, the model and metrics.json.
 
     Returns:
         What was done, and what to do now.
@@ -46,6 +46,7 @@ def run_doctor(config: ConfigDict, setup: Setup, workdir: Path) -> str:
     """
     _check(config, setup.slices)
     if rundir.open_run(workdir, setup.run):
+        shutil.rmtree(workdir / "rounds", ignore_errors=True)
         return f"{workdir}: the labelling is finished"
     slices, before = setup.slices, _waiting(workdir)
     reveal = functools.partial(_reveal, config, setup, workdir)
@@ -60,8 +61,8 @@ def run_doctor(config: ConfigDict, setup: Setup, workdir: Path) -> str:
     done = [RoundInfo(*(x[i] for x in info)) for i in range(len(info.probs))]
     _write_tables(slices, workdir, done)
     variables = {"params": state.params} | ({"batch_stats": state.batch_stats} if state.batch_stats else {})
-    if not (workdir / MODEL).exists():
-        checkpoint.save_variables(workdir / MODEL, jax.tree.map(np.asarray, variables), {"config": setup.run["config"]})
+    provenance = {"backbone": setup.run["weights"]["sha256"], "config": setup.run["config"]}
+    checkpoint.save_variables(workdir / MODEL, jax.tree.map(np.asarray, variables), provenance)
     counts = {name: int(getattr(done[-1], name)) for name in ROUNDS[1:4]}
     skipped = sum(label == annotate.SKIP for label in _said(workdir, len(done)).values())
     stopped = sorted(_stopped(config, done)) or ["rounds"]
@@ -87,11 +88,11 @@ def _check(config: ConfigDict, slices: Slices) -> None:
 
 def _waiting(workdir: Path) -> int:
     """Rounds asked so far."""
-    return len(list((workdir / annotate.FOLDER).glob("round_*")))
+    return len(asked.numbers(workdir))
 
 
 def _how(workdir: Path) -> str:
-    folder = asked.folder_of(workdir, _waiting(workdir) - 1)
+    folder = asked.folder_of(workdir, asked.numbers(workdir)[-1])
     return (
         f"read them by python -m launch.annotate --workdir={workdir}, or fill in {folder / worklist.FILE}, "
         "then run the same command again"
@@ -124,16 +125,16 @@ def _stopped(config: ConfigDict, done: Sequence[RoundInfo]) -> dict[str, int]:
     """The rules that say to stop."""
     if not done:
         return {}
-    entropy = np.array([getattr(one, f"{config.entropy_of}_entropy") for one in done])
-    slices, patients = np.array([(one.labeled_slices, one.labeled_patients) for one in done]).T
-    trace = stopping.Trace(slices, patients, entropy, stopping.agreement(np.stack([one.probs for one in done])))
-    return stopping.stops(trace, limits(config))
+    info = RoundInfo(*(np.stack(column) for column in zip(*done, strict=True)))
+    return stopping.stops(
+        curves.trace(info, np.ones(info.probs.shape[1], bool), config.entropy_of), curves.limits(config)
+    )
 
 
 def _said(workdir: Path, num_rounds: int) -> dict[str, str]:
-    """What was answered in the first rounds, by slice id."""
-    held = journal.read(workdir / annotate.FOLDER)
-    return {s: answers[-1].label for (r, s), answers in held.standing.items() if answers and r < num_rounds}
+    """What the first rounds were closed with, by slice id; a round may have had nothing to ask."""
+    found = (asked.closed(workdir, number) or {} for number in range(num_rounds))
+    return {slice_: label for answers in found for slice_, label in answers.items()}
 
 
 def _reveal(
@@ -141,13 +142,13 @@ def _reveal(
 ) -> tuple[PoolState, np.ndarray]:
     """The answers for all that is asked; what was skipped leaves the pool. See `rounds.Reveal`."""
     slices, index = setup.slices, len(done)
-    label, _ = _labels(slices, _said(workdir, index))
-    if (label[told != UNLABELED] != told[told != UNLABELED]).any():
+    before = _said(workdir, index)
+    label, _ = _labels(slices, before)
+    if done and (label != told).any():
         raise UserError(
             f"{workdir}: answers that were trained on have been changed: undo that, or name a new --workdir"
         )
-    answered = np.isin(slices.slice_id, list(_said(workdir, index)))
-    open_ = np.asarray(pool.labeled) & (slices.label == UNLABELED) & ~answered
+    open_ = np.asarray(pool.labeled) & (slices.label == UNLABELED) & ~np.isin(slices.slice_id, list(before))
     if open_.any():
         _ask(config, setup, workdir, np.flatnonzero(open_), done)
     label, skipped = _labels(slices, _said(workdir, index + 1))
@@ -163,27 +164,28 @@ def _labels(slices: Slices, said: dict[str, str]) -> tuple[np.ndarray, np.ndarra
 
 
 def _ask(config: ConfigDict, setup: Setup, workdir: Path, which: np.ndarray, done: Sequence[RoundInfo]) -> None:
-    """Returns when the slices `which`, indices, are answered in this round.
+    """Returns when the slices `which`, indices, are answered in this round, and closes it.
 
     Raises:
         WaitingError: if some are not.
     """
-    folder, index = workdir / annotate.FOLDER, len(done)
+    index = len(done)
     path = asked.folder_of(workdir, index)
     if not path.exists():
         _write_tables(setup.slices, workdir, done)
-        folder.mkdir(exist_ok=True)
+        (workdir / annotate.FOLDER).mkdir(exist_ok=True)
         rank = {int(i): r for r, i in enumerate(done[-1].indices)} if done else {}
         ordered = sorted(which.tolist(), key=lambda i: (rank.get(i, 0), setup.slices.patient[i]))
         asked.write(workdir, _round(config, setup, workdir, index, ordered))
     this = asked.read(path)
-    ids = [item.slice for item in this.items]
-    if set(ids) != set(setup.slices.slice_id[which]):
+    if {item.slice for item in this.items} != set(setup.slices.slice_id[which]):
         raise UserError(f"{path} asks for other slices than this run: name another --workdir")
-    worklist.take(folder, path / worklist.FILE, index, ids)
-    left = len(ids) - len(asked.answers(workdir, this))
-    if left:
-        raise rounds.WaitingError(f"round {index + 1} waits for the doctor: {left} of {len(ids)} slices to answer")
+    filled = path / worklist.FILE
+    if filled.exists() and asked.closed(workdir, index) is None:
+        asked.take(workdir, this, filled)
+    if asked.close(workdir, this) is None:
+        left = f"{asked.num_open(workdir, this)} of {len(this.items)} slices to answer"
+        raise rounds.WaitingError(f"round {index + 1} waits for the doctor: {left}")
 
 
 def _round(config: ConfigDict, setup: Setup, workdir: Path, index: int, which: list[int]) -> asked.Round:
@@ -230,11 +232,18 @@ def _stack(workdir: Path, sequence: str, slices: Slices, which: np.ndarray) -> l
 
 
 def _write_tables(slices: Slices, workdir: Path, done: Sequence[RoundInfo]) -> None:
-    """How the rounds went, what is labelled by whom, and what the last model says of every slice."""
+    """How the rounds went, what was asked, what is labelled by whom, and what the last model says of every slice."""
     if not done:
         return
     rows = ((r, *(getattr(one, name).item() for name in ROUNDS[1:])) for r, one in enumerate(done))
     rundir.write_csv(workdir / "rounds.csv", ROUNDS, rows)
+    rows = (
+        (r, rank, str(slices.patient[i]), str(slices.slice_id[i]), float(value))
+        for r, one in enumerate(done)
+        for rank, (i, value) in enumerate(zip(one.indices, one.scores, strict=True))
+        if value > -np.inf
+    )
+    rundir.write_csv(workdir / "acquisitions.csv", curves.ACQUISITIONS[3:], rows)
     said, names = _said(workdir, len(done)), {number: name for name, number in LABELS.items()}
     doctor = ((said.get(s, ""), "doctor" if s in said else "") for s in slices.slice_id)
     tables = ((names[n], "table") if n != UNLABELED else None for n in slices.label.tolist())

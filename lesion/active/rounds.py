@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lesion import trees
 from lesion.active import lanes, program
 from lesion.active.driver import PoolState, initial_labeled
 from lesion.active.program import RoundInfo, Run
@@ -77,7 +78,8 @@ def of_engine(fitter: engine.Engine, bell: resume.Bell, every: int) -> Model:
     def fit(key: jax.Array, state: Any, label: np.ndarray, mask: np.ndarray, title: str, kept: Path) -> Any:
         keeper, watch = resume.Keeper(kept, KEEP), Watch(title, None, fitter.recipe.num_epochs)
         try:
-            hooks = fitting.Hooks(keeper, bell, watch, every)
+            told = trees.sha256({"label": label, "mask": mask})  # a fit that goes on must have begun with the same
+            hooks = fitting.Hooks(keeper, bell, watch, every, {"told": told})
             return fitting.fit(fitter, key, fitter.restart(state), label, mask, hooks=hooks)[0]
         finally:
             keeper.close()

@@ -4,6 +4,7 @@ Everything lies in RUN_DIR/annotate and is read from there: neither dataset nor 
 
     RUN_DIR/annotate/round_000/round.json     the slices asked for, and what to show beside them
                                worklist.csv   the same to fill in elsewhere
+                               closed.json    the answers, once they are trained on
                      pictures/               of all patients asked about
                      journal.jsonl           every answer, a line each, never changed
                      address.json            where the page is served, with its token

@@ -83,14 +83,15 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
     def answer() -> Any:
         asked = _fields(id=str, round=int, item=int, label=str, seen=str)
         this = rounds.newest(workdir)
-        if asked["label"] not in worklist.ANSWERS or not 0 <= asked["item"] < len(this.items):
+        outside = asked["round"] == this.number and asked["item"] >= len(this.items)
+        if asked["label"] not in worklist.ANSWERS or asked["item"] < 0 or outside:
             flask.abort(400)
-        slice_ = this.items[asked["item"]].slice
 
         def decide(held: Held) -> list[Entry]:
-            _check_round(workdir, this, asked["round"])
             if asked["id"] in held.entries:
                 return []
+            _check_round(workdir, this, asked["round"])
+            slice_ = this.items[asked["item"]].slice
             now = held.answer(this.number, slice_)
             if now and now.label == asked["label"]:
                 return []
@@ -108,8 +109,10 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
         this = rounds.newest(workdir)
 
         def decide(held: Held) -> list[Entry]:
+            if asked["id"] in held.entries:
+                return []
             _check_round(workdir, this, asked["round"])
-            if asked["id"] in held.entries or any(e.undoes == asked["entry"] for e in held.entries.values()):
+            if any(e.undoes == asked["entry"] for e in held.entries.values()):
                 return []
             entry = held.entries.get(asked["entry"])
             if entry is None or held.answer(this.number, entry.slice) != entry:
@@ -134,7 +137,7 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
         if isinstance(error, HTTPException):
             return {"error": error.name}, error.code
         if isinstance(error, OSError):
-            return {"error": f"not saved: {error.strerror}" if flask.request.method == "POST" else error.strerror}, 507
+            return {"error": f"not saved: {error.strerror}"}, 507
         return {"error": str(error)}, 500
 
     app.register_blueprint(pages)
@@ -154,8 +157,9 @@ def _fields(**kinds: type) -> dict[str, Any]:
 
 
 def _check_round(workdir: Path, this: Round, index: int) -> None:
-    if index != this.number or rounds.newest(workdir).number != index:
-        raise Refused(f"round {index + 1} is closed: the page shows the next one")
+    """Inside the journal's lock: rounds are closed under it too."""
+    if index != this.number or rounds.closed(workdir, index) is not None:
+        raise Refused(f"round {index + 1} is closed, its answers are trained on: nothing was changed")
 
 
 def _journalled(workdir: Path, this: Round, decide: Any) -> Any:
@@ -175,5 +179,6 @@ def _state(workdir: Path, this: Round) -> dict[str, Any]:
         "round": this.number,
         "answers": [{"label": e.label, "entry": e.id} if e else {"label": "", "entry": ""} for e in found],
         "undo": last.id if last else "",
+        "closed": rounds.closed(workdir, this.number) is not None,
         "over": (workdir / "metrics.json").exists(),
     }

@@ -4,20 +4,21 @@ A line is one JSON object. What holds of a slice is the last answer that no late
 write: each looks and appends under one lock.
 """
 
+import contextlib
 import datetime
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from lesion.errors import UserError
 
 FILE = "journal.jsonl"
-PAGE, WORKLIST = "page", "worklist"
+PAGE = "page"
 LOCK_SECONDS = 30
 
 
@@ -29,7 +30,7 @@ class Entry(NamedTuple):
         round: from 0.
         slice: its pseudonymous id.
         label: `encephalitis`, `glioma` or `skip`; "" of an undo.
-        source: `page` or `worklist`.
+        source: `page`, or which worklist.
         undoes: id of the entry that this one takes back, or "".
         at: UTC, ISO 8601.
     """
@@ -67,21 +68,19 @@ class Held(NamedTuple):
 
 
 def read(folder: Path) -> Held:
-    """What the journal in `folder` says; a last line without an end was never acknowledged and does not count.
+    """What the journal in `folder` says; a last line that was not written to its end does not count.
 
     Raises:
         UserError: if a line is damaged; names it.
     """
     path = folder / FILE
-    entries: dict[str, Entry] = {}
     data = path.read_bytes() if path.exists() else b""
-    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
-        try:
-            entry = Entry(**json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise UserError(
-                f"{path} line {number} is damaged: restore the file from a copy, or remove the line"
-            ) from error
+    lines = data[: _whole(data)].splitlines()
+    entries: dict[str, Entry] = {}
+    for number, line in enumerate(lines, 1):
+        entry = _parse(line)
+        if entry is None:
+            raise UserError(f"{path} line {number} is damaged: restore the file from a copy")
         entries[entry.id] = entry
     standing: dict[tuple[int, str], list[Entry]] = {}
     for entry in entries.values():
@@ -91,6 +90,33 @@ def read(folder: Path) -> Held:
         elif answers and answers[-1].id == entry.undoes:
             answers.pop()
     return Held(entries, standing)
+
+
+def _parse(line: bytes) -> Entry | None:
+    try:
+        return Entry(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+
+
+def _whole(data: bytes) -> int:
+    """Bytes without what a killed process left of a last line; an editor may have taken only its end away."""
+    end = data.rfind(b"\n") + 1
+    return len(data) if _parse(data[end:]) else end
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[Held]:
+    """What holds; inside, nobody else writes.
+
+    Raises:
+        UserError: if somebody else holds the lock and does not let go.
+    """
+    try:
+        with FileLock(folder / f".{FILE}.lock", timeout=LOCK_SECONDS):
+            yield read(folder)
+    except Timeout as error:
+        raise UserError(f"{folder / FILE} has been locked for {LOCK_SECONDS} s: does another process hang?") from error
 
 
 def add(folder: Path, decide: Callable[[Held], Iterable[Entry]]) -> Held:
@@ -106,29 +132,30 @@ def add(folder: Path, decide: Callable[[Held], Iterable[Entry]]) -> Held:
     Raises:
         OSError: a full disk; the journal is as before.
     """
-    path = folder / FILE
-    with FileLock(path.with_suffix(".lock"), timeout=LOCK_SECONDS):
-        held = read(folder)
+    with locked(folder) as held:
         lines = [json.dumps(entry._replace(at=_now())._asdict()) + "\n" for entry in decide(held)]
         if lines:
-            _append(path, "".join(lines).encode())
+            _append(folder / FILE, "".join(lines).encode())
         return read(folder)
 
 
 def _append(path: Path, data: bytes) -> None:
-    new = not path.exists()
-    with open(path, "ab+") as file:
-        file.seek(0)
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)  # a line that a killed process left unfinished
+    before = path.read_bytes() if path.exists() else b""
+    end = _whole(before)
+    rest = memoryview(data if before[:end].endswith(b"\n") or not end else b"\n" + data)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.ftruncate(handle, end)
         try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            while rest:  # unbuffered: what does not fit must not follow when the file is closed
+                rest = rest[os.write(handle, rest) :]
+            os.fsync(handle)
         except OSError:
-            os.truncate(path, whole)
+            os.ftruncate(handle, end)
             raise
-    if new:
+    finally:
+        os.close(handle)
+    if not before:
         _sync_folder(path.parent)
 
 

@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lesion.annotate import FOLDER, journal, worklist
+from lesion.annotate.journal import Entry, Held
 from lesion.errors import UserError
 
 FILE = "round.json"
+CLOSED = "closed.json"
 PICTURES = "pictures"
 
 
@@ -82,16 +85,22 @@ def write(workdir: Path, this: Round) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def numbers(workdir: Path) -> list[int]:
+    """Of the rounds that were asked, in order."""
+    found = (re.fullmatch(r"round_(\d+)", path.name) for path in (workdir / FOLDER).glob("round_*") if path.is_dir())
+    return sorted(int(match[1]) for match in found if match)
+
+
 def newest(workdir: Path) -> Round:
     """The round that is asked now.
 
     Raises:
         UserError: if there is none, or it is damaged.
     """
-    folders = sorted((workdir / FOLDER).glob("round_*"))
-    if not folders:
+    there = numbers(workdir)
+    if not there:
         raise UserError(f"{workdir} asks no doctor: begin with launch.active --config=configs/doctor.py")
-    return read(folders[-1])
+    return read(folder_of(workdir, there[-1]))
 
 
 def read(folder: Path) -> Round:
@@ -108,19 +117,67 @@ def read(folder: Path) -> Round:
         raise UserError(f"{folder / FILE} is damaged: remove {folder}, launch.active writes it again") from error
 
 
-def answers(workdir: Path, this: Round) -> dict[str, str]:
+def answers(this: Round, held: Held) -> dict[str, str]:
     """Labels by slice id, or `skip`, of those answered so far."""
-    held = journal.read(workdir / FOLDER)
     found = {item.slice: held.answer(this.number, item.slice) for item in this.items}
     return {slice_: entry.label for slice_, entry in found.items() if entry}
 
 
+def num_open(workdir: Path, this: Round) -> int:
+    """Slices that are not answered yet."""
+    return len(this.items) - len(answers(this, journal.read(workdir / FOLDER)))
+
+
+def close(workdir: Path, this: Round) -> dict[str, str] | None:
+    """Takes a round's answers for good: labels by slice id, or `skip`; None while some are missing.
+
+    From then on nothing changes them, whatever was trained on them stays true.
+    """
+    path = folder_of(workdir, this.number) / CLOSED
+    if not path.exists():
+        with journal.locked(workdir / FOLDER) as held:
+            found = answers(this, held)
+            if len(found) < len(this.items):
+                return None
+            temporary = path.with_name(f".{CLOSED}.{os.getpid()}")
+            temporary.write_text(json.dumps(found, indent=1) + "\n")
+            temporary.replace(path)
+    return closed(workdir, this.number)
+
+
+def closed(workdir: Path, number: int) -> dict[str, str] | None:
+    """The answers that a round was closed with, None if it is open.
+
+    Raises:
+        UserError: if they are damaged.
+    """
+    path = folder_of(workdir, number) / CLOSED
+    try:
+        return dict(json.loads(path.read_text())) if path.exists() else None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: restore the file from a copy") from error
+
+
 def take(workdir: Path, this: Round, path: Path) -> str:
-    """Takes the answers of a filled-in worklist, see `worklist.take`, and tells how many."""
-    new = worklist.take(workdir / FOLDER, path, this.number, [item.slice for item in this.items])
-    left = len(this.items) - len(answers(workdir, this))
+    """Takes the answers of a filled-in worklist into the journal, and tells how many.
+
+    Raises:
+        UserError: see `worklist.read`; or the page, or another worklist, says otherwise of a slice; or the round is
+            closed and the file says something new. Nothing is taken.
+    """
+    rows, source = worklist.read(path, [item.slice for item in this.items]), worklist.source(path)
+    new: list[Entry] = []
+
+    def decide(held: Held) -> list[Entry]:
+        new.extend(worklist.news(path, rows, source, this.number, held))
+        if new and closed(workdir, this.number) is not None:
+            raise UserError(f"{path}: round {this.number + 1} is closed: its answers were trained on")
+        return new
+
+    journal.add(workdir / FOLDER, decide)
+    left = num_open(workdir, this)
     then = f"{left} of {len(this.items)} slices are left" if left else f"all are answered, go on: {this.command}"
-    return f"round {this.number + 1}: {new} new answers; {then}"
+    return f"round {this.number + 1}: {len(new)} new answers; {then}"
 
 
 def save_picture(workdir: Path, name: str, png: bytes) -> None:

@@ -39,7 +39,7 @@ def serve(workdir: Path, port: int = 0) -> None:
             with _listening(port, before.get("port", 0)) as sock:
                 _keep(path, {"port": sock.getsockname()[1], "token": token})
                 logging.getLogger("waitress").setLevel(logging.ERROR)
-                left = len(this.items) - len(rounds.answers(workdir, this))
+                left = rounds.num_open(workdir, this)
                 print(
                     f"round {this.number + 1}: {len(this.items)} slices of {len(this.patients)} patients, {left} left\n"
                     f"read them at {_url(path)} (from this machine only; Ctrl-C ends, nothing is lost)",
@@ -58,6 +58,7 @@ def _listening(port: int, before: int) -> Iterator[socket.socket]:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((HOST, number))
+            sock.listen()
         except OSError as error:
             sock.close()
             if port:

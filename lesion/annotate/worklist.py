@@ -1,12 +1,13 @@
-"""A round as a table to fill in elsewhere: worklist.csv, and its way into the journal, all of it or nothing."""
+"""A round as a table to fill in elsewhere: worklist.csv, and what it says that is new."""
 
 import csv
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from lesion.annotate import SKIP, journal
-from lesion.annotate.journal import PAGE, WORKLIST, Entry, Held
+from lesion.annotate.journal import PAGE, Entry, Held
 from lesion.data import LABELS, tables
 from lesion.errors import UserError
 
@@ -16,7 +17,7 @@ ANSWERS = (*LABELS, SKIP)
 
 
 class Row(NamedTuple):
-    """An answer in a worklist, and where it stands."""
+    """An answer in a worklist, "" where there is none, and where it stands."""
 
     line: int
     slice: str
@@ -32,7 +33,7 @@ def write(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
 
 
 def read(path: Path, asked: Iterable[str]) -> list[Row]:
-    """The rows with an answer; columns may be added, rows reordered or left out.
+    """The rows, one a slice; columns may be added, rows reordered or left out.
 
     Args:
         path: commas, semicolons or tabs, as spreadsheets write them.
@@ -41,52 +42,52 @@ def read(path: Path, asked: Iterable[str]) -> list[Row]:
     Raises:
         UserError: a word that is no answer, an id that was not asked for, a slice answered twice differently.
     """
-    known, first = set(asked), dict[str, Row]()
+    known, found = set(asked), dict[str, Row]()
     for line, (slice_, word) in tables.rows(path, ("slice", "label")):
-        where = f"{path} row {line}"
+        where, row = f"{path} row {line}", Row(line, slice_, word.lower())
         if slice_ not in known:
             raise UserError(f"{where}: slice {slice_!r} is not asked for in this round: delete the row")
-        if not word:
-            continue
-        if word.lower() not in ANSWERS:
+        if row.label not in ("", *ANSWERS):
             raise UserError(f"{where}: label {word!r} is none of {', '.join(ANSWERS)}: correct or empty it")
-        row = Row(line, slice_, word.lower())
-        before = first.setdefault(slice_, row)
-        if before.label != row.label:
-            raise UserError(
-                f"{where}: {row.label}, but row {before.line} says {before.label} of the same slice: keep one"
-            )
-    return list(first.values())
+        before = found.get(slice_)
+        if before and before.label and row.label and before.label != row.label:
+            other = f"row {before.line} says {before.label} of the same slice"
+            raise UserError(f"{where}: {row.label}, but {other}: keep one")
+        if row.label or not before:
+            found[slice_] = row
+    return list(found.values())
 
 
-def take(folder: Path, path: Path, index: int, asked: Iterable[str]) -> int:
-    """Journals the answers of a worklist that are not in the journal yet.
+def source(path: Path) -> str:
+    """Which worklist: the same file, changed, may change what it said."""
+    return f"worklist {hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+
+
+def news(path: Path, rows: Iterable[Row], source: str, number: int, held: Held) -> list[Entry]:
+    """What the rows say that the journal does not; an emptied cell takes back what the same file said.
 
     Args:
-        folder: of the journal.
-        path: of the worklist.
-        index: of the round.
-        asked: ids of its slices.
-
-    Returns:
-        How many were new, or changed since they came from a worklist before.
+        path: of the worklist, to be named.
+        rows: of `read`.
+        source: of `source`.
+        number: of the round.
+        held: the journal.
 
     Raises:
-        UserError: see `read`; or the page says otherwise of a slice. Nothing is journalled.
+        UserError: if the page, or another worklist, says otherwise.
     """
-    rows, new = read(path, asked), list[Entry]()
-
-    def decide(held: Held) -> list[Entry]:
-        for row in rows:
-            entry = held.answer(index, row.slice)
-            if entry and entry.label != row.label and entry.source == PAGE:
-                raise UserError(
-                    f"{path} row {row.line}: {row.label}, but the page was told {entry.label}: "
-                    "correct the row, or change the answer on the page"
-                )
-            if not entry or entry.label != row.label:
-                new.append(Entry(journal.new_id(), index, row.slice, row.label, WORKLIST))
-        return new
-
-    journal.add(folder, decide)
-    return len(new)
+    new = []
+    for row in rows:
+        entry = held.answer(number, row.slice)
+        if entry and entry.source == source and not row.label:
+            new.append(Entry(journal.new_id(), number, row.slice, "", source, undoes=entry.id))
+        if not row.label or (entry and entry.label == row.label):
+            continue
+        if entry and entry.source != source:
+            who = "the page was told" if entry.source == PAGE else "another worklist said"
+            raise UserError(
+                f"{path} row {row.line}: {row.label}, but {who} {entry.label}: "
+                "correct the row, or change the answer where it was given"
+            )
+        new.append(Entry(journal.new_id(), number, row.slice, row.label, source))
+    return new

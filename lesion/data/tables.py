@@ -101,6 +101,9 @@ def rows(path: Path, columns: tuple[str, ...], optional: str | None = None) -> I
     absent = [name for name in columns if name not in header]
     if absent:
         raise UserError(f"{path} has no column {absent[0]!r} in its first line: it needs {','.join(columns)}")
+    twice = [name for name in columns if header.count(name) > 1]
+    if twice:
+        raise UserError(f"{path} has two columns {twice[0]!r} in its first line: keep one")
     wanted = [*columns, optional] if optional else list(columns)
     places = [header.index(name) if name in header else None for name in wanted]
     reader = csv.reader(lines[1:], delimiter=delimiter, strict=True)

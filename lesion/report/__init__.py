@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from lesion.report import labelling, paper, read, results, words
+from lesion.report import doctor, labelling, paper, read, results, words
 
 FILE = "report.html"
 _CLASSES = ("encephalitis", "glioma", "unlabeled")
@@ -20,9 +20,8 @@ _RANDOM = "RANDOM WEIGHTS: the backbone was never trained on ImageNet; this is a
 
 def _runs(folder: read.Folder) -> list[tuple[str, str, dict[str, Any]]]:
     """(kind, sequence, config) of every experiment."""
-    return [("Transfer", run.sequence, run.config) for run in folder.transfer] + [
-        ("Labelling", run.sequence, run.config) for run in folder.labelling
-    ]
+    kinds = {"Transfer": folder.transfer, "Labelling": folder.labelling, "Doctor": folder.doctor}
+    return [(kind, run.sequence, run.config) for kind, runs in kinds.items() for run in runs]  # type: ignore[attr-defined]
 
 
 def _configs(folder: read.Folder) -> list[dict[str, Any]]:
@@ -65,6 +64,9 @@ def _who(folder: read.Folder, transfer: list[dict[str, Any]]) -> str:
         first = max(transfer, key=lambda s: s["scores"]["num_patients"])
         total, g = first["scores"]["num_patients"], first["num_glioma"]
         return f"{words.plural(total, noun)} ({total - g} with encephalitis, {g} with glioma)"
+    for run in folder.doctor:
+        slices, patients = (int(run.rounds[f"labeled_{what}"][-1]) for what in ("slices", "patients"))
+        return f"{words.plural(slices, 'slice')} of {words.plural(patients, noun)} labelled so far"
     return "A cohort whose size the run does not record"
 
 
@@ -131,6 +133,7 @@ def _context(folder: read.Folder) -> dict[str, Any]:
         "roc": results.roc_figures(folder.transfer, transfer),
         "spread": results.spread_figure(transfer),
         "labelling": [results.labelling_section(run, f"labelling-{i}") for i, run in enumerate(folder.labelling)],
+        "doctor": [doctor.section(run, f"doctor-{i}") for i, run in enumerate(folder.doctor)],
         "cohort": folder.cohort,
         "models": [(row, _part(folder.models, row)) for row in folder.models],
         "backbone": _part(config, "config").get("backbone"),

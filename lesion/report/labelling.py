@@ -148,20 +148,16 @@ def difference(run: read.Labelling, strategy: str) -> Difference | None:
     return Difference(strategy, slices, bands, overall, len(keys))
 
 
-def setting(run: read.Labelling, name: str, default: Any) -> Any:
-    """A field of the run's config."""
-    return _config(run.config, name, default)
-
-
-def _config(config: dict[str, Any], name: str, default: Any) -> Any:
-    inner = config.get("config")
+def setting(run: read.Labelling | read.Doctor, name: str, default: Any) -> Any:
+    """A field of the run's config, `default` where it is not there."""
+    inner = run.config.get("config")
     return inner.get(name, default) if isinstance(inner, dict) else default
 
 
 def stop(run: read.Labelling, strategy: str) -> Stop | None:
     """Where δ would have stopped `strategy`; None where it is off, or the curves carry no `max_entropy`."""
     runs = run.runs[strategy]
-    delta, of = float(_config(run.config, "entropy_threshold", DELTA)), _config(run.config, "entropy_of", "max")
+    delta, of = float(setting(run, "entropy_threshold", DELTA)), setting(run, "entropy_of", "max")
     column = f"{of}_entropy"
     if not delta or not all(column in columns for columns in runs.values()):
         return None
@@ -179,7 +175,7 @@ def stop(run: read.Labelling, strategy: str) -> Stop | None:
 
 def other_stops(run: read.Labelling, strategy: str) -> list[Stop]:
     """Where the other rules of stops.csv would have stopped `strategy`; those that never would are left out."""
-    delta, total = float(_config(run.config, "entropy_threshold", DELTA)), len(run.runs[strategy])
+    delta, total = float(setting(run, "entropy_threshold", DELTA)), len(run.runs[strategy])
     own = [row for row in run.stops if row["strategy"] == strategy and row["rule"] != "entropy"]
     result = []
     for rule in dict.fromkeys(row["rule"] for row in own):

@@ -21,6 +21,7 @@ from lesion.report import paper
 _PREDICTIONS = ("fold", "patient", "label", "probability")
 _CURVES = ("fold", "seed", "strategy", "round", "labeled_slices", "labeled_patients", "accuracy", "auc")
 _STOPS = ("strategy", "rule", "fold", "labeled_slices", "accuracy_lost")
+_ROUNDS = ("round", "labeled_slices", "labeled_patients", "max_entropy", "mean_entropy")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -62,6 +63,22 @@ class Labelling(NamedTuple):
     stops: tuple[dict[str, str], ...] = ()
 
 
+class Doctor(NamedTuple):
+    """The rounds that a doctor answered, of one sequence.
+
+    Attributes:
+        sequence: as in `Transfer`.
+        config: its config.json, {} where there is none.
+        metrics: its metrics.json, {} while it goes on.
+        rounds: {column of rounds.csv: float64 [T]}.
+    """
+
+    sequence: str
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    rounds: dict[str, np.ndarray]
+
+
 class Folder(NamedTuple):
     """All that a run folder holds.
 
@@ -73,6 +90,7 @@ class Folder(NamedTuple):
         labelling: likewise.
         missing: (what, why) of each part that is not shown.
         models: models.json, the registry of backbones, {} where there is none.
+        doctor: the run that a doctor answers, if the folder is of one.
     """
 
     config: dict[str, Any]
@@ -82,6 +100,7 @@ class Folder(NamedTuple):
     labelling: list[Labelling]
     missing: list[tuple[str, str]]
     models: dict[str, Any]
+    doctor: tuple[Doctor, ...] = ()
 
 
 class _BrokenError(Exception):
@@ -167,6 +186,13 @@ def _labelling(folder: pathlib.Path, missing: list[tuple[str, str]]) -> Labellin
     return Labelling(_sequence(folder, config), config, scores, runs, stops)
 
 
+def _doctor(folder: pathlib.Path, missing: list[tuple[str, str]]) -> Doctor:
+    rows = _rows(folder / "rounds.csv", _ROUNDS)
+    config = _json(folder / "config.json", missing)
+    rounds = {c: np.array([_number(row[c]) for row in rows]) for c in _ROUNDS}
+    return Doctor(_sequence(folder, config), config, _json(folder / "metrics.json", missing, wanted=False), rounds)
+
+
 def _order(folder: pathlib.Path) -> tuple[int, str]:
     known = list(paper.TITLES)
     return (known.index(folder.name) if folder.name in known else len(known), folder.name)
@@ -232,8 +258,12 @@ def read(workdir: pathlib.Path) -> Folder:
     models: dict[str, Any] = {}
     transfer: list[Any] = []
     labelling: list[Any] = []
+    doctor: list[Any] = []
     single = False
-    for name, reader, runs in (("predictions.csv", _transfer, transfer), ("curves.csv", _labelling, labelling)):
+    tables: list[Any] = [("predictions.csv", _transfer, transfer), ("curves.csv", _labelling, labelling)]
+    if (workdir / "rounds.csv").is_file():  # its predictions.csv is of slices that were trained on
+        tables = [("rounds.csv", _doctor, doctor)]
+    for name, reader, runs in tables:
         if (workdir / name).is_file():
             single = True
             _try(reader, workdir, name, runs, missing)
@@ -248,11 +278,11 @@ def read(workdir: pathlib.Path) -> Folder:
         plan = _plan(config)
         transfer = _experiments(workdir / "transfer", plan[0], _transfer, missing)
         labelling = _experiments(workdir / "active", plan[1], _labelling, missing)
-    if not (cohort or transfer or labelling):
+    if not (cohort or transfer or labelling or doctor):
         raise errors.UserError(
             f"{workdir}: nothing to report: no predictions.csv, curves.csv, transfer/, active/ or cohort/ that can be "
             "read; run launch/reproduce, launch/train or launch/active with this --workdir first"
         )
     if single:
-        config = (transfer[0] if transfer else labelling[0]).config
-    return Folder(config, cohort, sheets, transfer, labelling, missing, models)
+        config = [*transfer, *labelling, *doctor][0].config
+    return Folder(config, cohort, sheets, transfer, labelling, missing, models, tuple(doctor))

@@ -17,7 +17,7 @@ from lesion.active import doctor, driver, program
 from lesion.annotate import SKIP, journal, rounds, worklist
 from lesion.data import LABELS, cohort
 from lesion.errors import UserError
-from lesion.train import methods
+from lesion.train import methods, resume
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 import tiny
@@ -128,16 +128,76 @@ def test_answers_that_were_trained_on_cannot_be_changed(data, tmp_path):
     doctor.run_doctor(made, setup, tmp_path)
     answer(tmp_path)
     doctor.run_doctor(made, setup, tmp_path)
-    path = tmp_path / "annotate" / journal.FILE
+    path = rounds.folder_of(tmp_path, 0) / rounds.CLOSED
     before = path.read_text()
-    turned = {"glioma": "encephalitis", "encephalitis": "glioma"}
-    first = json.loads(before.splitlines()[0])
-    path.write_text(json.dumps(first | {"label": turned[first["label"]]}) + before[before.index("\n") :])
+    path.write_text(before.replace("glioma", "skip").replace("encephalitis", "skip"))
     with pytest.raises(UserError, match="were trained on have been changed"):
         doctor.run_doctor(made, setup, tmp_path)
     path.write_text(before)
     answer(tmp_path)
     assert "round 3 waits" in doctor.run_doctor(made, setup, tmp_path)
+
+
+class Killed(BaseException):
+    pass
+
+
+# After, or before, each of these a process may die; together they are all that a round writes.
+MOMENTS = [
+    (doctor.asked, "write"),
+    (doctor.asked, "take"),
+    (doctor.asked, "close"),
+    (doctor.rundir, "write_csv"),
+    (doctor.checkpoint, "save_variables"),
+    (doctor.rundir, "finish"),
+    (resume.Keeper, "save"),
+    (doctor.resume, "to_tree"),
+]
+
+
+def test_killed_between_any_two_writes_it_ends_with_the_same_bytes(data, tmp_path, monkeypatch):
+    made, setup = begin(data, num_rounds=2)
+    all_rounds(made, setup, tmp_path / "whole")
+    kills = [(name, when) for _, name in MOMENTS for when in ("before", "after")]
+
+    def deadly(name, do):
+        def now(when):
+            if (name, when) in kills:
+                kills.remove((name, when))
+                raise Killed
+
+        def once(*args, **kwargs):
+            now("before")
+            result = do(*args, **kwargs)
+            now("after")
+            return result
+
+        return once
+
+    for owner, name in MOMENTS:
+        monkeypatch.setattr(owner, name, deadly(name, getattr(owner, name)))
+    told, run = "", tmp_path / "run"
+    while not told.endswith("finished"):
+        left = len(kills)
+        try:
+            told = doctor.run_doctor(made, setup, run)
+        except Killed:
+            continue
+        except UserError as error:  # it was killed after it had asked
+            told = str(error)
+        assert "stopped by rounds" in told or "waits" in told or len(kills) < left or not kills
+        if "waits" in told:
+            answer(run)
+    assert not kills
+    for name in (
+        "rounds.csv",
+        "acquisitions.csv",
+        "predictions.csv",
+        "metrics.json",
+        doctor.MODEL + "/provenance.json",
+    ):
+        assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert {p.name for p in run.iterdir()} == {p.name for p in (tmp_path / "whole").iterdir()}
 
 
 def test_it_stops_where_a_rule_says_so(data, tmp_path):

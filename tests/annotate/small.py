@@ -36,7 +36,7 @@ def write(workdir, index=0, ids=IDS):
         {"flair": stack("flair", "a", 3, 6.0), "ce_t1wi": stack("ce_t1wi", "a", 4), "t2wi": stack("t2wi", "a", 2)},
         {"flair": stack("flair", "b", 3), "ce_t1wi": stack("ce_t1wi", "b", 2)},
     ]
-    items = [Item(ids[i], 0, i) for i in range(3)] + [Item(ids[3 + i], 1, i) for i in range(2)]
+    items = [Item(name, i // 3, i % 3) for i, name in enumerate(ids)]
     this = rounds.Round(index, "ce_t1wi", True, "python -m launch.active --again", ["PA", "PB"], stacks, items)
     rounds.write(workdir, this)
     return this

@@ -7,7 +7,7 @@ import pytest
 import small
 
 from lesion.annotate import app, journal, rounds, worklist
-from lesion.annotate.journal import WORKLIST, Entry
+from lesion.annotate.journal import Entry
 
 TOKEN = "token"
 BASE = "http://127.0.0.1:8000"
@@ -62,16 +62,24 @@ def test_two_tabs_do_not_overwrite_each_other_unknowingly(client, tmp_path):
 
 
 def test_a_worklists_answers_are_shown_but_the_pages_undo_leaves_them_alone(client, tmp_path):
-    journal.add(tmp_path / "annotate", lambda held: [Entry("w", 0, "s3", "glioma", WORKLIST)])
+    journal.add(tmp_path / "annotate", lambda held: [Entry("w", 0, "s3", "glioma", "worklist x")])
     state = get(client, "state").get_json()
     assert state["answers"][3] == {"label": "glioma", "entry": "w"} and state["undo"] == ""
 
 
-def test_a_round_that_is_over_takes_nothing_any_more(client, tmp_path):
-    small.write(tmp_path, 1, [f"t{i}" for i in range(5)])
-    refused = answer(client, "late")
-    assert refused.status_code == 409 and "round 1 is closed" in refused.get_json()["error"]
-    assert refused.get_json()["state"]["round"] == 1
+def test_a_round_that_is_closed_takes_nothing_any_more(client, this, tmp_path):
+    assert rounds.close(tmp_path, this) is None  # not before all is answered
+    for i in range(5):
+        answer(client, f"a{i}", i)
+    assert rounds.close(tmp_path, this) == dict.fromkeys(small.IDS, "glioma")
+    for refused in (answer(client, "late", label="skip", seen="a0"), post(client, "undo", id="u", round=0, entry="a4")):
+        assert refused.status_code == 409 and "round 1 is closed" in refused.get_json()["error"]
+    assert answer(client, "a0").status_code == 200  # its first reply was lost
+    small.write(tmp_path, 1, ["t0", "t1"])
+    for item in (0, 4):
+        refused = answer(client, "later", item)
+        assert refused.status_code == 409 and refused.get_json()["state"]["round"] == 1
+    assert rounds.closed(tmp_path, 0) == dict.fromkeys(small.IDS, "glioma") and rounds.closed(tmp_path, 1) is None
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,12 @@ def press(browser, *keys):
     ActionChains(browser).send_keys(*keys).perform()
 
 
+def say(browser, key):
+    """Answers, once the slice is on the screen."""
+    WebDriverWait(browser, 20).until(lambda b: b.find_elements(By.CSS_SELECTOR, ".answers button:not([disabled])"))
+    press(browser, key)
+
+
 def said(tmp_path):
     held = journal.read(tmp_path / "annotate")
     answers = [held.answer(0, slice_) for slice_ in small.IDS]
@@ -92,11 +98,11 @@ def test_a_round_is_read_by_keys_alone(page, tmp_path):
     page.get_log("performance"), page.get_log("browser")
     page.refresh()
     shown(page, "slice 1 of 5", "5 left", "Phantom: simulated images", "Research use only", "T2WI")
-    press(page, "1")
+    say(page, "1")
     shown(page, "slice 2 of 5", "4 left", "Said of this patient: encephalitis 1")
-    press(page, "2")
+    say(page, "2")
     shown(page, "slice 3 of 5", "encephalitis 1, glioma 1")
-    press(page, "s")
+    say(page, "s")
     shown(page, "slice 4 of 5", "patient 2 of 2", "T2WI: none")
     assert said(tmp_path) == ["encephalitis", "glioma", "skip", "", ""]
     press(page, "u")
@@ -104,11 +110,11 @@ def test_a_round_is_read_by_keys_alone(page, tmp_path):
     press(page, Keys.ARROW_LEFT, Keys.ARROW_LEFT)
     shown(page, "slice 1 of 5")
     assert page.find_element(By.CSS_SELECTOR, ".encephalitis").get_attribute("aria-pressed") == "true"
-    press(page, "2")  # changes what was said, and goes on to what is open
+    say(page, "2")  # changes what was said, and goes on to what is open
     shown(page, "slice 3 of 5", "glioma 2")
-    press(page, "2")
+    say(page, "2")
     shown(page, "slice 4 of 5")
-    press(page, "2")
+    say(page, "2")
     shown(page, "slice 5 of 5", "1 left")
     page.find_element(By.CSS_SELECTOR, ".answers .encephalitis").click()
     shown(page, "All 5 slices of this round are answered", "python -m launch.active --again")
@@ -142,9 +148,13 @@ def test_window_zoom_and_neighbours(page):
     assert slope() == 1 and "scale(1)" in image().get_attribute("style")
     press(page, Keys.ARROW_DOWN)
     shown(page, "neighbour +1: answers are for the outlined slice")
-    assert image().get_attribute("src").endswith("/picture/0/0/ce_t1wi/1")
-    width = page.execute_script("return arguments[0].naturalWidth", image())
-    assert width == 96
+    assert "/picture/0/0/ce_t1wi/1?" in image().get_attribute("src")
+    WebDriverWait(page, 20).until(lambda b: b.execute_script("return arguments[0].naturalWidth", image()) == 96)
+    ActionChains(page).drag_and_drop_by_offset(viewer, -200, 0).perform()
+    narrow = slope()
+    press(page, Keys.ARROW_RIGHT)
+    shown(page, "slice 2 of 5")
+    assert slope() == narrow > 1  # the next slice is windowed alike
     # FLAIR has slices at 6, 12.5 and 19 mm; the one shown is at 6.5.
     assert "flair/0" in page.find_element(By.CSS_SELECTOR, "aside img").get_attribute("src")
 
@@ -155,13 +165,13 @@ def test_two_tabs_see_each_other(page, tmp_path):
     page.switch_to.new_window("tab")
     page.get(url)
     shown(page, "slice 1 of 5")
-    press(page, "1")
+    say(page, "1")
     shown(page, "slice 2 of 5")
     page.switch_to.window(first)
-    press(page, "2")  # before this tab has heard of the other's answer
+    say(page, "2")  # before this tab has heard of the other's answer
     shown(page, "it is encephalitis now: answer again")
     assert said(tmp_path)[0] == "encephalitis"
-    press(page, "2")
+    say(page, "2")
     shown(page, "slice 2 of 5")
     assert said(tmp_path)[0] == "glioma"
 
@@ -171,8 +181,9 @@ def test_a_killed_server_loses_and_doubles_nothing(browser, start, tmp_path):
     process, url = start()
     browser.get(url)
     shown(browser, "slice 1 of 5")
-    press(browser, "1")
+    say(browser, "1")
     shown(browser, "slice 2 of 5")
+    WebDriverWait(browser, 20).until(lambda b: b.find_elements(By.CSS_SELECTOR, ".answers button:not([disabled])"))
     process.kill()
     process.wait()
     press(browser, "2")
@@ -182,6 +193,36 @@ def test_a_killed_server_loses_and_doubles_nothing(browser, start, tmp_path):
     shown(browser, "slice 3 of 5", "3 left")
     assert said(tmp_path) == ["encephalitis", "glioma", "", "", ""]
     assert len(journal.read(tmp_path / "annotate").entries) == 2
+
+
+def test_a_new_round_under_an_old_page_is_shown_whole(page, tmp_path):
+    say(page, "1")
+    shown(page, "slice 2 of 5", "4 left")
+    press(page, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    shown(page, "slice 5 of 5")
+    small.write(tmp_path, 1, ["t0", "t1"])  # shorter than where the page stands
+    press(page, "2")
+    shown(page, "Round 2", "slice 1 of 2", "2 left")
+    say(page, "2")
+    shown(page, "slice 2 of 2")
+    held = journal.read(tmp_path / "annotate")
+    assert [(e.round, e.slice, e.label) for e in held.entries.values()] == [
+        (0, "s0", "encephalitis"),
+        (1, "t0", "glioma"),
+    ]
+
+
+def test_nothing_is_answered_before_the_slice_is_there(page, tmp_path):
+    pictures = tmp_path / "annotate" / rounds.PICTURES
+    pictures.rename(tmp_path / "elsewhere")
+    page.refresh()
+    shown(page, "slice 1 of 5")
+    press(page, "1")
+    shown(page, "not answered: the slice is not on the screen yet")
+    (tmp_path / "elsewhere").rename(pictures)
+    say(page, "2")  # it is tried again until it comes
+    shown(page, "slice 2 of 5")
+    assert said(tmp_path) == ["glioma", "", "", "", ""]
 
 
 def test_it_is_served_once_and_only_where_something_is_asked(start, tmp_path):

@@ -1,8 +1,8 @@
 """The journal: what holds, what a killed or crowded out process leaves, and that nothing acknowledged is lost."""
 
 import concurrent.futures
-import errno
-import os
+import resource
+import signal
 
 import pytest
 from hypothesis import given
@@ -41,13 +41,21 @@ def test_what_holds_is_the_last_answer_that_was_not_taken_back(tmp_path_factory,
     assert journal.read(folder) == held
 
 
-@pytest.mark.parametrize("rest", [b"{", b'{"id": "e9", "round": 0', b"\xff\xfe"])
+@pytest.mark.parametrize("rest", [b"{", b'{"id": "e9", "round": 0', b"\xff\xfe", b"[]"])
 def test_a_line_that_a_killed_process_left_unfinished_does_not_count_and_makes_room(rest, tmp_path):
     add(tmp_path, entry("e0"))
     with open(tmp_path / journal.FILE, "ab") as file:
         file.write(rest)
     assert list(journal.read(tmp_path).entries) == ["e0"]
     assert list(add(tmp_path, entry("e1")).entries) == ["e0", "e1"]
+
+
+def test_a_last_line_whose_end_an_editor_took_away_still_counts(tmp_path):
+    add(tmp_path, entry("e0"), entry("e1"))
+    path = tmp_path / journal.FILE
+    path.write_bytes(path.read_bytes()[:-1])
+    assert list(journal.read(tmp_path).entries) == ["e0", "e1"]
+    assert list(add(tmp_path, entry("e2")).entries) == ["e0", "e1", "e2"]
 
 
 def test_a_damaged_line_is_named(tmp_path):
@@ -58,23 +66,31 @@ def test_a_damaged_line_is_named(tmp_path):
         journal.read(tmp_path)
 
 
-def test_refused_or_on_a_full_disk_nothing_is_written(tmp_path, monkeypatch):
-    add(tmp_path, entry("e0"))
-    before = (tmp_path / journal.FILE).read_bytes()
-
+def test_what_is_refused_writes_nothing(tmp_path):
     def refuse(held):
         raise ValueError
 
     with pytest.raises(ValueError):  # noqa: PT011  # its own
         journal.add(tmp_path, refuse)
+    assert not (tmp_path / journal.FILE).exists()
 
-    def full(handle):
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        add(tmp_path, entry("e1"))
-    assert (tmp_path / journal.FILE).read_bytes() == before
+@pytest.mark.parametrize("room", [0, 1, 60, 150, 200])
+def test_on_a_full_disk_the_journal_stays_as_it_was(room, tmp_path):
+    add(tmp_path, entry("e0"))
+    path = tmp_path / journal.FILE
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, limits[1]))
+        with pytest.raises(OSError, match="too large"):
+            add(tmp_path, entry("e1"), entry("e2"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.read_bytes() == before
+    assert list(add(tmp_path, entry("e1")).entries) == ["e0", "e1"]
 
 
 def test_many_writers_lose_nothing(tmp_path):

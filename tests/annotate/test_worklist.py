@@ -28,6 +28,10 @@ def fill(path, labels, *, delimiter=",", change=lambda rows: rows):
     return filled
 
 
+def answers(workdir, this):
+    return rounds.answers(this, journal.read(workdir / "annotate"))
+
+
 @pytest.fixture
 def listed(this, tmp_path):
     return rounds.folder_of(tmp_path, 0) / worklist.FILE
@@ -46,11 +50,11 @@ def test_it_names_the_slices_in_the_order_of_reading(this, listed):
 def test_filled_in_parts_in_any_order_it_comes_back_once(delimiter, this, listed, tmp_path):
     half = fill(listed, ["Glioma", "skip", ""], delimiter=delimiter, change=lambda rows: rows[::-1][2:])
     assert "2 new answers; 3 of 5" in rounds.take(tmp_path, this, half)
-    assert rounds.answers(tmp_path, this) == {"s0": "glioma", "s1": "skip"}
+    assert answers(tmp_path, this) == {"s0": "glioma", "s1": "skip"}
     assert "0 new answers" in rounds.take(tmp_path, this, half)
     whole = fill(listed, small.LABELS)  # what came from a worklist may be corrected in it
     assert "4 new answers; all are answered" in rounds.take(tmp_path, this, whole)
-    assert tuple(rounds.answers(tmp_path, this).values()) == small.LABELS
+    assert tuple(answers(tmp_path, this).values()) == small.LABELS
 
 
 WRONG = {
@@ -79,15 +83,39 @@ def test_the_page_and_a_worklist_that_say_different_things_are_not_mixed(this, l
     journal.add(tmp_path / "annotate", lambda held: [said])
     with pytest.raises(UserError, match=r"row 3: encephalitis, but the page was told glioma"):
         rounds.take(tmp_path, this, fill(listed, small.LABELS))
-    assert rounds.answers(tmp_path, this) == {"s1": "glioma"}
+    assert answers(tmp_path, this) == {"s1": "glioma"}
     agreed = ["glioma", "glioma", *small.LABELS[2:]]
     rounds.take(tmp_path, this, fill(listed, agreed))
-    assert len(rounds.answers(tmp_path, this)) == 5
+    assert len(answers(tmp_path, this)) == 5
+
+
+def test_two_worklists_do_not_overwrite_each_other_and_one_may_correct_itself(this, listed, tmp_path):
+    filled = fill(listed, ["glioma", "skip"])
+    other = filled.rename(filled.with_name("other.csv"))
+    rounds.take(tmp_path, this, other)
+    with pytest.raises(UserError, match=r"row 2: encephalitis, but another worklist said glioma"):
+        rounds.take(tmp_path, this, fill(listed, ["encephalitis"]))
+    assert "0 new answers" in rounds.take(tmp_path, this, fill(listed, ["glioma"]))
+    assert "0 new answers" in rounds.take(tmp_path, this, fill(listed, [""]))  # it never said so first
+    assert answers(tmp_path, this) == {"s0": "glioma", "s1": "skip"}
+    fill(listed, ["encephalitis", ""]).rename(other)
+    assert "2 new answers; 4 of 5" in rounds.take(tmp_path, this, other)
+    assert answers(tmp_path, this) == {"s0": "encephalitis"}  # an emptied cell takes back
+
+
+def test_a_closed_round_takes_nothing_new(this, listed, tmp_path):
+    path = fill(listed, small.LABELS)
+    rounds.take(tmp_path, this, path)
+    rounds.close(tmp_path, this)
+    assert "0 new answers" in rounds.take(tmp_path, this, path)
+    with pytest.raises(UserError, match="round 1 is closed"):
+        rounds.take(tmp_path, this, fill(listed, ["skip", *small.LABELS[1:]]))
 
 
 def test_without_a_round_or_with_a_damaged_one_it_is_one_line(this, tmp_path):
     with pytest.raises(UserError, match=r"begin with launch\.active"):
         rounds.newest(tmp_path / "elsewhere")
     (rounds.folder_of(tmp_path, 0) / rounds.FILE).write_text("{}")
+    (tmp_path / "annotate/round_001.zip").touch()  # sent to somebody: no round
     with pytest.raises(UserError, match="is damaged: remove"):
         rounds.newest(tmp_path)

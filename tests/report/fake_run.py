@@ -84,6 +84,17 @@ def fake_active(folder, seed, gain, strategies=("entropy", "random"), config=CON
     write_rows(folder / "stops.csv", ("strategy", "rule", "fold", "labeled_slices", "accuracy_lost"), stops)
 
 
+def fake_doctor(folder, rounds=4, over=True):
+    """A folder as launch/active leaves it with a doctor."""
+    header = ("round", "labeled_slices", "labeled_patients", "pseudo_slices", "max_entropy", "mean_entropy")
+    table = [(r, 64 + 12 * r, 12 + r, 0, 0.69 - 0.13 * r, 0.4 - 0.1 * r) for r in range(rounds)]
+    write_rows(folder / "rounds.csv", header, table)
+    write_rows(folder / "predictions.csv", ("patient", "slice", "label", "said_by", "probability"), [])
+    write_json(folder / "config.json", CONFIG)
+    if over:
+        write_json(folder / "metrics.json", {"stopped_by": ["entropy"], "skipped_slices": 1})
+
+
 def fake_png(path, height, width):
     path.parent.mkdir(parents=True, exist_ok=True)
     figure = matplotlib.figure.Figure((width / 100, height / 100), dpi=100, facecolor="black")

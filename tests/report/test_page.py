@@ -4,7 +4,7 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from fake_run import CONFIG, fake_active, fake_run, fake_transfer, write_json, write_rows
+from fake_run import CONFIG, fake_active, fake_doctor, fake_run, fake_transfer, write_json, write_rows
 
 from lesion import errors, report
 from lesion.report import read, results
@@ -97,6 +97,19 @@ def test_what_labels_bought_and_where_rules_stop_is_told(page):
     assert "120 slices, 20 patients; 25 of 25 runs" in text and "not by half: 2 of 25 runs" in text
     assert "75.0 (70.0 to 80.0) 0.81 " in text
     assert "entropy successive models agree 5 of 25 160 (160 to 160) +2.0 points" in text
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_a_doctors_rounds_are_told_and_no_score_is_made_of_them(tmp_path, over):
+    fake_doctor(tmp_path, over=over)
+    page = report.render(read.read(tmp_path))
+    text = text_of(page)
+    assert "100 slices of 15 simulated patients labelled so far" in text
+    assert "After each round Round Labelled slices" in text and "4 100 15 0.30 0.10" in text
+    assert ("It stopped after 4 rounds: every remaining entropy below δ. 1 slice could not be told" in text) == over
+    assert ("It goes on." in text) != over
+    assert "δ = 0.3" in page and "Accuracy" not in text
+    assert len(set(Page(page).ids)) == len(Page(page).ids)
 
 
 def test_no_patient_is_listed(page):

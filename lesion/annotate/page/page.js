@@ -7,8 +7,12 @@ const html = htm.bind(h);
 const NAMES = { flair: 'FLAIR', ce_t1wi: 'CE-T1WI', t2wi: 'T2WI' };
 const ORDER = ['flair', 'ce_t1wi', 't2wi'];
 const SKIP = 'skip';
+const PHANTOM = { true: 'Phantom: simulated images, no patients', mixed: 'Phantom and patients mixed' };
 const POLL_MS = 3000;
 const AGAIN_MS = 1500;
+const ABSENT = 'the server does not answer';
+
+const pause = () => new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
 
 const get = async (path) => {
   const response = await fetch(path);
@@ -26,7 +30,12 @@ export const nearest = (positions, others, place) => {
 };
 
 class Page extends Component {
-  state = { round: null, at: 0, shown: 0, view: PLAIN, busy: false, told: '' };
+  // loaded: the picture that is on the screen; ready: the asked slice has been there.
+  state = { round: null, at: 0, shown: 0, view: PLAIN, loaded: '', ready: false, busy: false, told: '' };
+
+  sending = false;
+
+  turn = 0; // counts what was sent, so that older news is not taken for newer
 
   componentDidMount() {
     this.load();
@@ -35,32 +44,49 @@ class Page extends Component {
     setInterval(this.poll, POLL_MS);
   }
 
-  load = async () => {
-    try {
-      const round = await get('round');
-      const { state } = round;
-      delete round.state;
-      this.setState({ round, answers: state, told: '' }, () => this.go(Math.max(this.firstOpen(0), 0)));
-    } catch (error) {
-      this.setState({ told: `cannot be read: ${error.message}` });
-      if (!this.state.round) setTimeout(this.load, AGAIN_MS);
+  /** Takes over the newest round, all of it at once; tries until it is there. */
+  load = async (told = '') => {
+    this.setState({ busy: true });
+    for (;;) {
+      try {
+        const { state: answers, ...round } = await get('round');
+        const at = answers.answers.findIndex((a) => !a.label);
+        const shown = at < 0 ? 0 : round.items[at].place;
+        this.setState({ round, answers, at, shown, view: PLAIN, loaded: '', ready: false, busy: false, told });
+        return;
+      } catch (error) {
+        this.setState({ told: `cannot be read (${error.message}), trying again` });
+        await pause();
+      }
     }
   };
 
   poll = async () => {
+    const { turn } = this;
     if (this.state.busy || !this.state.round) return;
     try {
       const answers = await get('state');
+      if (this.state.busy || turn !== this.turn) return;
       if (answers.round !== this.state.answers.round) await this.load();
-      else if (!this.state.busy) this.setState(({ told }) => ({ answers, told: told.startsWith('the server') ? '' : told }));
-    } catch {
-      this.setState({ told: 'the server does not answer: start launch.annotate again, this page goes on by itself' });
+      else this.setState(({ told }) => ({ answers, told: told.startsWith(ABSENT) ? '' : told }));
+    } catch (error) {
+      if (!this.state.busy) this.setState({ told: `${ABSENT} (${error.message}): is launch.annotate running? This page goes on by itself` });
     }
   };
 
-  /** Sends until the server says that it is on the disk; the same id, so that it counts once. */
+  /** Sends until the server says that it is on the disk, or refuses; the same id, so that it counts once. */
   send = async (path, body) => {
-    if (this.state.busy) return null;
+    if (this.sending || this.state.busy) return null;
+    this.sending = true;
+    try {
+      return await this.sendNow(path, body);
+    } finally {
+      this.sending = false;
+    }
+  };
+
+  sendNow = async (path, body) => {
+    this.turn += 1;
     this.setState({ busy: true, told: 'saving …' });
     const message = { id: crypto.randomUUID(), round: this.state.answers.round, ...body };
     const request = { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(message) };
@@ -68,24 +94,29 @@ class Page extends Component {
       try {
         const response = await fetch(path, request);
         const found = await response.json();
+        this.turn += 1;
         if (response.ok) {
           this.setState({ busy: false, told: '', answers: found });
           return found;
         }
-        this.setState({ busy: false, told: found.error, ...(found.state && { answers: found.state }) });
-        if (found.state && found.state.round !== message.round) this.load();
+        if (found.state && found.state.round !== message.round) await this.load(found.error);
+        else this.setState({ busy: false, told: found.error, ...(found.state && { answers: found.state }) });
         return null;
       } catch {
         this.setState({ told: 'NOT SAVED: the server does not answer. Start launch.annotate again; this page keeps trying' });
-        await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+        await pause();
       }
     }
   };
 
   answer = async (label) => {
-    const { at, answers } = this.state;
+    const { at, answers, ready } = this.state;
+    if (!ready) {
+      this.setState({ told: 'not answered: the slice is not on the screen yet' });
+      return;
+    }
     const done = await this.send('answer', { item: at, label, seen: answers.answers[at].entry });
-    if (done) this.go(Math.max(this.firstOpen(at), -1));
+    if (done && this.state.at === at) this.go(this.firstOpen(at)); // unless the doctor has gone elsewhere meanwhile
   };
 
   undo = async () => {
@@ -101,8 +132,21 @@ class Page extends Component {
     return order.find((i) => !answers[i].label) ?? -1;
   };
 
-  /** -1: all are answered. */
-  go = (at) => this.setState(({ round }) => ({ at, shown: at < 0 ? 0 : round.items[at].place, view: PLAIN }));
+  /** To a slice, windowed as the last, not zoomed; -1: all are answered. */
+  go = (at) => this.setState(({ round, view, at: before, loaded, ready }) => ({
+    at,
+    shown: at < 0 ? 0 : round.items[at].place,
+    view: { ...view, zoom: 1, x: 0, y: 0 },
+    ready: at >= 0 && ((ready && at === before) || loaded === this.asked(at)),
+    loaded: at >= 0 && loaded === this.asked(at) ? loaded : '',
+  }));
+
+  loaded = (src) => this.setState(({ at, ready }) => ({ loaded: src, ready: ready || (at >= 0 && src === this.asked(at)) }));
+
+  asked = (at) => {
+    const { round } = this.state;
+    return this.picture(round.items[at].patient, round.sequence, round.items[at].place);
+  };
 
   step = (by) => {
     const { at, round } = this.state;
@@ -162,7 +206,7 @@ class Page extends Component {
       <h1>Round ${answers.round + 1}${at < 0 ? '' : ` · slice ${at + 1} of ${total}`}${patient}</h1>
       <progress max=${total} value=${total - left} aria-label="answered"></progress>
       <b id="left">${left} left</b>
-      ${round.phantom && html`<strong class="phantom">Phantom: simulated images, no patients</strong>`}
+      ${round.phantom && html`<strong class="phantom">${PHANTOM[round.phantom]}</strong>`}
       <span class="use">Research use only</span>
     </header>`;
   }
@@ -175,11 +219,12 @@ class Page extends Component {
       : html`<p>Go on with this command; the next round then appears here by itself.</p><pre>${round.command}</pre>`;
     return html`<main class="over"><h2>All ${answers.answers.length} slices of this round are answered</h2>
       <p>${skipped ? `${skipped} of them skipped. ` : ''}Every answer is on the disk.
-        Until the round is trained on, answers can still be changed: back (←) or undo (U).</p>${next}</main>`;
+        ${answers.closed ? 'They are being trained on.' : 'Until they are trained on they can be changed: back (←) or undo (U).'}
+      </p>${next}</main>`;
   }
 
   reading() {
-    const { round, answers, at, shown, view, busy } = this.state;
+    const { round, answers, at, shown, view, busy, ready } = this.state;
     const { patient, place } = round.items[at];
     const now = answers.answers[at].label;
     const away = shown - place;
@@ -193,7 +238,7 @@ class Page extends Component {
       <${Windowing} view=${view} />
       <section class="large">
         <h2>${NAMES[round.sequence]}</h2>
-        <${Viewer} src=${this.picture(patient, round.sequence, shown)} view=${view} note=${note}
+        <${Viewer} loaded=${this.loaded} src=${this.picture(patient, round.sequence, shown)} view=${view} note=${note}
           change=${this.change} scroll=${this.scroll} />
       </section>
       <aside>${ORDER.filter((s) => s !== round.sequence).map((s) => this.beside(patient, s))}</aside>
@@ -203,7 +248,7 @@ class Page extends Component {
       </nav>
       <footer>
         <div class="answers">${[...round.labels, SKIP].map((label, i) => html`<button key=${label}
-          class=${`${label} ${now === label ? 'chosen' : ''}`} aria-pressed=${now === label} disabled=${busy}
+          class=${`${label} ${now === label ? 'chosen' : ''}`} aria-pressed=${now === label} disabled=${busy || !ready}
           onClick=${() => this.answer(label)}><kbd>${i + 1}</kbd> ${label === SKIP ? 'skip: cannot tell' : label}</button>`)}
         </div>
         <div class="moves">

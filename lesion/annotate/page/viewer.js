@@ -30,7 +30,11 @@ export const Windowing = ({ view }) => {
     <feComponentTransfer>${functions}</feComponentTransfer></filter></svg>`;
 };
 
+const AGAIN_MS = 1500;
+
 export class Viewer extends Component {
+  state = { tries: 0 };
+
   drag = (event) => {
     if (!(event.buttons & 1)) return;
     const { width, height } = event.currentTarget.getBoundingClientRect();
@@ -45,11 +49,12 @@ export class Viewer extends Component {
     else this.props.scroll(Math.sign(event.deltaY));
   };
 
-  render({ src, view, change, note }) {
+  render({ src, view, change, note, loaded }, { tries }) {
     const transform = `translate(${view.x * 100}%, ${view.y * 100}%) scale(${view.zoom})`;
     return html`<div class="viewer" onPointerMove=${this.drag} onWheel=${this.wheel} onDblClick=${() => change(PLAIN)}
         onPointerDown=${(e) => e.currentTarget.setPointerCapture(e.pointerId)}>
-      <img src=${src} alt="the slice asked for" draggable=${false} style=${{ transform }} />
+      <img key=${`${src}?${tries}`} src=${`${src}?${tries}`} alt="the slice asked for" draggable=${false} style=${{ transform }}
+        onLoad=${() => loaded(src)} onError=${() => setTimeout(() => this.setState({ tries: tries + 1 }), AGAIN_MS)} />
       ${note && html`<p class="note">${note}</p>`}
     </div>`;
   }
