@@ -8,5 +8,5 @@ mypy
 if ! command -v chromedriver >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   { apt-get update && apt-get install -y chromium chromium-driver; } >/dev/null 2>&1 || true
 fi
-# Tests that share what is slow to make stay together (xdist_group), and those groups go first.
-exec python -m pytest -n auto --maxprocesses 4 --dist loadgroup "$@"
+# A file's tests share what is slow to make: they stay together, in the order that conftest.py gives.
+exec python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"

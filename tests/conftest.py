@@ -12,6 +12,12 @@ SEED = 20201122
 COMPILED_FAST = {"active", "train"}
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests go first: each runs in one process, and the last should be a short one."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def rng():
     import numpy as np

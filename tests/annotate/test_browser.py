@@ -19,7 +19,6 @@ from lesion.annotate import journal, rounds
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver: apt install chromium-driver"),
 ]
 

@@ -10,9 +10,6 @@ from lesion.train import features, pretrained
 NAME = "efficientnet_lite0"
 
 
-pytestmark = pytest.mark.xdist_group("features")
-
-
 @pytest.fixture(scope="module")
 def slices():
     rng = np.random.default_rng(0)
