@@ -89,7 +89,7 @@ def driver(strategy: Strategy, asking: Asking) -> Driver:
             return _whole_patients(scores, patient, asking)
         if asking.most:
             scores = jnp.where(_rank_in_patient(scores, patient) < asking.most, scores, -jnp.inf)
-        top, indices = jax.lax.top_k(scores, asking.num_acquire)
+        top, indices = _top_k(scores, asking.num_acquire)
         return indices, top
 
     def step(key: jax.Array, state: PoolState, view: View, patient: jax.Array) -> tuple[PoolState, AcquireInfo]:
@@ -99,6 +99,22 @@ def driver(strategy: Strategy, asking: Asking) -> Driver:
         return PoolState(labeled, state.askable, state.round + 1), AcquireInfo(indices.astype(jnp.int32), scores)
 
     return Driver(init, step)
+
+
+def _top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """`lax.top_k` of [N], ties included, of a large pool several times faster on CPU.
+
+    The k largest lie in the k blocks of largest maximum, or in the rest; among equals the first blocks hold the first.
+    """
+    n, width = len(scores), 1 << (len(scores).bit_length() // 2)
+    if n < 64 * k or k * width > n // 2:  # little to gain
+        return jax.lax.top_k(scores, k)
+    whole = n - n % width
+    blocks = scores[:whole].reshape(-1, width)
+    kept = jnp.sort(jax.lax.top_k(blocks.max(1), k)[1])
+    top, at = jax.lax.top_k(jnp.concatenate([blocks[kept].reshape(-1), scores[whole:]]), k)
+    in_rest = at - k * width
+    return top, jnp.where(in_rest < 0, kept[at // width] * width + at % width, whole + in_rest)
 
 
 def _rank_in_patient(scores: jax.Array, patient: jax.Array) -> jax.Array:

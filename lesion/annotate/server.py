@@ -32,7 +32,7 @@ def serve(workdir: Path, port: int = 0) -> None:
     """
     this = rounds.newest(workdir)
     path = workdir / FOLDER / ADDRESS
-    before = json.loads(path.read_text()) if path.exists() else {}
+    before = _address(path)
     try:
         with filelock.FileLock(path.with_name("server.lock"), timeout=0):
             token = before.get("token") or secrets.token_urlsafe(16)
@@ -78,6 +78,14 @@ def _keep(path: Path, address: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
+def _address(path: Path) -> dict[str, Any]:
+    """The one from before, {} where there is none to read."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
 def _url(path: Path) -> str:
-    address = json.loads(path.read_text())
-    return f"http://{HOST}:{address['port']}/{address['token']}/"
+    address = _address(path)
+    return f"http://{HOST}:{address.get('port', '?')}/{address.get('token', '?')}/"

@@ -1,5 +1,6 @@
 """What all fits on one dataset share: the compiled steps, the slices, and prediction with them."""
 
+import collections
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from lesion.train import feed, finetune, recipe
 from lesion.train.devices import Devices
 from lesion.train.network import Network
 from lesion.train.state import TrainState, create
+
+AHEAD = 2  # batches that a device is given before the first is fetched: it need not wait for us
 
 
 class Engine(NamedTuple):
@@ -149,8 +152,19 @@ def _of_slices(engine: Engine, call: Callable, which: np.ndarray | None, copy: i
     todo = feed.plan(at_copy, engine.recipe.batch_size, engine.devices.total)
     out: np.ndarray | None = None
     batches = feed.batches(engine.data, engine.copies, todo, engine.devices, engine.streamed)
+    waiting: collections.deque[tuple[np.ndarray, np.ndarray, Any]] = collections.deque()
+
+    def fetch() -> np.ndarray:
+        at, real, on_device = waiting.popleft()
+        found = engine.devices.fetch(on_device)
+        into = np.full((n, *found.shape[1:]), np.nan, np.float32) if out is None else out
+        into[at[real] // engine.copies] = found[real]
+        return into
+
     for at, real, (batch, _) in zip(*todo, batches, strict=True):
-        found = engine.devices.fetch(call(batch))
-        out = np.full((n, *found.shape[1:]), np.nan, np.float32) if out is None else out
-        out[at[real] // engine.copies] = found[real]
+        waiting.append((at, real, call(batch)))
+        if len(waiting) > AHEAD:
+            out = fetch()
+    while waiting:
+        out = fetch()
     return np.full((n, 2), np.nan, np.float32) if out is None else out

@@ -80,8 +80,13 @@ def from_pictures(
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows.word)
         if fresh:
             keys = jax.vmap(jax.random.fold_in, (0, None))(keys, epoch)
-        # One at a time, so that only the operation drawn is computed and not all six.
-        image = jax.lax.map(lambda x: augment.augment(*x), (keys, rows.source, rows.copy))
+        # One at a time, so that only the operation drawn is computed and not all six; none where all are the slices
+        # themselves, as in prediction.
+        image = jax.lax.cond(
+            jnp.any(rows.copy > 0),
+            lambda: jax.lax.map(lambda x: augment.augment(*x), (keys, rows.source, rows.copy)),
+            lambda: rows.source,
+        )
         x = preprocess(image).astype(dtype)
         if stop is not None:
             x = jax.lax.stop_gradient(model.apply(constants, x, stop=stop))  # type: ignore[assignment]

@@ -32,6 +32,21 @@ def test_the_driver_asks_the_most_uncertain_that_may_be_asked_and_stops_when_the
     assert pool.round == 2
 
 
+@pytest.mark.parametrize("kind", ["no ties", "ties", "a few may be asked", "none may be asked"])
+@pytest.mark.parametrize(("n", "k"), [(99_991, 50), (5_000, 20), (70_000, 1)])
+def test_of_a_large_pool_the_same_are_taken_as_by_sorting_it(kind, n, k, rng):
+    scores = {
+        "no ties": rng.uniform(size=n),
+        "ties": rng.uniform(size=n).round(2),
+        "a few may be asked": np.where(rng.uniform(size=n) < 1e-4, 1.0, -np.inf),
+        "none may be asked": np.full(n, -np.inf),
+    }[kind].astype(np.float32)
+    top, indices = jax.jit(driver._top_k, static_argnums=1)(scores, k)
+    order = np.argsort(-scores, kind="stable")[:k]
+    np.testing.assert_array_equal(indices, order)
+    np.testing.assert_array_equal(top, scores[order])
+
+
 @functools.cache
 def asks_for(asking):
     """One compilation for all examples of a test."""
