@@ -1,5 +1,8 @@
 import os
+import subprocess
+import sys
 
+import filelock
 import pytest
 
 # Before JAX is imported: dtype promotion is an error everywhere in the tests.
@@ -16,6 +19,17 @@ def pytest_collection_modifyitems(items):
     """Files with slow tests go first: each runs in one process, and the last should be a short one."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session")
+def phantom_dicom(tmp_path_factory):
+    """The tiny cohort as launch.make_phantom writes it, made once for all processes of a run; not to be changed."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with filelock.FileLock(shared / "phantom.lock"):  # what is there is whole, and made again at once
+        command = [sys.executable, "-m", "launch.make_phantom", "--preset=tiny", f"--output={shared}/phantom"]
+        subprocess.run(command, check=True)
+    return shared / "phantom"
 
 
 @pytest.fixture

@@ -31,11 +31,10 @@ def rows(path):
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(tmp_path_factory, phantom_dicom):
     root = tmp_path_factory.mktemp("whole")
     for module, *flags in (
-        ("make_phantom", "--preset=tiny", f"--output={root}/dicom"),
-        ("prepare", f"--input={root}/dicom", f"--output={root}/data"),
+        ("prepare", f"--input={phantom_dicom}", f"--output={root}/data", f"--private={root}/private"),
         ("convert_weights", f"--output={root}/weights"),
         ("reproduce", *run_flags(root)),
     ):

@@ -3,7 +3,6 @@ import pytest
 
 from lesion import benchmarks
 from lesion.benchmarks import phantom
-from lesion.data import phantom as cohort
 from lesion.errors import UserError
 
 
@@ -55,12 +54,11 @@ def test_the_table_in_text_and_markdown():
 
 
 @pytest.mark.slow
-def test_reading_a_cohort_gives_slices_and_finite_shortcuts(tmp_path, monkeypatch):
-    cohort.make(tmp_path / "dicom", "tiny")
+def test_reading_a_cohort_gives_slices_and_finite_shortcuts(phantom_dicom, monkeypatch):
     with pytest.raises(UserError, match="4 patients with encephalitis"):
-        phantom.load(tmp_path / "dicom")
+        phantom.load(phantom_dicom)
     monkeypatch.setattr(phantom, "NUM_FOLDS", 2)
-    samples = phantom.load(tmp_path / "dicom")
+    samples = phantom.load(phantom_dicom)
     for sample in samples.values():
         assert sample.slices.image.shape == (24, 224, 224)
         assert len(sample.shortcuts) == 24

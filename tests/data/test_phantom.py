@@ -105,9 +105,8 @@ def test_the_files_are_mr_series_of_a_scanner_with_an_identity_planted(patient):
 
 
 @pytest.mark.slow
-def test_a_cohort_is_written_once_and_another_is_refused(tmp_path):
-    output = tmp_path / "dicom"
-    assert phantom.make(output, "tiny")
+def test_a_cohort_is_written_once_and_another_is_refused(phantom_dicom):
+    output = phantom_dicom
     assert not phantom.make(output, "tiny")
     with (output / "patients.csv").open(newline="") as stream:
         labels = {row["patient_id"]: row["label"] for row in csv.DictReader(stream)}
@@ -120,7 +119,19 @@ def test_a_cohort_is_written_once_and_another_is_refused(tmp_path):
     assert privacy.read_key(output / privacy.FOLDER)
     with pytest.raises(UserError, match="is not empty"):
         phantom.make(output, "tiny", seed=1)
-    assert [p.name for p in tmp_path.iterdir()] == ["dicom"]
+    assert not list(output.parent.glob(f".{output.name}*"))
+
+
+@pytest.mark.parametrize("labeled", [None, 3, 8])
+def test_as_many_labels_are_told_as_wanted_of_both_classes_in_turn(labeled, monkeypatch, tmp_path):
+    monkeypatch.setattr(phantom, "write_patient", lambda task: [])
+    monkeypatch.setattr(phantom.workers, "spread", lambda do, tasks, *_, **__: map(do, tasks))
+    phantom.make(tmp_path / "dicom", "tiny", labeled=labeled)
+    with (tmp_path / "dicom/patients.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    told = [row["label"] for row in rows if row["label"]]
+    assert len(told) == (labeled or len(rows)) and abs(told.count("glioma") - told.count("encephalitis")) <= 1
+    assert (tmp_path / "dicom/truth.csv").exists() == (labeled == 3)
 
 
 @pytest.mark.parametrize(("preset", "seed", "overlap"), [("huge", 0, 0.1), ("tiny", -1, 0.1), ("tiny", 0, 1.5)])
