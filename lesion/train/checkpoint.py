@@ -1,16 +1,18 @@
 """Orbax checkpoints with their provenance beside them."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 
 from lesion import trees
 from lesion.errors import UserError
@@ -92,10 +94,21 @@ def read_provenance(directory: Path) -> dict[str, Any]:
 
 def read_tree(path: Path) -> dict:
     """An Orbax checkpoint of nested dictionaries as NumPy arrays; its names are the structure."""
-    with ocp.StandardCheckpointer(multiprocessing_options=alone()) as checkpointer:
+    with _quiet(), ocp.StandardCheckpointer(multiprocessing_options=alone()) as checkpointer:
         metadata = checkpointer.metadata(path).item_metadata.tree
         like = trees.unflatten({k: np.zeros(m.shape, m.dtype) for k, m in trees.flatten(metadata).items()})
         return checkpointer.restore(path, like)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax warns that a part of a checkpoint has no metadata of the whole, which is not for the user."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def load_variables(directory: Path | str) -> tuple[dict, dict[str, Any]]:
