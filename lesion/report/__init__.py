@@ -66,7 +66,8 @@ def _who(folder: read.Folder, transfer: list[dict[str, Any]]) -> str:
         return f"{words.plural(total, noun)} ({total - g} with encephalitis, {g} with glioma)"
     for run in folder.doctor:
         slices, patients = (int(run.rounds[f"labeled_{what}"][-1]) for what in ("slices", "patients"))
-        return f"{words.plural(slices, 'slice')} of {words.plural(patients, noun)} labelled so far"
+        told = f"{words.plural(slices, 'slice')} of {words.plural(patients, noun)} labelled"
+        return told if run.metrics else f"{told} so far"
     return "A cohort whose size the run does not record"
 
 

@@ -104,7 +104,8 @@ def test_a_doctors_rounds_are_told_and_no_score_is_made_of_them(tmp_path, over):
     fake_doctor(tmp_path, over=over)
     page = report.render(read.read(tmp_path))
     text = text_of(page)
-    assert "100 slices of 15 simulated patients labelled so far" in text
+    assert ("100 slices of 15 simulated patients labelled so far" in text) != over
+    assert ". How often the model is right is not known" in text
     assert "After each round Round Labelled slices" in text and "4 100 15 0.30 0.10" in text
     assert ("It stopped after 4 rounds: every remaining entropy below δ. 1 slice could not be told" in text) == over
     assert ("It goes on." in text) != over
