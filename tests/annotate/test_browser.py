@@ -116,7 +116,7 @@ def test_a_round_is_read_by_keys_alone(page, tmp_path):
     say(page, "2")
     shown(page, "slice 5 of 5", "1 left")
     page.find_element(By.CSS_SELECTOR, ".answers .encephalitis").click()
-    shown(page, "All 5 slices of this round are answered", "python -m launch.active --again")
+    shown(page, "All 5 slices of this round are answered", "python -m launch.active --again", "disk. Until they are")
     assert said(tmp_path) == ["glioma", "glioma", "glioma", "glioma", "encephalitis"]
     press(page, Keys.ARROW_LEFT)
     shown(page, "slice 5 of 5")

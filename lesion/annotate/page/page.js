@@ -217,10 +217,10 @@ class Page extends Component {
     const next = answers.over
       ? html`<p>The labelling is finished: no further round will come. You may close this page.</p>`
       : html`<p>Go on with this command; the next round then appears here by itself.</p><pre>${round.command}</pre>`;
+    const open = 'Until they are trained on they can be changed: back (←) or undo (U).';
+    const how = answers.closed ? 'They are trained on now.' : open;
     return html`<main class="over"><h2>All ${answers.answers.length} slices of this round are answered</h2>
-      <p>${skipped ? `${skipped} of them skipped. ` : ''}Every answer is on the disk.
-        ${answers.closed ? 'They are being trained on.' : 'Until they are trained on they can be changed: back (←) or undo (U).'}
-      </p>${next}</main>`;
+      <p>${skipped ? `${skipped} of them skipped. ` : ''}${`Every answer is on the disk. ${answers.over ? '' : how}`}</p>${next}</main>`;
   }
 
   reading() {
