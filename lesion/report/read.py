@@ -123,8 +123,8 @@ def _json(path: pathlib.Path, missing: list[tuple[str, str]], *, wanted: bool = 
     return value
 
 
-def _rows(path: pathlib.Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a CSV file by column name; raises `_BrokenError` without the columns or without a row."""
+def _rows(path: pathlib.Path, columns: tuple[str, ...], *, some: bool = True) -> list[dict[str, str]]:
+    """The rows of a CSV file by column name; raises `_BrokenError` without the columns or, if `some`, without a row."""
     if not path.is_file():
         raise _BrokenError(f"no {path.name}: the experiment did not finish")
     with path.open(newline="", encoding="utf-8") as file:
@@ -133,7 +133,7 @@ def _rows(path: pathlib.Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         if absent:
             raise _BrokenError(f"{path.name} lacks the column {', '.join(absent)}")
         rows = list(reader)
-    if not rows:
+    if some and not rows:
         raise _BrokenError(f"{path.name} has no rows")
     return rows
 
@@ -181,7 +181,9 @@ def _labelling(folder: pathlib.Path, missing: list[tuple[str, str]]) -> Labellin
             points = sorted(by_run[key], key=lambda point: point["round"])
             runs[strategy][key] = {c: np.array([p[c] for p in points]) for c in numeric}
     config = _json(folder / "config.json", missing)
-    stops = tuple(_rows(folder / "stops.csv", _STOPS)) if (folder / "stops.csv").is_file() else ()
+    stops: tuple[dict[str, str], ...] = ()
+    if (folder / "stops.csv").is_file():  # without a row where no rule would have stopped a run
+        stops = tuple(_rows(folder / "stops.csv", _STOPS, some=False))
     scores = _json(folder / "metrics.json", missing, wanted=False)
     return Labelling(_sequence(folder, config), config, scores, runs, stops)
 
@@ -278,6 +280,8 @@ def read(workdir: pathlib.Path) -> Folder:
         plan = _plan(config)
         transfer = _experiments(workdir / "transfer", plan[0], _transfer, missing)
         labelling = _experiments(workdir / "active", plan[1], _labelling, missing)
+    if single and missing and not (transfer or labelling or doctor):
+        raise errors.UserError(f"{workdir} cannot be shown: " + "; ".join(f"{what}: {why}" for what, why in missing))
     if not (cohort or transfer or labelling or doctor):
         raise errors.UserError(
             f"{workdir}: nothing to report: no predictions.csv, curves.csv, transfer/, active/ or cohort/ that can be "

@@ -1,7 +1,6 @@
 """Whole experiments on a tiny backbone: what is refused, what is written, and what a killed one leaves."""
 
 import csv
-import multiprocessing
 import sys
 import time
 from pathlib import Path
@@ -71,9 +70,7 @@ MOMENTS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MOMENTS)
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(mode, tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
-    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[2]}:{Path(tiny.__file__).parent}")
-    context, (changes, moments) = multiprocessing.get_context("spawn"), MOMENTS[mode]
+    context, (changes, moments) = tiny.forked(monkeypatch, tmp_path / "compiled"), MOMENTS[mode]
 
     def start(workdir):
         process = context.Process(target=tiny.label, args=(workdir,), kwargs={"mode": mode} | changes)

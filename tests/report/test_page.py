@@ -156,6 +156,15 @@ def test_an_experiment_of_the_plan_that_never_ran_is_missing(tmp_path):
     assert missing["transfer/t2wi"] == missing["active/ce_t1wi"] == "not run"
 
 
+def test_a_run_that_no_rule_would_have_stopped_is_reported_and_a_broken_one_says_why(tmp_path):
+    fake_active(tmp_path, 3, 0.03)
+    write_rows(tmp_path / "stops.csv", ("strategy", "rule", "fold", "labeled_slices", "accuracy_lost"), [])
+    assert "Labelling curves" in text_of(report.render(read.read(tmp_path)))
+    (tmp_path / "curves.csv").write_text("fold,seed\n0,0\n")
+    with pytest.raises(errors.UserError, match=r"cannot be shown: .*curves\.csv lacks the column strategy"):
+        read.read(tmp_path)
+
+
 def test_single_runs_are_reported_too(tmp_path):
     config = CONFIG | {"config": CONFIG["config"] | {"sequence": "t2wi"}}
     fake_transfer(tmp_path / "a", 0, 1.0, config)

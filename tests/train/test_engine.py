@@ -1,7 +1,6 @@
 """Whole runs of a tiny backbone, each in a process of its own: devices, machines, streams, and deaths."""
 
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -12,15 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
     """Begins `tiny.train` in a new process, forked from one that has everything imported but no device yet."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tiny"])
     import tiny
 
     def begin(workdir, changes=None, num_devices=1, processes=None):
@@ -30,9 +26,7 @@ def start(tmp_path_factory):
         return process
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(Path(__file__).parent)]))
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+        context = tiny.forked(patch, tmp_path_factory.mktemp("compiled"))
         yield begin
 
 

@@ -1,6 +1,7 @@
 """A tiny backbone with BatchNorm, 40 slices of 10 patients, and what launch.train does, on them."""
 
 import functools
+import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from lesion.data import Slices, splits
 from lesion.models.layers import BatchNorm, Conv, run_stages
 from lesion.train import devices, loop, pretrained, rundir
 
+ROOT = Path(__file__).parents[2]
 SIDE = 16
 
 
@@ -89,6 +91,16 @@ def setup(made, data_dir):
     folds = splits.make(given.label, given.patient, made.num_folds, made.seed)
     run = rundir.identity(made, {"fingerprint": "tiny", "phantom": True}, folds.hash, weights, "cpu")
     return loop.Setup(Path(data_dir), given, folds, variables, run)
+
+
+def forked(patch, folder):
+    """A context whose processes are forked from one that has everything imported but no device yet."""
+    patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(Path(__file__).parent)]))
+    patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
+    patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tiny"])
+    return context
 
 
 def label(workdir, **changes):
