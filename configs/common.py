@@ -17,6 +17,9 @@ def get_common(backbone: str, sequence: str) -> ConfigDict:
     config.dtype = "float32"  # of the backbone's arithmetic; bfloat16 on GPU. Parameters and statistics: float32
     config.seed = 0  # of folds, initialisation, order, augmentation and, in active, draws
     config.num_folds = 5  # cross-validation over patients
+    # patient: all slices of a patient in one fold. leaky: slice by slice, only to measure how much that flatters.
+    config.split = "patient"
+    config.labels = "true"  # shuffled: dealt anew among the patients, a control that nothing can be learned from
     config.num_copies = 4  # augmented copies beside each training slice, 0 to 4
     config.augmentation = "fixed"  # fixed: the same copies all along. fresh: drawn anew every epoch (finetune)
     config.num_epochs = 50  # passes over the training slices

@@ -49,6 +49,8 @@ def check_asking(config: ConfigDict) -> None:
     if "strategies" not in config:
         raise UserError("this configuration is not of active labelling: begin from --config=configs/active.py")
     _check_strategies(config)
+    if config.split != "patient" or config.labels != "true":
+        raise UserError("--config.split and --config.labels are for launch.train: leave them at patient and true")
     if config.patience:
         raise UserError("--config.patience: a round of active labelling trains all its epochs, leave it at 0")
     for least, names in ((1, AT_LEAST_ONE), (0, AT_LEAST_ZERO)):

@@ -87,6 +87,26 @@ def make(label: np.ndarray, patient: np.ndarray, num_folds: int, seed: int) -> S
     return Splits(dict(sorted(test_fold.items())), num_folds, seed)
 
 
+def shuffled(label: np.ndarray, patient: np.ndarray, seed: int) -> np.ndarray:
+    """Labels dealt anew among the labelled patients, one a patient: nothing is left to learn but who is who.
+
+    Args:
+        label: int32 [N]; -1 stays where it is.
+        patient: str [N].
+        seed: of the deal.
+
+    Returns:
+        int32 [N], as many patients of each class as before.
+    """
+    assert label.shape == patient.shape and label.ndim == 1, (label.shape, patient.shape)
+    known = label != UNLABELED
+    _, first, of = np.unique(patient[known], return_index=True, return_inverse=True)
+    dealt = np.random.default_rng(seed).permutation(label[known][first])
+    result = label.copy()
+    result[known] = dealt[of]
+    return result
+
+
 def hold_out(patient: np.ndarray, label: np.ndarray, train: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Whole training patients, about a `share` of them and of each class, for early stopping: bool [N].
 

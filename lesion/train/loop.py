@@ -43,6 +43,8 @@ CHOICES = {
     "augmentation": ("fixed", "fresh"),
     "dtype": ("float32", "bfloat16"),
     "data_on": ("auto", "device", "host"),
+    "split": ("patient", "leaky"),
+    "labels": ("true", "shuffled"),
     "optim.decay_every": ("epoch", "step"),
     "head.pooling": ("", "mean", "max", "flatten"),
 }
@@ -91,6 +93,19 @@ def cohort_folds(data_dir: Path, num_folds: int, seed: int) -> splits.Splits:
     return splits.load_or_make(data_dir, label, patient, num_folds, seed)
 
 
+def _folds(config: ConfigDict, data_dir: Path, slices: Slices) -> splits.Splits:
+    """The cohort's deal of patients; or, to measure what a leak is worth, a deal of slices that is kept nowhere."""
+    if config.split == "leaky":
+        return splits.make(slices.label, slices.slice_id, config.num_folds, config.seed)
+    return cohort_folds(data_dir, config.num_folds, config.seed)
+
+
+def fold_masks(config: ConfigDict, slices: Slices, folds: splits.Splits) -> tuple[np.ndarray, np.ndarray]:
+    """Train and test masks of every fold, bool [num_folds, N] each."""
+    unit = slices.slice_id if config.split == "leaky" else slices.patient
+    return folds.masks(unit, slices.label)
+
+
 @functools.cache  # several experiments of one process share them
 def _weights(backbone: str, directory: str, seed: int) -> tuple[dict, dict[str, Any]]:
     if directory:
@@ -110,12 +125,14 @@ def load(config: ConfigDict, data_dir: Path, *, with_folds: bool = True) -> Setu
     """
     check_config(config)
     slices = cohort.load_slices(data_dir, config.sequence)
+    if config.labels == "shuffled":
+        slices = slices._replace(label=splits.shuffled(slices.label, slices.patient, config.seed))
     info = cohort.load_info(data_dir)
     folds = splits.Splits({}, 0, config.seed)
     if with_folds:
-        folds = cohort_folds(data_dir, config.num_folds, config.seed)
+        folds = _folds(config, data_dir, slices)
     if config.patience and with_folds:
-        for train in folds.masks(slices.patient, slices.label)[0]:
+        for train in fold_masks(config, slices, folds)[0]:
             splits.hold_out(slices.patient, slices.label, train, config.validation, config.seed)
     variables, weights = load_weights(config)
     run = rundir.identity(config, info, folds.hash, weights, jax.devices()[0].device_kind)
@@ -164,7 +181,7 @@ def run_transfer(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, A
     if rundir.open_run(workdir, setup.run):
         return None
     slices, fit_fold = setup.slices, None
-    train, test = setup.folds.masks(slices.patient, slices.label)
+    train, test = fold_masks(config, slices, setup.folds)
     rows: list[dict[str, str]] = []
     histories, num_params = [], 0
     with resume.heed_sigterm() as bell:

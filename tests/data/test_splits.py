@@ -77,3 +77,19 @@ def test_saved_split_is_kept_and_another_is_refused(tmp_path):
     (tmp_path / splits.FILE).write_text("{broken")
     with pytest.raises(UserError, match="is damaged: remove the file"):
         splits.load_or_make(tmp_path, label, patient, 2, 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(cohorts(), st.integers(0, 3))
+def test_shuffled_labels_are_dealt_by_patient(cohort, seed):
+    label, patient = cohort
+    dealt = splits.shuffled(label, patient, seed)
+
+    def of_patient(labels):
+        return {p: set(labels[patient == p]) for p in np.unique(patient)}
+
+    assert all(len(values) == 1 for values in of_patient(dealt).values())
+    assert sorted(map(tuple, of_patient(dealt).values())) == sorted(map(tuple, of_patient(label).values()))
+    assert (dealt[label == -1] == -1).all()
+    order = np.random.default_rng(seed).permutation(label.size)
+    np.testing.assert_array_equal(splits.shuffled(label[order], patient[order], seed), dealt[order])
