@@ -64,6 +64,21 @@ def add_active(config: ConfigDict) -> ConfigDict:
     return config
 
 
+def add_plan(config: ConfigDict) -> ConfigDict:
+    """What launch.reproduce runs: nothing yet. A part's other fields stand over the shared ones."""
+    config.transfer = ConfigDict()
+    config.transfer.backbones = ()  # Tables 3 to 6, Figs 5 to 8; empty: config.backbone
+    config.transfer.sequences = ("flair", "ce_t1wi", "t2wi")
+    config.leakage = ConfigDict()
+    config.leakage.sequences = ()  # slice-level against patient-level folds, true and shuffled labels
+    config.active = add_active(ConfigDict())
+    config.active.sequences = ()  # Figs 9 to 11
+    config.ablations = ConfigDict()  # {sweep: settings}; a setting is a tuple of (field, value)
+    config.ablations.transfer = ConfigDict()
+    config.ablations.active = ConfigDict()
+    return config
+
+
 def split_arg(arg: str, defaults: tuple[str, ...]) -> tuple[str, ...]:
     """`a,b` over the defaults: `resnet50` alone keeps the default sequence."""
     given = tuple(part for part in arg.split(",") if part)

@@ -14,9 +14,7 @@ from configs import common
 
 def get_config(arg: str = "") -> ConfigDict:
     (backbone,) = common.split_arg(arg, ("efficientnet_lite0",))
-    config = common.get_common(backbone, "ce_t1wi")
-    config.transfer_sequences = ("flair", "ce_t1wi", "t2wi")  # Tables 3-5
-    config.active = common.add_active(ConfigDict())  # Figs 9-11
+    config = common.add_plan(common.get_common(backbone, "ce_t1wi"))
     config.active.sequences = ("ce_t1wi",)  # which of the three to label actively
     config.active.mode = "frozen"  # whatever transfer does
     config.active.num_epochs = 4  # a round; the paper's 50 cost ten times the time

@@ -27,3 +27,10 @@ def sweep(add: Callable[..., Any]) -> None:
             add(**{"head.widths": widths, "head.dropout": dropout})
     for pooling in ("max", "flatten"):
         add(**{"head.widths": (512, 256), "head.pooling": pooling})
+
+
+def settings() -> tuple:
+    """The same as tuples of (field, value)."""
+    found: list[tuple] = []
+    sweep(lambda **overrides: found.append(tuple(overrides.items())))
+    return tuple(found)

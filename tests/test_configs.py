@@ -9,7 +9,7 @@ from lesion import reproduce
 from lesion.errors import UserError
 from lesion.train import loop
 
-NAMES = ("transfer", "active", "doctor", "demo", "head_search")
+NAMES = ("transfer", "active", "doctor", "demo", "head_search", "paper", "paper_small")
 
 
 def get(name, arg=""):
@@ -20,7 +20,7 @@ def get(name, arg=""):
 def test_a_config_is_locked_serialisable_and_runnable(name):
     config = get(name)
     assert config.is_locked
-    assert json.loads(config.to_json())["num_epochs"] == 50
+    assert json.loads(config.to_json())["num_epochs"] == (20 if name == "paper_small" else 50)
     loop.check_config(config)
     with pytest.raises(AttributeError):
         config.learning_rate = 1.0
@@ -55,10 +55,11 @@ def test_arguments_name_backbone_and_sequence():
 
 def test_an_experiment_of_the_plan_is_a_config_of_its_own():
     config = get("demo")
-    assert set(reproduce.experiment_config(config, "flair")) == set(get("transfer"))
-    active = reproduce.experiment_config(config, "flair", config.active)
+    assert set(reproduce.experiment_config(config, sequence="flair")) == set(get("transfer"))
+    active = reproduce.experiment_config(config, "active", **{"sequence": "flair", "optim.lr": 3e-4})
     assert set(active) == set(get("active"))
     assert (active.sequence, active.num_epochs) == ("flair", config.active.num_epochs)
+    assert (active.optim.backbone_lr, config.optim.lr) == (3e-4, 1e-3)
 
 
 def test_the_backbones_rate_follows_the_heads_unless_set():

@@ -59,6 +59,16 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     return {k: v for key, item in value.items() for k, v in _flat(item, f"{name}.{key}" if name else key).items()}
 
 
+def differences(workdir: Path, run: dict[str, Any]) -> list[str]:
+    """In what `run`, see `identity`, is another than the one in `workdir`: nothing if they are the same run."""
+    before, now = (_flat(r) for r in (json.loads((workdir / CONFIG).read_text()), json.loads(json.dumps(run))))
+    return [
+        f"{name} is {before.get(name)!r} there, {now.get(name)!r} now"
+        for name in sorted((now.keys() | before.keys()) - NOT_COMPARED)
+        if not name.startswith("versions.") and before.get(name) != now.get(name)
+    ]
+
+
 def open_run(workdir: Path, run: dict[str, Any]) -> bool:
     """Claims `workdir` for a run.
 
@@ -74,12 +84,7 @@ def open_run(workdir: Path, run: dict[str, Any]) -> bool:
     """
     path = workdir / CONFIG
     if path.exists():
-        before, now = ({**_flat(r)} for r in (json.loads(path.read_text()), json.loads(json.dumps(run))))
-        different = [
-            f"{name} is {before.get(name)!r} there, {now.get(name)!r} now"
-            for name in sorted((now.keys() | before.keys()) - NOT_COMPARED)
-            if not name.startswith("versions.") and before.get(name) != now.get(name)
-        ]
+        different = differences(workdir, run)
         if different:
             shown = "; ".join(different[:3]) + (f"; and {len(different) - 3} more" if len(different) > 3 else "")
             raise UserError(f"{workdir} holds another run ({shown}): name another --workdir, or remove this one")
@@ -87,8 +92,7 @@ def open_run(workdir: Path, run: dict[str, Any]) -> bool:
     if not is_first():
         return False
     workdir.mkdir(parents=True, exist_ok=True)
-    command = shlex.join(["python", "-m", _module(), *sys.argv[1:]])
-    write_json(path, run | {"versions": versions(), "command": command, "started": _now()})
+    write_json(path, run | {"versions": versions(), "command": command(), "started": now()})
     return False
 
 
@@ -108,14 +112,20 @@ def _module() -> str:
     return spec.name if spec else Path(sys.argv[0]).stem
 
 
-def _now() -> str:
+def command() -> str:
+    """What was typed to start this process."""
+    return shlex.join(["python", "-m", _module(), *sys.argv[1:]])
+
+
+def now() -> str:
+    """The time, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def finish(workdir: Path, metrics: dict[str, Any]) -> None:
     """Writes the results last: a folder that has them is finished."""
     record = json.loads((workdir / CONFIG).read_text())
-    write_json(workdir / CONFIG, record | {"finished": _now()})
+    write_json(workdir / CONFIG, record | {"finished": now()})
     write_json(workdir / METRICS, metrics)
 
 

@@ -50,7 +50,7 @@ def run_flags(root):
 
 def test_every_file_of_a_run_is_there_and_complete(root):
     for sequence in ("flair", "ce_t1wi", "t2wi"):
-        run = root / "run" / "transfer" / sequence
+        run = root / "run" / "transfer/efficientnet_lite0" / sequence
         table = rows(run / "predictions.csv")
         assert len({r["slice"] for r in table}) == len(table) > 0
         assert all(0 <= float(r["probability"]) <= 1 for r in table)
@@ -87,7 +87,7 @@ def test_a_second_run_does_nothing_again_and_another_config_is_refused(root):
 
 
 def test_an_interrupted_run_ends_with_the_same_numbers(root):
-    run = root / "run/transfer/flair"
+    run = root / "run/transfer/efficientnet_lite0/flair"
     before = (run / "predictions.csv").read_bytes()
     (run / "metrics.json").unlink()  # as if killed before it was finished
     (run / "predictions.csv").unlink()

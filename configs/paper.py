@@ -1,0 +1,49 @@
+"""Everything that Tables 2 to 7 and Figures 1 and 5 to 11 need, at the paper's sizes: for GPU machines.
+
+    python -m launch.reproduce --config=configs/paper.py --config.weights=runs/weights \
+        --data=DATA_DIR --workdir=runs/paper
+
+runs/weights holds a folder of converted weights for each backbone, named as it is (launch.convert_weights
+--output=runs/weights/resnet50); one that is missing runs with random weights, and the report says so in capitals.
+Stopped or killed, the same command goes on. On other backbones: configs/paper.py:resnet50_v1 alone, or
+--config.transfer.backbones="('alexnet_torchvision','resnet50_v1')". `configs/paper_small.py` is the same in small.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, head_search
+
+BACKBONES = ("alexnet", "resnet50", "inception_v3")
+# Where fine-tuning may begin, from the last part of a backbone to all of it.
+STARTS = {
+    "alexnet": ("conv5", "conv3", "conv1"),
+    "resnet50": ("layer4", "layer3", "layer2", "layer1", "conv1"),
+    "resnet50_v1": ("layer4", "layer3", "layer2", "layer1", "conv1"),
+    "inception_v3": ("Mixed_7a", "Mixed_6a", "Mixed_5b", "Conv2d_1a_3x3"),
+    "efficientnet_lite0": ("conv_head", "blocks_11", "blocks_5", "conv_stem"),
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    given = common.split_arg(arg, ("",))[0]
+    config = common.add_plan(common.get_common(given or "resnet50", "ce_t1wi"))  # where one serves: Figs 9-11, sweeps
+    config.transfer.backbones = (given,) if given else BACKBONES
+    config.transfer.mode = "finetune"
+    config.leakage.sequences = ("ce_t1wi",)
+    # On frozen features: fine-tuned (--config.active.mode=finetune) a run costs as much as ten folds of transfer.
+    config.active.sequences = ("flair", "ce_t1wi", "t2wi")
+    config.ablations.transfer.head = head_search.settings()
+    config.ablations.transfer.start = start_settings(config.backbone)
+    config.ablations.transfer.copies = tuple((("num_copies", n),) for n in range(5))
+    config.ablations.active.num_acquire = tuple(
+        (("num_acquire", k), ("num_rounds", 1 + 450 // k)) for k in (25, 50, 90, 150)
+    )
+    config.ablations.active.initial = tuple((("initial_labeled", n),) for n in (100, 200, 400))
+    return config.lock()
+
+
+def start_settings(backbone: str, *same: tuple) -> tuple:
+    """Frozen, fine-tuned from each of `STARTS`, and without ImageNet's weights; all with the fields of `same`."""
+    from_stage = [(("mode", "finetune"), ("finetune_from", stage)) for stage in STARTS.get(backbone, ())]
+    settings = ((("mode", "frozen"),), *from_stage, (("weights", ""),), (("mode", "scratch"),))
+    return tuple((*setting, *same) for setting in settings)

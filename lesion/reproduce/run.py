@@ -1,0 +1,103 @@
+"""Runs a plan: what is finished is kept, what fails is told and does not stop the rest."""
+
+import json
+import os
+import shutil
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lesion import models, report
+from lesion.errors import Interrupted, UserError
+from lesion.reproduce.experiments import Experiment, plan
+from lesion.train import checkpoint, rundir
+from lesion.train.loop import load
+
+COHORT_FILES = ("cohort.json", "cohort.png", "preprocessing.png")
+FAILED = "failed.json"
+PLAN = "plan.json"
+
+
+def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
+    """Runs what is not finished yet, then writes the report.
+
+    Args:
+        config: of `configs/demo.py`, `configs/paper.py` or `configs/paper_small.py`.
+        data_dir: what `launch/prepare` wrote.
+        workdir: gets a folder for each experiment, cohort/, models.json, plan.json, config.json, report.html and,
+            last, metrics.json.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        UserError: if the plan cannot be run; or, after the report is written, if experiments failed.
+    """
+    experiments, left_out = plan(config, data_dir)
+    whole = load(experiments[0].config, data_dir).run
+    rundir.open_run(workdir, whole | {"config": json.loads(config.to_json())})
+    (workdir / "cohort").mkdir(exist_ok=True)
+    for name in COHORT_FILES:
+        shutil.copyfile(data_dir / name, workdir / "cohort" / name)
+    checkpoint.write_json(workdir / "models.json", models.table())
+    checkpoint.write_json(workdir / PLAN, {"experiments": [one.name for one in experiments], "left_out": left_out})
+    for name, why in left_out.items():
+        print(f"{name}: {why}, left out")
+    failed = []
+    for number, one in enumerate(experiments, 1):
+        told = _run(one, data_dir, workdir)
+        print(f"{number} of {len(experiments)}, {one.name}: {told}", flush=True)
+        if (workdir / one.name / FAILED).exists():
+            failed.append(one.name)
+    path = report.write(workdir)
+    if failed:
+        names = ", ".join(failed[:3]) + ", ..." * (len(failed) > 3)
+        told = f"{len(failed)} of {len(experiments)} experiments failed ({names})"
+        raise UserError(f"{told}: {path} says why; the same command tries them again")
+    rundir.finish(workdir, {one.name: True for one in experiments})
+    return path
+
+
+def _run(one: Experiment, data_dir: Path, workdir: Path) -> str:
+    """One experiment; what becomes of it, in words. A failure is left in its folder, as one line for the report."""
+    folder = workdir / one.name
+    (folder / FAILED).unlink(missing_ok=True)
+    try:
+        setup = load(one.config, data_dir)
+        _link_finished(setup.run, workdir, folder)
+        return "finished before, kept" if one.run(one.config, setup, folder) is None else "done"
+    except (Interrupted, OSError):  # to be stopped, or no disk to write on: not this experiment's fault
+        raise
+    except Exception as error:
+        if not isinstance(error, UserError):
+            traceback.print_exc(file=sys.stderr)
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_json(folder / FAILED, {"error": line, "when": rundir.now(), "command": rundir.command()})
+        return f"FAILED: {line}"
+
+
+def _link_finished(run: dict[str, Any], workdir: Path, folder: Path) -> None:
+    """Makes `folder` a second name of a finished run like `run` elsewhere under `workdir`, if there is one."""
+    if folder.exists():
+        return
+    for path in sorted(workdir.rglob(rundir.METRICS)):
+        found = path.parent
+        if found != workdir and (found / rundir.CONFIG).exists() and not rundir.differences(found, run):
+            partial = folder.with_name(f".{folder.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            # Files of a run are replaced, never changed: both names may share them.
+            shutil.copytree(found, partial, copy_function=_link)
+            partial.replace(folder)
+            return
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:  # not on this file system
+        shutil.copy2(source, target)
+    return target
