@@ -149,6 +149,11 @@ def decode(root: str, mr: MrObject) -> np.ndarray:
     return pixels
 
 
+def is_axial(plane: tuple[float, ...]) -> bool:
+    """Whether a slice lies across the body rather than along it, from its direction cosines; if not known, yes."""
+    return len(plane) != 6 or int(np.argmax(np.abs(np.cross(plane[:3], plane[3:])))) == 2
+
+
 def reject(file: str, kind: str, error: Exception) -> Reject:
     """A `Reject` from an exception, its message on one line."""
     return Reject(file, kind, " ".join(f"{type(error).__name__}: {error}".split())[:300])

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from lesion.data import SEQUENCES, dicom, pictures, preprocess, tables, workers
 from lesion.errors import UserError
 
-VERSION = 3  # of the reading; raise it when the same inputs would give another dataset
+VERSION = 4  # of the reading; raise it when the same inputs would give another dataset
 
 
 class Inputs(NamedTuple):
@@ -119,13 +119,20 @@ def choose(folder: Path, found: Scan, inputs: Inputs) -> tuple[list[pictures.Ser
     left_out: list[dicom.Skip] = []
     for mr in found.objects:
         told = inputs.series.get(mr.series_uid, (None, 0))[0]
-        kinds = collections.defaultdict(list)
+        kinds, along = collections.defaultdict(list), False
         for frame in mr.frames:
             name = told or frame.sequence
-            if name in SEQUENCES:
-                kinds[name, frame.plane, frame.spacing].append(frame.number)
+            if name not in SEQUENCES:
+                continue
+            # The other planes of an examination show the same lesion again, in pictures of another kind. Who lists
+            # slices or series has chosen.
+            if inputs.slices is None and not told and not dicom.is_axial(frame.plane):
+                along = True
+                continue
+            kinds[name, frame.plane, frame.spacing].append(frame.number)
         if not kinds:
-            left_out.append(dicom.Skip(mr.file, "MR, none of the three sequences"))
+            reason = "MR, sagittal or coronal" if along else "MR, none of the three sequences"
+            left_out.append(dicom.Skip(mr.file, reason))
         for (name, plane, spacing), numbers in kinds.items():
             picked = [n for n in numbers if is_chosen(inputs, mr.sop_uid, n)]
             stacks[name, mr.series_uid, mr.shape, plane, spacing].append((mr, tuple(numbers), tuple(picked)))

@@ -306,3 +306,16 @@ def test_the_sheets_are_pictures_of_a_usable_size(tree):
     for name in ("preprocessing.png", "cohort.png"):
         assert Image.open(io.BytesIO((output / name).read_bytes())).size[0] == 1200
     json.loads((output / "cohort.json").read_text())
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_other_planes_are_left_out_unless_the_user_names_them(tree, told):
+    sagittal = dict(ImageOrientationPatient=[0, 1, 0, 0, 0.1, -0.99], ImagePositionPatient=[4, 0, 0])
+    for p in range(2):
+        pixels = head(128, seed=p).astype(np.uint16)
+        save(dataset(pixels, f"MRN00{p}", f"7{p}", 1, "t2wi", **sagittal), tree / f"sagittal_{p}")
+    if told:
+        write_csv(tree / "series.csv", ("series_instance_uid", "sequence"), (f"{ROOT}.170", "t2wi"))
+    output = prepare(tree)
+    assert len(cohort.load_slices(output, "t2wi").image) == 12 + told
+    assert cohort.load_info(output)["skipped"]["MR, sagittal or coronal"] == 2 - told
