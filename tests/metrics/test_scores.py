@@ -4,21 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from made_up import cohort
 from scipy import stats
 from sklearn import metrics as reference
 
 from lesion import metrics
-
-
-def cohort(seed, num_patients=30, max_slices=8, signal=1.0, decimals=3):
-    """Label, probability and patient of [N] slices; both classes are present."""
-    rng = np.random.default_rng(seed)
-    label = rng.permutation(np.arange(num_patients) % 2)
-    count = rng.integers(1, max_slices + 1, num_patients)
-    patient = np.repeat([f"p{i:03d}" for i in range(num_patients)], count)
-    label = np.repeat(label, count)
-    logit = signal * (2 * label - 1) + rng.normal(size=label.size) + np.repeat(rng.normal(size=num_patients), count)
-    return label, np.round(1 / (1 + np.exp(-logit)), decimals), patient
 
 
 def sklearn_scores(label, probability):

@@ -1,0 +1,63 @@
+"""Where intervals come from: bootstrap draws of patients, their percentiles, Wilson's interval of a share."""
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+
+
+def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """top / bottom, NaN where bottom is 0."""
+    return np.divide(top, bottom, out=np.full(np.shape(bottom), np.nan), where=bottom > 0)
+
+
+def draws(num_patients: int, num_resamples: int, seed: int) -> np.ndarray:
+    """How often each resample holds each patient: float64 [B, P], rows sum to P.
+
+    The same arguments give the same draws: scores of several models on the same patients share them and are pairs.
+    """
+    share = np.full(num_patients, 1 / num_patients)
+    return np.random.default_rng(seed).multinomial(num_patients, share, num_resamples).astype(np.float64)
+
+
+def percentiles(value: float, resampled: np.ndarray) -> tuple[float, float]:
+    """The percentile bootstrap's ends of one score; NaN where there is no resample or no score.
+
+    With a handful of patients the percentile interval of a skewed score may miss the estimate itself: it is widened.
+    """
+    if np.isnan(value) or not resampled.size:
+        return float("nan"), float("nan")
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = (float(x) for x in np.percentile(resampled, (tail, 100 - tail)))
+    return min(low, value), max(high, value)
+
+
+def two_sided_p(resampled: np.ndarray) -> float:
+    """Two-sided p of a difference from its resamples: twice the smaller share on one side of 0, at most 1.
+
+    It is the percentile interval turned round: that of level 1 − p just reaches 0. The estimate itself counts as one
+    more resample (Davison and Hinkley 1997, eq. 4.11), so no p is 0. Rounding must not decide: 1e-12 counts as 0.
+    """
+    if not resampled.size:
+        return float("nan")
+    below, above = (resampled <= 1e-12).sum(), (resampled >= -1e-12).sum()
+    return float(min(1.0, 2 * (1 + min(below, above)) / (1 + resampled.size)))
+
+
+def wilson(share: np.ndarray | float, count: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's 95 % interval of a share out of `count` independent units, which need not be whole (Wilson 1927).
+
+    Args:
+        share: [...] in [0, 1].
+        count: [...], 0 where there is nothing: NaN.
+
+    Returns:
+        low and high, each [...].
+    """
+    share, count = np.broadcast_arrays(np.asarray(share, np.float64), np.asarray(count, np.float64))
+    z = stats.norm.ppf((1 + LEVEL) / 2)
+    shrink = ratio(np.full(count.shape, z * z), count)
+    centre = (share + shrink / 2) / (1 + shrink)
+    half = np.sqrt(shrink * share * (1 - share) + shrink**2 / 4) / (1 + shrink)
+    # The clip only undoes rounding: at 0 of n and n of n the ends are 0 and 1.
+    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)

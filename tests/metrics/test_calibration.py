@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_up import cohort, shuffled
+from scipy import stats
+from sklearn import metrics as reference
+from sklearn.calibration import calibration_curve
+
+from lesion import metrics
+
+
+def plain_error(label, probability, borders):
+    """Bin by bin, row by row."""
+    error = 0.0
+    for k in range(len(borders) - 1):
+        rows = [i for i in range(len(label)) if borders[k] < probability[i] <= borders[k + 1]]
+        rows += [i for i in range(len(label)) if k == 0 and probability[i] == 0]
+        if rows:
+            error += len(rows) / len(label) * abs(np.mean(probability[rows]) - np.mean(label[rows]))
+    return error
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10_000), bins=st.integers(1, 15), decimals=st.integers(0, 3), equal_mass=st.booleans())
+def test_error_and_points_are_those_of_the_plain_way_and_of_sklearn(seed, bins, decimals, equal_mass):
+    label, probability, patient = cohort(seed, 20, decimals=decimals)
+    quantiles = np.unique([0, *np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1]), 1])
+    borders = quantiles if equal_mass else np.linspace(0, 1, bins + 1)
+    got = metrics.calibration_error(label, probability, bins=bins, equal_mass=equal_mass)
+    assert got == pytest.approx(plain_error(label, probability, borders), abs=1e-12)
+    points = metrics.reliability(label, probability, patient, bins=bins, equal_mass=equal_mass)
+    assert points.count.sum() == label.size
+    assert got == pytest.approx(np.abs(points.predicted - points.observed) @ points.count / label.size, abs=1e-12)
+    if not equal_mass:
+        observed, predicted = calibration_curve(label, probability, n_bins=bins)
+        np.testing.assert_allclose((points.observed, points.predicted), (observed, predicted), atol=1e-12)
+
+
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 10_000))
+def test_scores_are_sklearns_and_do_not_depend_on_the_order_of_rows(seed):
+    columns = cohort(seed, decimals=2)
+    got = metrics.calibration_scores(*columns, num_resamples=40, seed=seed)
+    label, probability, _ = metrics.patient_means(*columns)
+    for level, (y, p) in {"slice": columns[:2], "patient": (label, probability)}.items():
+        assert got[level]["brier"]["value"] == pytest.approx(reference.brier_score_loss(y, p))
+        assert got[level]["brier_share"] == pytest.approx(reference.brier_score_loss(y, np.full(y.size, y.mean())))
+        assert all(got[level][s]["low"] <= got[level][s]["value"] <= got[level][s]["high"] for s in ("ece", "brier"))
+    again = metrics.calibration_scores(*shuffled(columns, seed), num_resamples=40, seed=seed)
+    for name in ("ece", "ece_equal_mass", "brier"):
+        assert list(again["slice"][name].values()) == pytest.approx(list(got["slice"][name].values()))
+    assert again["chance"] == pytest.approx(got["chance"])
+
+
+def test_every_resample_is_scored_as_the_drawn_slices_would_be():
+    label, probability, patient = cohort(5, 9, decimals=2)
+    want = {"ece": [], "brier": []}
+    for count in np.random.default_rng(0).multinomial(9, np.full(9, 1 / 9), 25):
+        rows = np.concatenate([np.flatnonzero(patient == f"p{i:03d}") for i in range(9) for _ in range(count[i])])
+        want["ece"].append(metrics.calibration_error(label[rows], probability[rows]))
+        want["brier"].append(reference.brier_score_loss(label[rows], probability[rows]))
+    got = metrics.calibration_scores(label, probability, patient, num_resamples=25)["slice"]
+    for name, values in want.items():
+        value = got[name]["value"]
+        low, high = np.percentile(values, (2.5, 97.5))
+        assert (got[name]["low"], got[name]["high"]) == pytest.approx((min(low, value), max(high, value)))
+
+
+def test_wilson_is_scipys_and_slices_of_one_patient_count_as_one():
+    for hits, total in ((0, 5), (3, 7), (40, 40)):
+        want = stats.binomtest(hits, total).proportion_ci(method="wilson")
+        assert metrics.wilson(hits / total, total) == pytest.approx((want.low, want.high))
+    assert np.isnan(metrics.wilson(0.0, 0)).all()
+    label, probability, patient = np.array([1, 1, 0, 0]), np.full(4, 0.6), np.arange(4)
+    alone = metrics.reliability(label, probability, patient)
+    assert alone.effective.tolist() == alone.count.tolist() == [4]
+    copied = metrics.reliability(*(np.repeat(column, 9) for column in (label, probability, patient)))
+    assert (copied.low, copied.high, copied.effective) == (alone.low, alone.high, alone.effective)
+    assert copied.count.tolist() == [36]
+
+
+def test_the_chance_level_covers_calibrated_models_as_often_as_it_says_and_no_overconfident_one():
+    rng, inside = np.random.default_rng(0), 0
+    for trial in range(150):
+        probability = rng.beta(0.8, 0.8, 60)
+        label = (rng.random(60) < probability).astype(int)
+        got = metrics.calibration_scores(label, probability, np.arange(60), num_resamples=200, seed=trial)
+        inside += got["patient"]["ece"]["value"] <= got["chance"]["high"]
+    assert 0.89 <= inside / 150 <= 0.99
+    label = np.arange(200) % 2
+    sure = np.where(rng.random(200) < 0.75, label, 1 - label) * 0.98 + 0.01  # says 99 %, is right in 75
+    got = metrics.calibration_scores(label, sure, np.arange(200), num_resamples=200)
+    assert got["patient"]["ece"]["value"] > 3 * got["chance"]["high"]
+
+
+def test_edges_hold_what_is_on_them_and_wrong_columns_raise():
+    assert metrics.calibration_error([0, 1], [0.0, 1.0]) == 0
+    points = metrics.reliability([0, 1, 1], [0.0, 0.5, 1.0], [0, 1, 2], bins=2)
+    assert points.count.tolist() == [2, 1] and points.right.tolist() == [0.5, 1]
+    assert np.isnan(metrics.calibration_scores([1], [0.5], ["a"], num_resamples=0)["chance"]["high"])
+    with pytest.raises(ValueError, match="at least one bin"):
+        metrics.reliability([0, 1], [0.1, 0.2], [0, 1], bins=0)
+    with pytest.raises(ValueError, match="within"):
+        metrics.calibration_error([0, 1], [0.1, 1.2])
