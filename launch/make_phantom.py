@@ -2,7 +2,8 @@
 
 python -m launch.make_phantom --preset=demo --seed=0 --output=runs/demo/dicom
 
-With --labeled=12 the other patients have no label in patients.csv: a cohort to try launch.annotate on.
+With --labeled=12 the other patients have no label in patients.csv: a cohort to try launch.annotate on. With
+--readers=2 there is a readers.csv of two simulated readers, to try the comparison with readers on.
 """
 
 from pathlib import Path
@@ -16,13 +17,14 @@ PRESET = flags.DEFINE_string("preset", "demo", "size of the cohort: " + ", ".joi
 SEED = flags.DEFINE_integer("seed", 0, "the same seed gives the same bytes")
 OVERLAP = flags.DEFINE_float("overlap", phantom.OVERLAP, "share of atypical cases, 0 to 1")
 LABELED = flags.DEFINE_integer("labeled", None, "patients whose label is told; not given: all")
+READERS = flags.DEFINE_integer("readers", 0, "simulated readers, who judge every patient in readers.csv")
 OUTPUT = flags.DEFINE_string("output", None, "folder to make", required=True)
 
 
 def main(argv):
     del argv
     output = Path(OUTPUT.value)
-    if phantom.make(output, PRESET.value, SEED.value, OVERLAP.value, LABELED.value):
+    if phantom.make(output, PRESET.value, SEED.value, OVERLAP.value, LABELED.value, READERS.value):
         print(f"phantom: {PRESET.value} cohort written to {output}")
     else:
         print(f"phantom: {output} holds this cohort already")

@@ -1,8 +1,9 @@
 """Turns a folder of DICOM files into a dataset: python -m launch.prepare --input=DICOM_DIR --output=DATA_DIR.
 
 Beside the DICOM tree lie patients.csv (patient_id,label), slices.csv (sop_instance_uid,frame; optional) and series.csv
-(series_instance_uid,sequence; optional). The pseudonym key and table and rejects.csv (file,reason) go to the private
-folder, which stays with the patients' data. A second run on the same inputs does nothing.
+(series_instance_uid,sequence; optional) and readers.csv (patient_id,reader,label; optional: what doctors said of a
+patient). The pseudonym key and table and rejects.csv (file,reason) go to the private folder, which stays with the
+patients' data. A second run on the same inputs does nothing.
 """
 
 from collections.abc import Sequence

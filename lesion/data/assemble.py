@@ -7,6 +7,7 @@ folder only.
 """
 
 import collections
+import csv
 import errno
 import hashlib
 import json
@@ -28,7 +29,7 @@ def prepare(folder: Path, output: Path, private: Path, strict: bool = False) -> 
     """Turns a DICOM tree with its tables into a dataset.
 
     Args:
-        folder: the tree, with patients.csv and perhaps slices.csv and series.csv.
+        folder: the tree, with patients.csv and perhaps slices.csv, series.csv and readers.csv.
         output: the dataset's folder; must not exist, be empty, or hold this very dataset.
         private: for key, pseudonym table and rejects.csv; made if missing.
         strict: stop at the first broken file.
@@ -73,6 +74,8 @@ def prepare(folder: Path, output: Path, private: Path, strict: bool = False) -> 
             )
             records[one.sequence].append(record)
     _check_classes(folder, records)
+    readers, said = _readers(inputs, patients)
+    table += [(pseudonym, "reader", original) for original, pseudonym in readers.items()]
     rejects = sorted(found.rejects + broken)
     skipped = collections.Counter(skip.reason for skip in [*found.skipped, *left_out])
     info = {
@@ -92,14 +95,30 @@ def prepare(folder: Path, output: Path, private: Path, strict: bool = False) -> 
         "preprocess": {**preprocess.SETTINGS, "sequence_version": intake.VERSION},
         "stamp": mark,
     }
+    if said:
+        info["readers"] = dict(collections.Counter(reader for _, reader, _ in said))
     examples = sheets.pick_examples(series, made_of)
-    _write(output, records, info, examples)
+    _write(output, records, info, examples, said)
     try:
         privacy.save(private, key, sorted(table), [(r.file, f"{r.kind}: {r.reason}") for r in rejects])
     except BaseException:  # a dataset whose pseudonyms nobody can resolve is no use
         shutil.rmtree(output, ignore_errors=True)
         raise
     return _summary(info, output, private)
+
+
+def _readers(inputs: intake.Inputs, patients: dict[str, str]) -> tuple[dict[str, str], list[tuple[str, str, int]]]:
+    """The readers' pseudonyms in the order of the file, and (patient, reader, label) under pseudonyms, sorted.
+
+    A reader is a person as well. Answers on patients without a usable slice are left out: nothing is compared there.
+    """
+    names = {reader: f"reader_{i}" for i, reader in enumerate(dict.fromkeys(reader for reader, _ in inputs.readers), 1)}
+    said = [
+        (patients[patient], names[reader], label)
+        for (reader, patient), (label, _) in inputs.readers.items()
+        if patient in patients
+    ]
+    return names, sorted(said)
 
 
 def _lowest(made_of: Sequence[Sequence[pictures.Picture]], patient_id: str) -> float:
@@ -155,7 +174,11 @@ def _check_classes(folder: Path, records: dict[str, list[cohort.Record]]) -> Non
 
 
 def _write(
-    output: Path, records: dict[str, list[cohort.Record]], info: dict[str, Any], examples: list[sheets.Example]
+    output: Path,
+    records: dict[str, list[cohort.Record]],
+    info: dict[str, Any],
+    examples: list[sheets.Example],
+    said: list[tuple[str, str, int]],
 ) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
@@ -165,6 +188,9 @@ def _write(
             cohort.write(partial, name, some)
         sheets.draw_preprocessing(partial / "preprocessing.png", examples, phantom=info["phantom"])
         sheets.draw_cohort(partial / "cohort.png", records, phantom=info["phantom"])
+        if said:
+            with (partial / cohort.READERS_FILE).open("w", newline="") as stream:
+                csv.writer(stream, lineterminator="\n").writerows([("patient", "reader", "label"), *said])
         (partial / cohort.INFO_FILE).write_text(json.dumps(info, indent=1) + "\n")
         if output.is_dir():
             output.rmdir()  # empty, or `prepare` would not have come here
@@ -186,6 +212,8 @@ def _summary(info: dict[str, Any], output: Path, private: Path) -> str:
     for name, counts in info["sequences"].items():
         parts = [f"{c['slices']} slices of {c['patients']} {label}" for label, c in counts.items() if c["slices"]]
         lines.append(f"{name}: " + ", ".join(parts))
+    if info.get("readers"):
+        lines.append("answers of " + ", ".join(f"{name}: {n}" for name, n in sorted(info["readers"].items())))
     if info["phantom"] == "mixed":
         lines.append("warning: phantom and patient images are mixed")
     if info["labeled_patients_without_slices"]:

@@ -25,6 +25,7 @@ from lesion.errors import UserError
 
 SPLIT = "cohort"  # "all" is a reserved name
 INFO_FILE = "cohort.json"
+READERS_FILE = "readers.csv"  # patient,reader,label; only where the user gave one
 FORMAT = "1.1.0"
 
 

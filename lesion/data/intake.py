@@ -24,6 +24,7 @@ class Inputs(NamedTuple):
     patients: dict[str, int]
     slices: dict[tuple[str, int | None], int] | None
     series: dict[str, tuple[str, int]]
+    readers: dict[tuple[str, str], tuple[int, int]]
 
 
 class Scan(NamedTuple):
@@ -45,7 +46,12 @@ def read_inputs(folder: Path) -> Inputs:
         raise UserError(f"there is no folder {folder}: name the DICOM tree with --input=DIR")
     if not any(folder.iterdir()):
         raise UserError(f"{folder} is empty: put the DICOM tree and {tables.PATIENTS} there")
-    return Inputs(tables.read_patients(folder), tables.read_slices(folder), tables.read_series(folder))
+    return Inputs(
+        tables.read_patients(folder),
+        tables.read_slices(folder),
+        tables.read_series(folder),
+        tables.read_readers(folder),
+    )
 
 
 def list_files(folder: Path, leave_out: Sequence[Path]) -> list[tuple[str, int, int]]:
@@ -71,6 +77,8 @@ def stamp(key: bytes, folder: Path, files: Sequence[tuple[str, int, int]]) -> st
     for name in (tables.PATIENTS, tables.SLICES, tables.SERIES):
         path = folder / name
         parts.append(path.read_bytes().hex() if path.exists() else None)
+    if (folder / tables.READERS).exists():  # only then: without one, a dataset made before there were any stays valid
+        parts.append((folder / tables.READERS).read_bytes().hex())
     return hmac.new(key, json.dumps(parts).encode(), hashlib.sha256).hexdigest()
 
 
@@ -171,6 +179,10 @@ def _check_patients(folder: Path, found: Scan, inputs: Inputs) -> None:
                 f"{folder / tables.PATIENTS} entry {index + 1} ({patient}): no MR image has this PatientID: {hint} "
                 f"({rows} such)"
             )
+    for (_, patient), (_, row) in inputs.readers.items():
+        if patient not in there:
+            what = "no MR image has this patient_id: correct it or delete the row"
+            raise UserError(f"{folder / tables.READERS} row {row}: {what}")
 
 
 def slices_not_found(found: Scan, inputs: Inputs) -> list[int]:

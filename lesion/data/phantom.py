@@ -9,7 +9,6 @@ within each class. `overlap` is the share of atypical cases.
 """
 
 import hashlib
-import itertools
 import json
 import shutil
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lesion.data import LABELS, SEQUENCES, lesions, phantom_dicom, phantom_scan, privacy, workers
+from lesion.data import LABELS, SEQUENCES, lesions, phantom_dicom, phantom_scan, phantom_tables, privacy, workers
 from lesion.errors import UserError
 
 VERSION = 2  # of what a seed gives; raise it whenever a byte changes
@@ -162,7 +161,12 @@ def _share(rng: np.random.Generator, total: int, number: int) -> np.ndarray:
 
 
 def make(
-    output: Path, preset_name: str = "demo", seed: int = 0, overlap: float = OVERLAP, labeled: int | None = None
+    output: Path,
+    preset_name: str = "demo",
+    seed: int = 0,
+    overlap: float = OVERLAP,
+    labeled: int | None = None,
+    readers: int = 0,
 ) -> bool:
     """Writes a cohort; returns False if the same one lies there already.
 
@@ -174,6 +178,7 @@ def make(
         seed: the same gives the same bytes.
         overlap: share of atypical cases.
         labeled: patients that patients.csv tells the label of, the classes in turn; None: all. truth.csv has all.
+        readers: simulated readers that judge every patient, in readers.csv.
 
     Raises:
         UserError: for a folder that holds something else, or a parameter out of range.
@@ -186,8 +191,10 @@ def make(
         raise UserError(f"--seed={seed}: give a number from 0 on")
     if labeled is not None and not 2 <= labeled <= sum(PRESETS[preset_name].patients.values()):
         raise UserError(f"--labeled={labeled}: 2 is the least, {sum(PRESETS[preset_name].patients.values())} the most")
+    if not 0 <= readers <= phantom_tables.MOST_READERS:
+        raise UserError(f"--readers={readers}: 0 is the least, {phantom_tables.MOST_READERS} the most")
     stamp = {"preset": preset_name, "seed": seed, "overlap": overlap, "version": VERSION}
-    stamp |= {} if labeled is None else {"labeled": labeled}
+    stamp |= ({} if labeled is None else {"labeled": labeled}) | ({"readers": readers} if readers else {})
     output = output.absolute()
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file: give a folder as --output")
@@ -221,26 +228,17 @@ def _write(root: Path, stamp: dict, patients: list[Patient]) -> None:
     for uids in workers.spread(write_patient, tasks, "phantom", _crashed, few=1):
         chosen += uids
     labels = {p.who.patient_id: p.case.label for p in patients}
-    told = _told(labels, stamp.get("labeled", len(labels)))
-    _write_labels(root / "patients.csv", {name: label if name in told else "" for name, label in labels.items()})
-    if len(told) < len(labels):
-        _write_labels(root / "truth.csv", labels)
-    (root / "slices.csv").write_text("\n".join(["sop_instance_uid,frame", *(f"{uid}," for uid in chosen)]) + "\n")
+    phantom_tables.write_labels(root, labels, stamp.get("labeled", len(labels)))
+    phantom_tables.write_slices(root, chosen)
+    readers = stamp.get("readers", 0)
+    if readers:
+        phantom_tables.write_readers(root, labels, readers, stamp["seed"])
     # A hospital's key is random and secret. This one follows from the flags, so that the same phantom gets the same
-    # pseudonyms, and with them the same folds and results, everywhere.
+    # pseudonyms, and with them the same folds and results, everywhere, with and without readers.
+    identity = json.dumps({name: value for name, value in stamp.items() if name != "readers"})
     (root / privacy.FOLDER).mkdir(mode=0o700)
-    (root / privacy.FOLDER / privacy.KEY_FILE).write_text(hashlib.sha256(json.dumps(stamp).encode()).hexdigest() + "\n")
+    (root / privacy.FOLDER / privacy.KEY_FILE).write_text(hashlib.sha256(identity.encode()).hexdigest() + "\n")
     (root / STAMP).write_text(json.dumps(stamp) + "\n")
-
-
-def _told(labels: dict[str, str], number: int) -> set[str]:
-    """The first patients of each class in turn."""
-    turn = {label: itertools.count() for label in LABELS}
-    return set(sorted(labels, key=lambda name: (next(turn[labels[name]]), labels[name]))[:number])
-
-
-def _write_labels(path: Path, labels: dict[str, str]) -> None:
-    path.write_text("\n".join(["patient_id,label", *(f"{name},{label}" for name, label in labels.items())]) + "\n")
 
 
 def _crashed(task: tuple[Path, Patient]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The user's three tables beside the DICOM tree: patients.csv, slices.csv, series.csv.
+"""The user's tables beside the DICOM tree: patients.csv, slices.csv, series.csv, readers.csv.
 
 Each is read as text with its first line as header; commas, semicolons or tabs, with or without a byte-order mark, as
 spreadsheet programs write them. What is wrong with one is a `UserError` that names the row.
@@ -12,7 +12,7 @@ from pathlib import Path
 from lesion.data import LABELS, SEQUENCES, UNLABELED
 from lesion.errors import UserError
 
-PATIENTS, SLICES, SERIES = "patients.csv", "slices.csv", "series.csv"
+PATIENTS, SLICES, SERIES, READERS = "patients.csv", "slices.csv", "series.csv", "readers.csv"
 SKIP = "skip"  # in series.csv: leave this series out
 _LABEL_WORDS = {**LABELS, **{str(number): number for number in LABELS.values()}, "": UNLABELED}
 
@@ -83,6 +83,34 @@ def read_series(folder: Path) -> dict[str, tuple[str, int]]:
             raise UserError(f"{path} row {row}: this series has another sequence further up: keep one of the rows")
         told[uid] = (name.lower(), row)
     return told
+
+
+def read_readers(folder: Path) -> dict[tuple[str, str], tuple[int, int]]:
+    """What doctors said of patients: (reader, patient id) to (label, row), in the file's order; empty without the file.
+
+    A row with an empty label, a patient that a reader did not judge, is left out.
+
+    Raises:
+        UserError: wrong columns, an empty patient or reader, a label that is neither class, or two answers of a reader
+            for one patient. No message holds a reader's name.
+    """
+    path = folder / READERS
+    if not path.exists():
+        return {}
+    said: dict[tuple[str, str], tuple[int, int]] = {}
+    for row, (patient, reader, word) in rows(path, ("patient_id", "reader", "label")):
+        for column, cell in (("patient_id", patient), ("reader", reader)):
+            if not cell:
+                raise UserError(f"{path} row {row}: {column} is empty: fill it in or delete the row")
+        if word.lower() not in _LABEL_WORDS:  # not repeated: where columns were mixed up it is a name
+            raise UserError(f"{path} row {row}: the label is neither encephalitis nor glioma: correct or empty it")
+        if (reader, patient) in said:
+            raise UserError(f"{path} row {row}: this reader answered for this patient further up: keep one of the rows")
+        said[reader, patient] = (_LABEL_WORDS[word.lower()], row)
+    said = {key: answer for key, answer in said.items() if answer[0] != UNLABELED}
+    if not said:
+        raise UserError(f"{path} holds no answer of a reader: fill in labels, or delete the file")
+    return said
 
 
 def rows(path: Path, columns: tuple[str, ...], optional: str | None = None) -> Iterator[tuple[int, list[str]]]:

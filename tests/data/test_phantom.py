@@ -134,7 +134,32 @@ def test_as_many_labels_are_told_as_wanted_of_both_classes_in_turn(labeled, monk
     assert (tmp_path / "dicom/truth.csv").exists() == (labeled == 3)
 
 
+def test_simulated_readers_are_added_and_change_no_other_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(phantom, "write_patient", lambda task: [])
+    monkeypatch.setattr(phantom.workers, "spread", lambda do, tasks, *_, **__: map(do, tasks))
+    tables, others = [], []
+    for number in (0, 1, 2):
+        root = tmp_path / str(number)
+        phantom.make(root, "table1", readers=number)
+        files = {p.relative_to(root).as_posix(): p.read_text() for p in root.rglob("*") if p.is_file()}
+        stamp = json.loads(files.pop(phantom.STAMP))
+        assert stamp.get("readers", 0) == number
+        tables.append(list(csv.DictReader(files.pop("readers.csv", "").splitlines())))
+        labels = {row["patient_id"]: row["label"] for row in csv.DictReader(files["patients.csv"].splitlines())}
+        assert set(files) == {"patients.csv", "slices.csv", f"{privacy.FOLDER}/{privacy.KEY_FILE}"}
+        others.append(files)
+    assert others[0] == others[1] == others[2]
+    assert tables[0] == [] and tables[1] == tables[2][:175]
+    for reader in ("simulated reader 1", "simulated reader 2"):
+        said = [row for row in tables[2] if row["reader"] == reader]
+        assert {row["patient_id"] for row in said} == set(labels)
+        right = [row["label"] == labels[row["patient_id"]] for row in said]
+        assert 0.65 < np.mean(right) < 0.95
+
+
 @pytest.mark.parametrize(("preset", "seed", "overlap"), [("huge", 0, 0.1), ("tiny", -1, 0.1), ("tiny", 0, 1.5)])
 def test_bad_flags_are_one_line(preset, seed, overlap):
     with pytest.raises(UserError):
         phantom.make(Path("never"), preset, seed, overlap)
+    with pytest.raises(UserError, match="--readers=10"):
+        phantom.make(Path("never"), "tiny", readers=10)

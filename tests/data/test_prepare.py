@@ -46,11 +46,13 @@ def edit(path, **fields):
 
 def test_command_line_and_privacy(tree):
     """Nothing that names a patient is in any file, file name, picture or line of the job."""
+    said_by = [(f"MRN00{i}", reader, "glioma") for i in range(4) for reader in ("Dr PLANTEDREADER", "LIUYANG")]
+    write_csv(tree / "readers.csv", ("patient_id", "reader", "label"), *said_by)
     command = [sys.executable, "-m", "launch.prepare", f"--input={tree}", f"--output={tree.parent / 'data'}"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     output = tree.parent / "data"
-    words = [*NAME.split("^"), BIRTH, HOSPITAL, DATE, "MRN00", ROOT]
+    words = [*NAME.split("^"), BIRTH, HOSPITAL, DATE, "MRN00", ROOT, "PLANTEDREADER", "LIUYANG"]
     said = done.stdout + done.stderr
     written = {path.relative_to(output).as_posix(): data for path, data in snapshot(output).items()}
     for word in words:
@@ -104,6 +106,23 @@ def test_the_same_key_gives_the_same_pseudonyms_another_key_others(tree):
         table = {row["pseudonym"]: row["original"] for row in csv.DictReader(stream)}
     assert {table[p] for p in ids[2]} == {f"MRN00{i}" for i in range(4)}
     assert (tree / "lesion_private" / privacy.KEY_FILE).stat().st_mode & 0o077 == 0
+
+
+def test_what_readers_said_is_kept_under_pseudonyms_and_leaves_the_fingerprint_alone(tree):
+    alone = cohort.load_info(prepare(tree))
+    rows = [("MRN002", "Zhou", "Glioma"), ("MRN000", "Adam", "0"), ("MRN002", "Adam", "encephalitis")]
+    write_csv(tree / "readers.csv", ("patient_id", "reader", "label"), *rows, ("MRN001", "Zhou", ""))
+    output = prepare(tree, tree.parent / "second")
+    info = cohort.load_info(output)
+    assert (info["fingerprint"], info["readers"]) == (alone["fingerprint"], {"reader_1": 1, "reader_2": 2})
+    assert "readers" not in alone and not (tree.parent / "data" / cohort.READERS_FILE).exists()
+    with (tree / "lesion_private" / privacy.TABLE_FILE).open() as stream:
+        table = {row["pseudonym"]: row["original"] for row in csv.DictReader(stream)}
+    with (output / cohort.READERS_FILE).open() as stream:
+        got = [(table[row["patient"]], table[row["reader"]], row["label"]) for row in csv.DictReader(stream)]
+    assert sorted(got) == [("MRN000", "Adam", "0"), ("MRN002", "Adam", "0"), ("MRN002", "Zhou", "1")]
+    with pytest.raises(UserError, match="other inputs"):
+        prepare(tree)  # the dataset without readers
 
 
 def test_slices_of_a_phantom_are_said_to_be_so(tree):
@@ -231,6 +250,11 @@ BAD = {  # what is wrong: (file, its content, words of the message)
     "slices of one class": ("slices.csv", f"sop_instance_uid\n{ROOT}.101.1\n", "no slice of a patient with glioma"),
     "unknown sequence": ("series.csv", f"series_instance_uid,sequence\n{ROOT}.101,dwi\n", "row 2: sequence 'dwi'"),
     "unknown series": ("series.csv", "series_instance_uid,sequence\n1.2,flair\n", "series.csv row 2"),
+    "a reader of nobody": ("readers.csv", "patient_id,reader,label\nX,Li,1\n", "readers.csv row 2: no MR image"),
+    "a reader's third class": ("readers.csv", "patient_id,reader,label\nMRN000,Li,both\n", "row 2: the label"),
+    "a reader twice": ("readers.csv", "patient_id,reader,label\nMRN000,Li,1\nMRN000,Li,1\n", "row 3: this reader"),
+    "nobody reads": ("readers.csv", "patient_id,reader,label\nMRN000,,1\n", "row 2: reader is empty"),
+    "readers say nothing": ("readers.csv", "patient_id,reader,label\nMRN000,Li,\n", "no answer of a reader"),
     "an open quote": ("patients.csv", 'patient_id,label\nMRN000,0\n"MRN001,1\nMRN002,1\n', "row 3: unexpected end"),
     "a binary table": ("patients.csv", "\udcff\udcfe", "not UTF-8"),
 }
