@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lesion.data import LABELS, UNLABELED, cohort, intake, pictures, preprocess, privacy, sheets
+from lesion.data import LABELS, UNLABELED, cohort, intake, pictures, preprocess, privacy, sheets, tables
 from lesion.errors import UserError
 
 UNLABELED_NAME = "unlabeled"
@@ -110,9 +110,12 @@ def prepare(folder: Path, output: Path, private: Path, strict: bool = False) -> 
 def _readers(inputs: intake.Inputs, patients: dict[str, str]) -> tuple[dict[str, str], list[tuple[str, str, int]]]:
     """The readers' pseudonyms in the order of the file, and (patient, reader, label) under pseudonyms, sorted.
 
-    A reader is a person as well. Answers on patients without a usable slice are left out: nothing is compared there.
+    A reader is a person as well; that one is simulated is no secret, and must not be lost. Answers on patients without
+    a usable slice are left out: nothing is compared there.
     """
-    names = {reader: f"reader_{i}" for i, reader in enumerate(dict.fromkeys(reader for reader, _ in inputs.readers), 1)}
+    names = {}
+    for number, reader in enumerate(dict.fromkeys(reader for reader, _ in inputs.readers), start=1):
+        names[reader] = f"{'simulated_' if reader.lower().startswith(tables.SIMULATED) else ''}reader_{number}"
     said = [
         (patients[patient], names[reader], label)
         for (reader, patient), (label, _) in inputs.readers.items()

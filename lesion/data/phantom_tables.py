@@ -42,7 +42,7 @@ def write_readers(root: Path, labels: dict[str, str], number: int, seed: int) ->
         other = dict(zip(LABELS, reversed(LABELS), strict=True))
         draws = rng.random(len(labels))
         for draw, (name, label) in zip(draws, labels.items(), strict=True):
-            rows.append(f"{name},simulated reader {reader + 1},{label if draw < right[label] else other[label]}")
+            rows.append(f"{name},{tables.SIMULATED} {reader + 1},{label if draw < right[label] else other[label]}")
     _write(root / tables.READERS, "patient_id,reader,label", rows)
 
 

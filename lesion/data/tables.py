@@ -13,6 +13,7 @@ from lesion.data import LABELS, SEQUENCES, UNLABELED
 from lesion.errors import UserError
 
 PATIENTS, SLICES, SERIES, READERS = "patients.csv", "slices.csv", "series.csv", "readers.csv"
+SIMULATED = "simulated reader"  # so begins, in readers.csv, the name of one that a phantom made
 SKIP = "skip"  # in series.csv: leave this series out
 _LABEL_WORDS = {**LABELS, **{str(number): number for number in LABELS.values()}, "": UNLABELED}
 

@@ -111,16 +111,25 @@ def test_the_same_key_gives_the_same_pseudonyms_another_key_others(tree):
 def test_what_readers_said_is_kept_under_pseudonyms_and_leaves_the_fingerprint_alone(tree):
     alone = cohort.load_info(prepare(tree))
     rows = [("MRN002", "Zhou", "Glioma"), ("MRN000", "Adam", "0"), ("MRN002", "Adam", "encephalitis")]
+    rows += [("MRN003", "simulated reader 9", "glioma")]
     write_csv(tree / "readers.csv", ("patient_id", "reader", "label"), *rows, ("MRN001", "Zhou", ""))
     output = prepare(tree, tree.parent / "second")
     info = cohort.load_info(output)
-    assert (info["fingerprint"], info["readers"]) == (alone["fingerprint"], {"reader_1": 1, "reader_2": 2})
+    assert (info["fingerprint"], info["readers"]) == (
+        alone["fingerprint"],
+        {"reader_1": 1, "reader_2": 2, "simulated_reader_3": 1},
+    )
     assert "readers" not in alone and not (tree.parent / "data" / cohort.READERS_FILE).exists()
     with (tree / "lesion_private" / privacy.TABLE_FILE).open() as stream:
         table = {row["pseudonym"]: row["original"] for row in csv.DictReader(stream)}
     with (output / cohort.READERS_FILE).open() as stream:
         got = [(table[row["patient"]], table[row["reader"]], row["label"]) for row in csv.DictReader(stream)]
-    assert sorted(got) == [("MRN000", "Adam", "0"), ("MRN002", "Adam", "0"), ("MRN002", "Zhou", "1")]
+    assert sorted(got) == [
+        ("MRN000", "Adam", "0"),
+        ("MRN002", "Adam", "0"),
+        ("MRN002", "Zhou", "1"),
+        ("MRN003", "simulated reader 9", "1"),
+    ]
     with pytest.raises(UserError, match="other inputs"):
         prepare(tree)  # the dataset without readers
 
