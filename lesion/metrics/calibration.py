@@ -24,9 +24,9 @@ class Reliability(NamedTuple):
         observed: float64 [K], share of glioma.
         low: float64 [K], of Wilson's 95 % interval of the share, on `effective` units.
         high: float64 [K].
-        count: int64 [K], rows in the bin.
+        rows: int64 [K], how many in the bin.
         effective: float64 [K], independent units they are worth: slices of one patient all carry its label, so that
-            they count as (Σm)²/Σm² (Kish 1965), m slices of each patient. At patient level, `count`.
+            they count as (Σm)²/Σm² (Kish 1965), m slices of each patient. At patient level, `rows`.
         left: float64 [K], the bin's edges.
         right: float64 [K].
     """
@@ -35,7 +35,7 @@ class Reliability(NamedTuple):
     observed: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    count: np.ndarray
+    rows: np.ndarray
     effective: np.ndarray
     left: np.ndarray
     right: np.ndarray

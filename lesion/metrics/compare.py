@@ -104,8 +104,8 @@ def differences(first: Columns, second: Columns, *, num_resamples: int = 2000, s
         "num_degenerate": int((~both).sum()),
     }
     for level in ("slice", "patient"):
-        pair = [_forms(columns if level == "slice" else patient_means(*columns), name) for columns in (ours, theirs)]
-        result[level] = _differences(*pair, counts[both])
+        first, second = (columns if level == "slice" else patient_means(*columns) for columns in (ours, theirs))
+        result[level] = _differences(_forms(first, name), _forms(second, name), counts[both])
     return result
 
 

@@ -55,12 +55,13 @@ def _group(
 
     Returns:
         {"sequence", "title", "reference", "rows" (`against`), "verdicts" {what: [(verdict, models)]}, "num_tests",
-        "one_split", "forests" and "rocs" [(caption, svg)], "readers" (`_reader_rows`), "duels" (`_duels`),
-        "duel_verdicts" {reader: [(verdict, models)]}}.
+        "apart" (models without a patient in common with the reference), "one_split", "forests" and "rocs" [(caption,
+        svg)], "readers" (`_reader_rows`), "duels" (`_duels`), "duel_verdicts" {reader: [(verdict, models)]}}.
     """
     first = next((run for run in runs if run.model == reference), runs[0])
     others = [run for run in runs if run is not first]
-    rows = against(first, others, num_resamples=num_resamples)
+    paired = [run for run in others if np.isin(run.patient, first.patient).any()]
+    rows = against(first, paired, num_resamples=num_resamples)
     splits = {run.config.get("split_hash") for run in runs} - {None}
     truth = {p: int(y) for run in runs for p, y in zip(run.patient, run.label, strict=True)}
     reader_rows = _reader_rows(readers, truth, num_resamples)
@@ -74,7 +75,8 @@ def _group(
             title: scored.verdicts((row["says"][score], row["model"]) for row in rows)
             for score, title in (("auc", "AUC of patients"), ("accuracy", "Accuracy of patients"))
         },
-        "num_tests": sum(np.isfinite(p) for row in rows for p in row["p"].values()),
+        "num_tests": sum(bool(np.isfinite(p)) for row in rows for p in row["p"].values()),
+        "apart": [run.model for run in others if not any(run is one for one in paired)],
         "one_split": len(splits) <= 1,
         "forests": _forests(sequence, first.model, rows),
         "rocs": _rocs(sequence, [first, *others], reader_rows),
@@ -210,10 +212,10 @@ def _duels(runs: Sequence[scored.Scored], readers: list[dict[str, Any]], num_res
 def _forests(sequence: str, reference: str, rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     result = []
     for score, (text, scale) in {"auc": ("AUC", 1), "accuracy": ("accuracy, points", 100)}.items():
-        effects = [
-            plots.Effect(row["model"], *(scale * row[score][k] for k in ("value", "low", "high")), row["shown"][score])
-            for row in rows
-        ]
+        effects = []
+        for row in rows:
+            value, low, high = (scale * row[score][end] for end in ("value", "low", "high"))
+            effects.append(plots.Effect(row["model"], value, low, high, row["shown"][score]))
         if any(np.isfinite(effect.value) for effect in effects):
             name = scored.identifier("forest", sequence, score)
             drawing = plots.forest(name, f"difference in {text}", effects, (f"{reference} better", "better"))

@@ -3,7 +3,7 @@
 Drawn as `lesion.report.figures` does: inline SVG, the page's colours, every line and marker named beside it.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -71,19 +71,24 @@ def reliability(name: str, patients: metrics.Reliability, slices: metrics.Reliab
     """
     edges, shares = np.linspace(0, 1, bins + 1), np.zeros((2, bins))
     for share, points in zip(shares, (patients, slices), strict=True):
-        share[np.rint(bins * points.left).astype(int)] = 100 * points.count / points.count.sum()
+        share[np.rint(bins * points.left).astype(int)] = 100 * points.rows / points.rows.sum()
     with mpl.rc_context(STYLE):
         figure, axes = new_figure(4.4, 5.2, (0.135, 0.335, 0.845, 0.655))
         axes.set(ylabel="share that is glioma", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
         levels = [("slices", slices, 1, "s", "none", 1.0), ("patients", patients, 0, "o", LINE[0], 1.6)]
         for row, (label, points, style, shape, face, width) in enumerate(levels):
-            look = {"color": LINE[style], "markersize": 6, "markerfacecolor": face, "markeredgewidth": 1.3}
+            look: dict[str, Any] = {
+                "color": LINE[style],
+                "markersize": 6,
+                "markerfacecolor": face,
+                "markeredgewidth": 1.3,
+            }
             ends = np.stack([points.observed - points.low, points.high - points.observed])
             axes.errorbar(points.predicted, points.observed, np.maximum(ends, 0), fmt=shape, elinewidth=width, **look)
             y = 0.9 + 0.07 * row
             axes.plot([0.02], [y], shape, **look)
-            axes.text(0.05, y, f"{label}, {points.count.sum():,}", color=LINE[style], va="center", fontweight="bold")
+            axes.text(0.05, y, f"{label}, {points.rows.sum():,}", color=LINE[style], va="center", fontweight="bold")
         axes.plot([0.0, 0.04], [0.83] * 2, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
         axes.text(0.05, 0.83, "as often as said", color=MUTED, va="center")
         for side in (axes, lower := figure.add_axes((0.135, 0.095, 0.845, 0.19), sharex=axes)):
@@ -169,7 +174,13 @@ def roc(name: str, curves: list[figures.Roc], points: list[Point]) -> str:
             _name(axes, heights[i], curve.label, color)
         rank = np.argsort(np.argsort([-point.specificity[0] for point in points], kind="stable"))
         for i, point in enumerate(points):
-            look = {"marker": _SHAPES[i], "color": INK, "markersize": 7, "linestyle": "none", "zorder": 12}
+            look: dict[str, Any] = {
+                "marker": _SHAPES[i],
+                "color": INK,
+                "markersize": 7,
+                "linestyle": "none",
+                "zorder": 12,
+            }
             x, y = 1 - point.specificity[0], point.sensitivity[0]
             axes.plot([x], [y], **look)
             for xs, ys in (
@@ -179,7 +190,7 @@ def roc(name: str, curves: list[figures.Roc], points: list[Point]) -> str:
                 axes.plot(xs, ys, color=INK, linewidth=0.8, zorder=11)
             # Neighbours' names part: the one furthest left writes above itself, the next below, and so on.
             up = -1 if rank[i] % 2 else 1
-            beside = {"textcoords": "offset points", "va": "center", "ha": "left" if up < 0 else "right"}
+            beside: Any = {"textcoords": "offset points", "va": "center", "ha": "left" if up < 0 else "right"}
             axes.annotate(point.short, (x, y), (-7 * up, 8 * up), fontweight="bold", zorder=13, **beside)
             axes.plot([0.34], [heights[len(curves) + i]], **look)
             _name(axes, heights[len(curves) + i], f"{point.short}  {point.label}", INK)

@@ -30,8 +30,8 @@ def test_error_and_points_are_those_of_the_plain_way_and_of_sklearn(seed, bins, 
     got = metrics.calibration_error(label, probability, bins=bins, equal_mass=equal_mass)
     assert got == pytest.approx(plain_error(label, probability, borders), abs=1e-12)
     points = metrics.reliability(label, probability, patient, bins=bins, equal_mass=equal_mass)
-    assert points.count.sum() == label.size
-    assert got == pytest.approx(np.abs(points.predicted - points.observed) @ points.count / label.size, abs=1e-12)
+    assert points.rows.sum() == label.size
+    assert got == pytest.approx(np.abs(points.predicted - points.observed) @ points.rows / label.size, abs=1e-12)
     if not equal_mass:
         observed, predicted = calibration_curve(label, probability, n_bins=bins)
         np.testing.assert_allclose((points.observed, points.predicted), (observed, predicted), atol=1e-12)
@@ -74,10 +74,10 @@ def test_wilson_is_scipys_and_slices_of_one_patient_count_as_one():
     assert np.isnan(metrics.wilson(0.0, 0)).all()
     label, probability, patient = np.array([1, 1, 0, 0]), np.full(4, 0.6), np.arange(4)
     alone = metrics.reliability(label, probability, patient)
-    assert alone.effective.tolist() == alone.count.tolist() == [4]
+    assert alone.effective.tolist() == alone.rows.tolist() == [4]
     copied = metrics.reliability(*(np.repeat(column, 9) for column in (label, probability, patient)))
     assert (copied.low, copied.high, copied.effective) == (alone.low, alone.high, alone.effective)
-    assert copied.count.tolist() == [36]
+    assert copied.rows.tolist() == [36]
 
 
 def test_the_chance_level_covers_calibrated_models_as_often_as_it_says_and_no_overconfident_one():
@@ -97,7 +97,7 @@ def test_the_chance_level_covers_calibrated_models_as_often_as_it_says_and_no_ov
 def test_edges_hold_what_is_on_them_and_wrong_columns_raise():
     assert metrics.calibration_error([0, 1], [0.0, 1.0]) == 0
     points = metrics.reliability([0, 1, 1], [0.0, 0.5, 1.0], [0, 1, 2], bins=2)
-    assert points.count.tolist() == [2, 1] and points.right.tolist() == [0.5, 1]
+    assert points.rows.tolist() == [2, 1] and points.right.tolist() == [0.5, 1]
     assert np.isnan(metrics.calibration_scores([1], [0.5], ["a"], num_resamples=0)["chance"]["high"])
     with pytest.raises(ValueError, match="at least one bin"):
         metrics.reliability([0, 1], [0.1, 0.2], [0, 1], bins=0)

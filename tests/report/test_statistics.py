@@ -163,6 +163,14 @@ def test_calibration_says_too_sure_only_of_what_is():
     assert not render("calibration.html.j2", calibration=calibration.section([])).strip()
 
 
+def test_a_model_of_other_patients_is_named_and_the_rest_compared():
+    plain, other = run("plain", 1.0), run("elsewhere", 1.0)
+    runs = [plain, other._replace(patient=np.char.add(other.patient, "x")), run("like it", 1.0, seed=1)]
+    found = comparison.section(runs, num_resamples=20)
+    assert [row["model"] for row in found["groups"][0]["rows"]] == ["like it"]
+    assert "scored by plain as well: elsewhere." in text_of(render("comparison.html.j2", comparison=found))
+
+
 def test_one_class_and_the_reports_own_records_pass():
     one = run("one class", 1.0)
     one = one._replace(label=np.zeros_like(one.label))
