@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lesion import models, report
+from lesion.data import cohort
 from lesion.errors import Interrupted, UserError
 from lesion.reproduce.experiments import Experiment, plan
 from lesion.train import checkpoint, rundir
@@ -42,6 +43,8 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
     (workdir / "cohort").mkdir(exist_ok=True)
     for name in COHORT_FILES:
         shutil.copyfile(data_dir / name, workdir / "cohort" / name)
+    if (data_dir / cohort.READERS_FILE).exists():
+        shutil.copyfile(data_dir / cohort.READERS_FILE, workdir / cohort.READERS_FILE)
     checkpoint.write_json(workdir / "models.json", models.table())
     checkpoint.write_json(workdir / PLAN, {"experiments": [one.name for one in experiments], "left_out": left_out})
     for name, why in left_out.items():
