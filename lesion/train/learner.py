@@ -19,12 +19,29 @@ class Examples(NamedTuple):
     """What a learner is shown of N slices.
 
     Attributes:
-        inputs: [N, 1 + copies, ...]: of the slice itself, then of its augmented copies.
+        inputs: [N, 1 + copies, ...]: of the slice itself, then of its augmented copies; or a tree of such arrays.
         label: int32 [N]: 0 encephalitis, 1 glioma, -1 hidden.
     """
 
-    inputs: jax.Array
+    inputs: Any
     label: jax.Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N, 1 + copies."""
+        n, copies = jax.tree.leaves(self.inputs)[0].shape[:2]
+        return n, copies
+
+    @property
+    def own(self) -> Any:
+        """Inputs [N, ...] of the slices themselves."""
+        return jax.tree.map(lambda x: x[:, 0], self.inputs)
+
+    @property
+    def all(self) -> Any:
+        """Inputs [N · (1 + copies), ...], slice by slice, copy by copy."""
+        n, copies = self.shape
+        return jax.tree.map(lambda x: x.reshape(n * copies, *x.shape[2:]), self.inputs)
 
 
 class Learner(NamedTuple):
@@ -73,6 +90,11 @@ def example_keys(key: jax.Array, first: jax.Array | int, size: int) -> jax.Array
     return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(size))
 
 
+def _shown(x: jax.Array, real: jax.Array) -> jax.Array:
+    """`x` [B, ...] where `real` [B], zeros elsewhere."""
+    return jnp.where(real.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros((), x.dtype))
+
+
 def objective(recipe: Recipe, label: jax.Array, mask: jax.Array) -> steps.Objective:
     """What the recipe minimises over the masked labels [N]."""
     weight = steps.balanced(label, mask) if recipe.class_weights else (1.0, 1.0)
@@ -86,7 +108,7 @@ def frozen(network: Network, recipe: Recipe, *, watched: bool = False, num_sampl
     many steps as the masked examples fill, counted at run time.
 
     Args:
-        network: on features [B, D].
+        network: on features [B, D], or on whatever the examples' inputs are.
         recipe: how to train. `fit` begins its schedule and optimizer anew and continues from the state's parameters.
         watched: whether `fit` tells the logits after each epoch.
         num_samples: S, of `look`.
@@ -95,16 +117,16 @@ def frozen(network: Network, recipe: Recipe, *, watched: bool = False, num_sampl
     step_fn = functools.partial(steps.train_step, apply_fn=network.apply, tx=tx)
 
     def init(key: jax.Array, examples: Examples) -> TrainState:
-        return create(*network.init(key, examples.inputs[:1, 0]), tx)
+        return create(*network.init(key, jax.tree.map(lambda x: x[:1], examples.own)), tx)
 
     def fit(
         key: jax.Array, state: TrainState, examples: Examples, mask: jax.Array, validation: jax.Array | None = None
     ) -> tuple[TrainState, dict]:
-        n, copies = examples.inputs.shape[:2]
+        n, copies = examples.shape
         assert mask.shape == examples.label.shape == (n,), (mask.shape, examples.label.shape)
         assert not recipe.patience or validation is not None, "patience needs validation slices"
         held = jnp.zeros(n, bool) if validation is None else validation
-        inputs = examples.inputs.reshape(n * copies, -1)
+        inputs = examples.all
         label, aim = jnp.repeat(examples.label, copies), objective(recipe, examples.label, mask)
         mask = jnp.repeat(mask, copies)
         size = recipe.batch_size
@@ -112,7 +134,7 @@ def frozen(network: Network, recipe: Recipe, *, watched: bool = False, num_sampl
         padding = jnp.zeros(size, jnp.int32)  # a slice that reaches past the end would be moved back
 
         def predicted(state: TrainState) -> jax.Array:
-            return network.predict(state.params, state.batch_stats, examples.inputs[:, 0])
+            return network.predict(state.params, state.batch_stats, examples.own)
 
         def epoch(state: TrainState, index: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
             key_order, key_step = epoch_keys(key, index)
@@ -124,7 +146,7 @@ def frozen(network: Network, recipe: Recipe, *, watched: bool = False, num_sampl
                 at = jax.lax.dynamic_slice(order, (i * size,), (size,))
                 real = (i * size + jnp.arange(size) < n * copies) & mask[at]
                 # Padding shows zeros, not a slice that is not to be trained on.
-                batch = steps.Batch(jnp.where(real[:, None], inputs[at], 0.0), label[at], real)
+                batch = steps.Batch(jax.tree.map(lambda x: _shown(x[at], real), inputs), label[at], real)
                 keys = example_keys(jax.random.fold_in(key_step, i), 0, size)
                 state, info = step_fn(keys, state, batch, objective=aim)
                 bad = jnp.where((bad < 0) & ~jnp.isfinite(info["loss"]), i, bad)
@@ -163,22 +185,20 @@ def frozen(network: Network, recipe: Recipe, *, watched: bool = False, num_sampl
         return best.state, info | {"num_epochs": jnp.sum(info["num_epochs"], dtype=jnp.int32)}
 
     def predict(state: TrainState, examples: Examples) -> jax.Array:
-        return steps.eval_step(state, examples.inputs[:, 0], apply_fn=network.predict)
+        return steps.eval_step(state, examples.own, apply_fn=network.predict)
 
     def look(key: jax.Array, state: TrainState, examples: Examples, part: str) -> jax.Array:
-        n, copies = examples.inputs.shape[:2]
+        n, copies = examples.shape
         own = state.params, state.batch_stats
         if part == "probs":
             return predict(state, examples)
         if part == "embedding":
-            return network.embed(*own, examples.inputs[:, 0])
+            return network.embed(*own, examples.own)
         if part == "copies":
-            return steps.probabilities(
-                network.predict(*own, examples.inputs.reshape(n * copies, -1)).reshape(n, copies)
-            )
+            return steps.probabilities(network.predict(*own, examples.all).reshape(n, copies))
         assert part == "samples", part
         keys = jax.vmap(example_keys, (0, None, None))(jax.random.split(key, num_samples), 0, n)
-        logit = jax.lax.map(lambda keys: network.sample(*own, examples.inputs[:, 0], keys), keys)
+        logit = jax.lax.map(lambda keys: network.sample(*own, examples.own, keys), keys)
         return steps.probabilities(logit.T)
 
     return Learner(init, fit, predict, look)

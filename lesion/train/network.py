@@ -36,19 +36,20 @@ def pool_features(x: jax.Array, pooling: str) -> jax.Array:
     return {"mean": x.mean((1, 2)), "max": x.max((1, 2)), "flatten": x.reshape(len(x), -1)}[pooling]
 
 
-def _head_logit(head: Any, params: Any, features: jax.Array, keys: jax.Array) -> jax.Array:
-    """[B, D] to [B] with dropout, an example a key."""
+def _head_logit(head: Any, params: Any, features: Any, keys: jax.Array) -> jax.Array:
+    """[B, D], or a tree of such, to [B] with dropout, an example a key."""
     if not head.dropout:
         return head.apply({"params": params}, features)
 
-    def one(feature: jax.Array, key: jax.Array) -> jax.Array:
-        return head.apply({"params": params}, feature[None], train=True, rngs={"dropout": key})[0]
+    def one(feature: Any, key: jax.Array) -> jax.Array:
+        batch = jax.tree.map(lambda x: x[None], feature)
+        return head.apply({"params": params}, batch, train=True, rngs={"dropout": key})[0]
 
     return jax.vmap(one)(features, keys)
 
 
 def of_head(head: Any) -> Network:
-    """A head alone, a module with a rate of `dropout`, on features [B, D] that were computed before."""
+    """A head alone, a module with a rate of `dropout`, on features [B, D], or bags of them, computed before."""
 
     def init(key: jax.Array, inputs: jax.Array) -> tuple[Any, Any]:
         return {"head": head.init(key, inputs)["params"]}, {}
