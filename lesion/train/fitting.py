@@ -207,11 +207,11 @@ def auc(label: np.ndarray, score: np.ndarray) -> float:
     return float(roc_auc_score(label, score))
 
 
-def not_finite(epoch: int, step: int, slice_id: np.ndarray, last: Path | None = None) -> UserError:
-    """What to tell of a loss that is not finite: `slice_id` [B] of its batch, and the last checkpoint."""
-    ids = list(dict.fromkeys(map(str, slice_id)))
+def not_finite(epoch: int, step: int, names: np.ndarray, last: Path | None = None, what: str = "slices") -> UserError:
+    """What to tell of a loss that is not finite: the ids [B] of its batch and of what, and the last checkpoint."""
+    ids = list(dict.fromkeys(map(str, names)))
     shown = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     where = f"; the last good checkpoint is {last}" if last else ""
     return UserError(
-        f"the loss is not finite in epoch {epoch + 1}, step {step + 1} (slices {shown}): lower --config.optim.lr{where}"
+        f"the loss is not finite in epoch {epoch + 1}, step {step + 1} ({what} {shown}): lower --config.optim.lr{where}"
     )

@@ -1,8 +1,6 @@
-"""The impure shell of training: loads, checks, runs the folds, writes the results."""
+"""The impure shell of training: loads, checks, runs."""
 
-import csv
 import functools
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,12 +8,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from lesion import metrics, models, trees
+from lesion import models
 from lesion.data import Slices, cohort, splits
-from lesion.errors import Interrupted, UserError
-from lesion.train import checkpoint, methods, pretrained, resume, rundir
-
-PREDICTIONS = ("fold", "patient", "slice", "label", "probability")
+from lesion.errors import UserError
+from lesion.train import methods, pretrained, resume, rundir
+from lesion.train.folds import Crossed, FitFold, cases_of, fold_masks, run_folds
 
 
 class Setup(NamedTuple):
@@ -100,12 +97,6 @@ def _folds(config: ConfigDict, data_dir: Path, slices: Slices) -> splits.Splits:
     return cohort_folds(data_dir, config.num_folds, config.seed)
 
 
-def fold_masks(config: ConfigDict, slices: Slices, folds: splits.Splits) -> tuple[np.ndarray, np.ndarray]:
-    """Train and test masks of every fold, bool [num_folds, N] each."""
-    unit = slices.slice_id if config.split == "leaky" else slices.patient
-    return folds.masks(unit, slices.label)
-
-
 @functools.cache  # several experiments of one process share them
 def _weights(backbone: str, directory: str, seed: int) -> tuple[dict, dict[str, Any]]:
     if directory:
@@ -132,39 +123,11 @@ def load(config: ConfigDict, data_dir: Path, *, with_folds: bool = True) -> Setu
     if with_folds:
         folds = _folds(config, data_dir, slices)
     if config.patience and with_folds:
-        for train in fold_masks(config, slices, folds)[0]:
+        for train in fold_masks(config, folds, cases_of(slices))[0]:
             splits.hold_out(slices.patient, slices.label, train, config.validation, config.seed)
     variables, weights = load_weights(config)
     run = rundir.identity(config, info, folds.hash, weights, jax.devices()[0].device_kind)
     return Setup(data_dir, slices, folds, variables, run)
-
-
-def _fold_keys(config: ConfigDict, fold: int) -> tuple[jax.Array, jax.Array]:
-    """Of a fold's initialisation and of its training."""
-    key = jax.random.fold_in(jax.random.key(config.seed), fold)
-    init, fit = (jax.random.fold_in(key, purpose) for purpose in range(2))
-    return init, fit
-
-
-def _write_fold(folder: Path, rows: list[tuple], result: methods.Fitted, provenance: dict[str, Any]) -> None:
-    """The fold's weights and predictions, all at once."""
-
-    def predictions(partial: Path) -> None:
-        rundir.write_csv(partial / "predictions.csv", PREDICTIONS, rows)
-
-    num_params = {part: trees.num_params(tree) for part, tree in result.variables["params"].items()}
-    record = provenance | {"history": result.history, "num_params": num_params}
-    checkpoint.save_variables(folder, result.variables, record, predictions)
-
-
-def _read_fold(folder: Path, provenance: dict[str, Any]) -> tuple[list[dict[str, str]], dict[str, Any]]:
-    """What `_write_fold` wrote: rows and record."""
-    record = checkpoint.read_provenance(folder)
-    for name, value in provenance.items():
-        if record.get(name) != value:
-            raise UserError(f"{folder} is of another run ({name} differs): name another --workdir, or remove it")
-    with open(folder / "predictions.csv", newline="") as file:
-        return list(csv.DictReader(file)), record
 
 
 def run_transfer(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any] | None:
@@ -178,64 +141,11 @@ def run_transfer(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, A
     Returns:
         The metrics, or None if this run was finished before.
     """
-    if rundir.open_run(workdir, setup.run):
-        return None
-    slices, fit_fold = setup.slices, None
-    train, test = fold_masks(config, slices, setup.folds)
-    rows: list[dict[str, str]] = []
-    histories, num_params = [], 0
+    slices = setup.slices
+
+    def build() -> FitFold:
+        return methods.build(config, setup.data_dir, slices, setup.variables, setup.run["weights"]["sha256"])
+
+    what = Crossed(f"transfer {config.sequence}", cases_of(slices), setup.folds, setup.run)
     with resume.heed_sigterm() as bell:
-        for fold in range(config.num_folds):
-            folder = workdir / "checkpoints" / f"fold_{fold}"
-            weights = setup.run["weights"]["sha256"]
-            settings = setup.run["config"] | {"weights": ""}  # the same weights may lie elsewhere by now
-            provenance = {"fold": fold, "split_hash": setup.run["split_hash"], "backbone": weights, "config": settings}
-            if not folder.exists():
-                fit_fold = fit_fold or methods.build(config, setup.data_dir, slices, setup.variables, weights)
-                place = _place(config, workdir, fold, bell, provenance)
-                result = fit_fold(_fold_keys(config, fold), train[fold], test[fold], place)
-                if not np.isfinite(result.probability[test[fold]]).all():  # no later loss tells of the last update
-                    raise UserError(f"{place.title}: diverged in its last step: lower --config.optim.lr")
-                found = _rows(slices, fold, test[fold], result.probability)
-                if rundir.is_first():
-                    _write_fold(folder, found, result, provenance)
-                rundir.wait_for_all(f"fold {fold}")
-                if bell.heard() and fold + 1 < config.num_folds:
-                    raise Interrupted(f"stopped after fold {fold + 1} of {config.num_folds}, all saved")
-            if rundir.is_first():  # the fold is finished: nothing to go on from
-                shutil.rmtree(_training(workdir, fold), ignore_errors=True)
-            of_fold, record = _read_fold(folder, provenance)
-            rows += of_fold
-            histories.append(record["history"])
-            num_params = record["num_params"]["head"]
-    return _finish(workdir, rows, histories, num_params)
-
-
-def _place(config: ConfigDict, workdir: Path, fold: int, bell: resume.Bell, run: dict[str, Any]) -> methods.Place:
-    title = f"transfer {config.sequence}, fold {fold + 1} of {config.num_folds}"
-    return methods.Place(title, _training(workdir, fold), workdir / "tensorboard", fold, bell, run)
-
-
-def _training(workdir: Path, fold: int) -> Path:
-    """The checkpoints of a fold that goes on."""
-    return workdir / "checkpoints" / f"fold_{fold}_training"
-
-
-def _rows(slices: Slices, fold: int, test: np.ndarray, probability: np.ndarray) -> list[tuple]:
-    return [
-        (fold, slices.patient[i], slices.slice_id[i], int(slices.label[i]), float(probability[i]))
-        for i in np.flatnonzero(test)
-    ]
-
-
-def _finish(workdir: Path, rows: list[dict[str, str]], histories: list, head_params: int) -> dict[str, Any]:
-    """Joins the folds' predictions, scores them, marks the run as finished."""
-    label = np.array([int(row["label"]) for row in rows])
-    probability = np.array([float(row["probability"]) for row in rows])
-    scores = metrics.evaluate(label, probability, np.array([row["patient"] for row in rows]))
-    losses = [[epoch["loss"] for epoch in history] for history in histories]
-    result = scores | {"train_loss": losses, "history": histories, "head_params": head_params}
-    if rundir.is_first():
-        rundir.write_csv(workdir / "predictions.csv", PREDICTIONS, [[row[k] for k in PREDICTIONS] for row in rows])
-        rundir.finish(workdir, result)
-    return result
+        return run_folds(config, what, workdir, build, bell)

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,46 +15,10 @@ from lesion import models
 from lesion.data import UNLABELED, Slices, augment, splits
 from lesion.models.head import Head
 from lesion.train import devices, engine, features, feed, finetune, fitting, learner, network, recipe, resume
+from lesion.train.folds import Cases, FitFold, Fitted, Place, cases_of
 from lesion.train.watch import Watch
 
 KEEP = 2  # checkpoints of a fit that goes on
-
-
-class Place(NamedTuple):
-    """Where a fold is fitted.
-
-    Attributes:
-        title: begins what is shown.
-        checkpoints: folder of those to go on from.
-        tensorboard: folder of all folds' scalars.
-        fold: its number.
-        bell: rings when the run is to stop.
-        run: JSON, kept in each checkpoint.
-    """
-
-    title: str
-    checkpoints: Path
-    tensorboard: Path
-    fold: int
-    bell: resume.Bell
-    run: dict[str, Any]
-
-
-class Fitted(NamedTuple):
-    """What came of a fold.
-
-    Attributes:
-        variables: {"params": ..., "batch_stats": ...} of what was trained.
-        probability: of glioma, float32 [N]; NaN where nobody asked.
-        history: scalars of every epoch.
-    """
-
-    variables: dict
-    probability: np.ndarray
-    history: list[dict[str, float]]
-
-
-FitFold = Callable[[tuple[jax.Array, jax.Array], np.ndarray, np.ndarray, Place], Fitted]
 
 
 def recipe_of(config: ConfigDict) -> recipe.Recipe:
@@ -72,14 +36,11 @@ def recipe_of(config: ConfigDict) -> recipe.Recipe:
     )
 
 
-def frozen_learner(
-    config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str, **options: Any
-) -> tuple[learner.Learner, learner.Examples]:
-    """The learner on frozen features, and the features [N, 1 + copies, D] and labels [N] it learns from.
-
-    `options` go to `learner.frozen`.
-    """
-    inputs = features.load_or_compute(
+def frozen_features(
+    config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str
+) -> np.ndarray:
+    """Features [N, 1 + copies, D] of the config's backbone, computed once and mapped from disk."""
+    return features.load_or_compute(
         data_dir / "features",
         slices,
         features.of_last_map(config.backbone, config.head.pooling)._replace(dtype=config.dtype),
@@ -89,6 +50,16 @@ def frozen_learner(
         seed=config.seed,
         stage=f"features {config.sequence}",
     )
+
+
+def frozen_learner(
+    config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str, **options: Any
+) -> tuple[learner.Learner, learner.Examples]:
+    """The learner on frozen features, and the features [N, 1 + copies, D] and labels [N] it learns from.
+
+    `options` go to `learner.frozen`.
+    """
+    inputs = frozen_features(config, data_dir, slices, variables, weights_sha256)
     method = learner.frozen(network.of_head(_head(config)), recipe_of(config), **options)
     return method, learner.Examples(jnp.asarray(inputs, jnp.float32), jnp.asarray(slices.label))
 
@@ -103,41 +74,63 @@ def _head(config: ConfigDict) -> Head:
     return Head(tuple(config.head.widths), config.head.dropout)
 
 
-def _parts(config: ConfigDict, slices: Slices, train: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Slices to train on, and those that early stopping looks at."""
+def _parts(config: ConfigDict, cases: Cases | Slices, train: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Cases to train on, and those that early stopping looks at."""
     if not config.patience:
         return train, None
-    held = splits.hold_out(slices.patient, slices.label, train, config.validation, config.seed)
+    held = splits.hold_out(cases.patient, cases.label, train, config.validation, config.seed)
     return train & ~held, held
 
 
-def _frozen(config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str) -> FitFold:
-    method, examples = frozen_learner(config, data_dir, slices, variables, weights_sha256, watched=True)
+def fit_on_features(config: ConfigDict, method: learner.Learner) -> Callable[..., Fitted]:
+    """Builds `fit((key_init, key_fit), examples, cases, train [N]) -> Fitted`: one program, for all fits of a shape.
+
+    Args:
+        config: of the recipe.
+        method: `learner.frozen`, watched.
+
+    The examples' inputs and the labels of `cases`, N of both, are given to each fit.
+    """
 
     @jax.jit
-    def fit(key_init, key_fit, examples, train, held):
+    def run(key_init, key_fit, examples, train, held):
         # Test labels are hidden from the learner, not only masked.
         shown = train if held is None else train | held
         seen = examples._replace(label=jnp.where(shown, examples.label, -1))
         state, info = method.fit(key_fit, method.init(key_init, examples), seen, train, held)
         return state, method.predict(state, examples)[:, 1], info
 
-    def fit_fold(keys: tuple[jax.Array, jax.Array], train: np.ndarray, test: np.ndarray, place: Place) -> Fitted:
-        del test
-        train, held = _parts(config, slices, train)
-        state, probability, info = jax.device_get(fit(*keys, examples, train, held))
+    def fit(keys: tuple[jax.Array, jax.Array], examples: learner.Examples, cases: Cases, train: np.ndarray) -> Fitted:
+        train, held = _parts(config, cases, train)
+        state, probability, info = jax.device_get(run(*keys, examples, train, held))
         bad = np.flatnonzero(info["bad_step"] >= 0)
         if bad.size:
-            epoch, step = int(bad[0]), int(info["bad_step"][bad[0]])
-            at = learner.batch_of(keys[1], epoch, step, np.repeat(train, 1 + config.num_copies), config.batch_size)
-            raise fitting.not_finite(epoch, step, slices.slice_id[at // (1 + config.num_copies)])
+            epoch, step, copies = int(bad[0]), int(info["bad_step"][bad[0]]), examples.shape[1]
+            at = learner.batch_of(keys[1], epoch, step, np.repeat(train, copies), config.batch_size) // copies
+            what, names = ("slices", cases.slice_id) if cases.slice_id[0] else ("patients", cases.patient)
+            raise fitting.not_finite(epoch, step, names[at], what=what)
         history = [
-            _scalars(slices.label, float(info["loss"][epoch]), info["logit"][epoch], train, held)
+            _scalars(cases.label, float(info["loss"][epoch]), info["logit"][epoch], train, held)
             for epoch in range(int(info["num_epochs"]))
         ]
-        watch = Watch(place.title, place.tensorboard / f"fold_{place.fold}", config.num_epochs)
-        watch.replay(history)
         return Fitted({"params": state.params}, probability, history)
+
+    return fit
+
+
+def show(result: Fitted, place: Place, num_epochs: int) -> Fitted:
+    """A line and TensorBoard's scalars of a fit that was trained in one go."""
+    Watch(place.title, place.tensorboard / f"fold_{place.fold}", num_epochs).replay(result.history)
+    return result
+
+
+def _frozen(config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str) -> FitFold:
+    method, examples = frozen_learner(config, data_dir, slices, variables, weights_sha256, watched=True)
+    fit = fit_on_features(config, method)
+
+    def fit_fold(keys: tuple[jax.Array, jax.Array], train: np.ndarray, test: np.ndarray, place: Place) -> Fitted:
+        del test
+        return show(fit(keys, examples, cases_of(slices), train), place, config.num_epochs)
 
     return fit_fold
 

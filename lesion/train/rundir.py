@@ -21,8 +21,8 @@ from lesion.train.checkpoint import write_json
 
 CONFIG = "config.json"
 METRICS = "metrics.json"
-# Where the weights lie does not matter, their hash does.
-NOT_COMPARED = {"device", "command", "started", "finished", "config.weights", "weights.file"}
+NOT_COMPARED = {"device", "command", "started", "finished"}
+PLACES = (".weights", ".file")  # ends of names: where weights lie does not matter, their hash does
 PACKAGES = ("lesion", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "pillow")
 
 
@@ -65,7 +65,7 @@ def differences(workdir: Path, run: dict[str, Any]) -> list[str]:
     return [
         f"{name} is {before.get(name)!r} there, {now.get(name)!r} now"
         for name in sorted((now.keys() | before.keys()) - NOT_COMPARED)
-        if not name.startswith("versions.") and before.get(name) != now.get(name)
+        if not name.startswith("versions.") and not name.endswith(PLACES) and before.get(name) != now.get(name)
     ]
 
 
