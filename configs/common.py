@@ -79,6 +79,20 @@ def add_plan(config: ConfigDict) -> ConfigDict:
     return config
 
 
+def add_fusion(config: ConfigDict) -> ConfigDict:
+    """Fusion's fields; backbone, weights and recipe are the shared ones."""
+    config.sequences = ("flair", "ce_t1wi", "t2wi")  # two or more; a patient may lack some
+    config.backbones = ConfigDict()  # of each sequence
+    for sequence in config.sequences:
+        config.backbones[sequence] = ConfigDict()
+        config.backbones[sequence].backbone = ""  # a row of lesion.models.MODELS; empty: the shared one
+        config.backbones[sequence].weights = ""  # its folder; empty: the shared one
+    config.late = "probability"  # late: what of the sequences' heads is averaged; logit
+    config.attention_width = 128  # attention: rows of V and U
+    config.inner_folds = 3  # best_single: folds of the training patients by which it is chosen
+    return config
+
+
 def split_arg(arg: str, defaults: tuple[str, ...]) -> tuple[str, ...]:
     """`a,b` over the defaults: `resnet50` alone keeps the default sequence."""
     given = tuple(part for part in arg.split(",") if part)

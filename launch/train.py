@@ -1,4 +1,4 @@
-"""Feature transfer with cross-validation over patients on one sequence (Tables 3-5).
+"""Feature transfer with cross-validation over patients on one sequence (Tables 3-5), or fusion of several.
 
 Reads the dataset --data (made by launch.prepare) and writes the folder --workdir:
 config.json, checkpoints/, tensorboard/, predictions.csv, metrics.json.
@@ -8,6 +8,8 @@ The same command again goes on where it was stopped or killed, and finds what is
         --data=DATA_DIR --workdir=RUN_DIR --config.weights=WEIGHTS_DIR
     python -m launch.train --config=configs/transfer.py:resnet50,ce_t1wi --config.mode=finetune \
         --config.finetune_from=layer4 --data=DATA_DIR --workdir=RUN_DIR --config.weights=WEIGHTS_DIR
+    python -m launch.train --config=configs/fusion.py:efficientnet_lite0 \
+        --data=DATA_DIR --workdir=RUN_DIR --config.weights=WEIGHTS_DIR
 
 All devices of a machine are used. On several machines start it once on each, with the same folders: under SLURM as it
 is, else with --coordinator, --num_processes and --process_id.
@@ -19,8 +21,8 @@ from pathlib import Path
 from absl import flags
 
 from lesion import errors
+from lesion.train import fusion, loop
 from lesion.train.devices import connect
-from lesion.train.loop import load, run_transfer
 
 FLAGS = flags.FLAGS
 errors.define_config("configs/transfer.py")
@@ -34,8 +36,13 @@ flags.DEFINE_integer("process_id", None, "Which this is, from 0.", lower_bound=0
 def main(argv: Sequence[str]) -> None:
     del argv
     connect(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-    run_transfer(FLAGS.config, load(FLAGS.config, Path(FLAGS.data)), Path(FLAGS.workdir))
-    print(f"{FLAGS.workdir}: done; python -m launch.report --workdir={FLAGS.workdir} shows it")
+    config, data, workdir = FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir)
+    if "fusion" in config:
+        fusion.run_fusion(config, fusion.load(config, data), workdir)
+        workdir /= "early"
+    else:
+        loop.run_transfer(config, loop.load(config, data), workdir)
+    print(f"{FLAGS.workdir}: done; python -m launch.report --workdir={workdir} shows it")
 
 
 if __name__ == "__main__":
