@@ -4,7 +4,7 @@ A patient is a bag: slices of M sequences, in no order, some or all of a sequenc
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +16,15 @@ from lesion.models.head import Head
 class Bags(NamedTuple):
     """Patients as bags of frozen features.
 
+    NumPy or on the device.
+
     Attributes:
         features: float32 [..., M, S, D] of up to S slices of each of M sequences; whatever where `mask` is false.
         mask: bool [..., M, S]: false for padding; a sequence that a patient lacks is padding alone.
     """
 
-    features: jax.Array
-    mask: jax.Array
+    features: Any
+    mask: Any
 
 
 def _checked(bags: Bags) -> Bags:

@@ -17,18 +17,18 @@ class Patients(NamedTuple):
     Attributes:
         patient: str [P].
         label: int32 [P], 0 or 1.
-        count: int64 [P, M], slices each has of each sequence; 0: it lacks the sequence.
+        num_slices: int64 [P, M], slices each has of each sequence; 0: it lacks the sequence.
         sequences: the M names.
     """
 
     patient: np.ndarray
     label: np.ndarray
-    count: np.ndarray
+    num_slices: np.ndarray
     sequences: tuple[str, ...]
 
     def have(self, sequence: str) -> np.ndarray:
         """Who has slices of it, bool [P]."""
-        return self.count[:, self.sequences.index(sequence)] > 0
+        return self.num_slices[:, self.sequences.index(sequence)] > 0
 
 
 def find_patients(slices: Mapping[str, Slices]) -> Patients:
@@ -89,7 +89,7 @@ def assemble(patients: Patients, slices: Mapping[str, Slices], features: Mapping
     """
     assert tuple(slices) == tuple(features) == patients.sequences, (tuple(slices), tuple(features))
     copies, width = features[patients.sequences[0]].shape[1], max(f.shape[-1] for f in features.values())
-    shape = (len(patients.patient), copies, len(slices), int(patients.count.max()))
+    shape = (len(patients.patient), copies, len(slices), int(patients.num_slices.max()))
     into, mask = np.zeros((*shape, width), np.float32), np.zeros(shape, bool)
     for m, (name, of_slices) in enumerate(slices.items()):
         known = np.flatnonzero(of_slices.label != UNLABELED)

@@ -143,7 +143,8 @@ def run_fusion(config: ConfigDict, setup: FusionSetup, workdir: Path) -> dict[st
     """
     patients = setup.patients
     cases = Cases(patients.label, patients.patient, np.full(len(patients.label), ""))
-    parts, results = _parts(config, setup, cases, workdir), {}
+    parts = _parts(config, setup, cases, workdir)
+    results: dict[str, Any] = {}
     with resume.heed_sigterm() as bell:
         for number, (name, build, summarise) in enumerate(parts):
             run = setup.run | {"part": name}

@@ -81,7 +81,7 @@ def with_shares(fit_fold: FitFold, head: nn.Module, examples: Examples, patients
     def with_notes(keys: Keys, train: np.ndarray, test: np.ndarray, place: Place) -> Fitted:
         fitted = fit_fold(keys, train, test, place)
         attention = np.asarray(attend(fitted.variables["params"]["head"], examples.own), np.float64)
-        slices = patients.count / patients.count.sum(1, keepdims=True)
+        slices = patients.num_slices / patients.num_slices.sum(1, keepdims=True)
         notes = {"patients": int(test.sum()), "attention": shares(attention[test]), "slices": shares(slices[test])}
         return fitted._replace(notes=notes)
 
@@ -112,7 +112,7 @@ def late(config: ConfigDict, workdir: Path, patients: Patients) -> FitFold:
     def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, place: Place) -> Fitted:
         del keys, train
         probability, heads = _read_alone(workdir, patients, place.fold)
-        have = patients.count > 0
+        have = patients.num_slices > 0
         mean = np.where(test, mean_present(probability, have, config.fusion.late), np.float32(np.nan))
         return Fitted({"params": {"head": heads}}, mean, [])
 
@@ -129,7 +129,7 @@ def best(config: ConfigDict, workdir: Path, patients: Patients, alone: Callable[
         order = sorted(patients.sequences, key=lambda name: (-scores[name]["auc"], scores[name]["loss"]))
         probability, heads = _read_alone(workdir, patients, place.fold)
         ranked = [patients.sequences.index(name) for name in order]
-        first = np.argmax((patients.count > 0)[:, ranked], axis=1)  # of the ranks that a patient has
+        first = np.argmax((patients.num_slices > 0)[:, ranked], axis=1)  # of the ranks that a patient has
         took = np.array(ranked)[first]
         used = {order[rank]: heads[order[rank]] for rank in sorted({0, *map(int, first[test])})}
         notes = {"order": order, "inner": scores, "fell_back": int((first[test] > 0).sum())}
@@ -158,7 +158,7 @@ def inner_scores(config: ConfigDict, alone: Alone, train: np.ndarray, keys: Keys
 
 def _read_alone(workdir: Path, patients: Patients, fold: int) -> tuple[np.ndarray, dict[str, Any]]:
     """What the sequences' own runs say of a fold's test patients, float32 [P, M], NaN of others; and their heads."""
-    probability = np.full(patients.count.shape, np.nan, np.float32)
+    probability = np.full(patients.num_slices.shape, np.nan, np.float32)
     heads = {}
     for m, name in enumerate(patients.sequences):
         folder = workdir / f"only_{name}" / "checkpoints" / f"fold_{fold}"

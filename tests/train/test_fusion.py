@@ -2,16 +2,22 @@
 
 import csv
 import json
+import os
+import signal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from scipy.special import expit, logit
 
 from configs import fusion as configs_fusion
 from lesion import models
 from lesion.data import UNLABELED, Slices, splits
-from lesion.errors import UserError
-from lesion.train import bags, fitting, folds, fusion, fusion_folds, methods
+from lesion.errors import Interrupted, UserError
+from lesion.models.fusion import Bags, GatedAttention
+from lesion.train import bags, fitting, folds, fusion, fusion_folds, learner, methods, network, recipe
 
 import tiny  # isort: skip
 
@@ -56,13 +62,17 @@ def setup(made, data_dir, slices):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def planted():
-    """The tiny backbone is in the registry, and its features are the planted ones."""
+def planted(tmp_path_factory):
+    """The tiny backbone is in the registry, its features are the planted ones, what was compiled is kept."""
     slices, features = cohort()
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    compilation_cache.reset_cache()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(models.MODELS, "tiny", tiny.SPEC)
         patch.setattr(methods, "frozen_features", lambda config, *_: features[config.sequence])
         yield slices, features
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +102,7 @@ def test_bags_hold_every_labelled_slice_once(planted):
         name = SEQUENCES[m]
         mine = np.flatnonzero(slices[name].patient == patients.patient[i])
         mine = mine[np.argsort(slices[name].slice_id[mine])]
-        assert patients.count[i, m] == len(mine) == made.mask[i, 0, m].sum() == made.mask[i, 1, m].sum()
+        assert patients.num_slices[i, m] == len(mine) == made.mask[i, 0, m].sum() == made.mask[i, 1, m].sum()
         want = kept[name][mine].swapaxes(0, 1)
         np.testing.assert_array_equal(made.features[i, :, m, : len(mine), : WIDTH[name]], want)
         assert not np.any(made.features[i, :, m, :, WIDTH[name] :])
@@ -102,6 +112,7 @@ def test_bags_hold_every_labelled_slice_once(planted):
 def test_what_only_both_tell_is_found_by_fusion(whole):
     folder, results = whole
     assert tuple(results) == PARTS
+    assert [results[f"only_{n}"]["head_params"] for n in SEQUENCES] == [(w + 1) * 16 + 145 for w in WIDTH.values()]
     auc = {part: results[part]["patient"]["auc"]["value"] for part in PARTS}
     assert min(auc["early"], auc["attention"]) > auc["best_single"] + 0.05, auc
     assert auc["late"] > auc["best_single"]
@@ -153,8 +164,6 @@ def test_the_best_is_chosen_without_the_test_patients(planted, tmp_path):
         alone = fusion_folds.Alone(
             fit, fusion_folds.Examples(inputs, label), cases._replace(label=label), patients.have("flair")
         )
-        import jax
-
         return fusion_folds.inner_scores(made, alone, train, (jax.random.key(0), jax.random.key(1)))
 
     who = train & patients.have("flair")
@@ -179,18 +188,23 @@ def contents(folder):
     return tables | {p.relative_to(folder): p.read_bytes() for p in folder.rglob("metrics.json")}
 
 
-def test_killed_between_folds_it_ends_with_the_same_bytes(whole, planted, tmp_path, monkeypatch):
+def test_stopped_or_killed_at_any_fold_it_ends_with_the_same_bytes(whole, planted, tmp_path, monkeypatch):
     left, write = [0], folds._write_fold
 
-    def killed(*args):
-        if not left[0]:
+    def counted(*args):
+        if left[0] == 0:
             raise KeyboardInterrupt
         left[0] -= 1
         write(*args)
+        if left[0] == 100:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(folds, "_write_fold", killed)
+    monkeypatch.setattr(folds, "_write_fold", counted)
     made = setup(config(), tmp_path, planted[0])
-    for survived, finished in ((3, 1), (8, 5)):  # within only_t2wi, then within attention
+    left[0] = 102
+    with pytest.raises(Interrupted, match="stopped after only_flair, part 1 of 6"):
+        fusion.run_fusion(config(), made, tmp_path / "run")
+    for survived, finished in ((1, 1), (8, 5)):  # within only_t2wi, then within attention
         left[0] = survived
         with pytest.raises(KeyboardInterrupt):
             fusion.run_fusion(config(), made, tmp_path / "run")
@@ -198,6 +212,19 @@ def test_killed_between_folds_it_ends_with_the_same_bytes(whole, planted, tmp_pa
     left[0] = 99
     assert tuple(fusion.run_fusion(config(), made, tmp_path / "run")) == ("attention",)
     assert contents(tmp_path / "run") == contents(whole[0])
+
+
+def test_dropout_and_looks_are_of_bags_too(planted):
+    slices, features = planted
+    patients = bags.find_patients(slices)
+    made = bags.assemble(patients, slices, features)
+    shown = learner.Examples(Bags(*(jnp.asarray(x[:6]) for x in made)), jnp.asarray(patients.label[:6]))
+    method = learner.frozen(network.of_head(GatedAttention((32, 16), 2, dropout=0.5)), recipe.Recipe(), num_samples=3)
+    key, parts = jax.random.key(0), ("probs", "copies", "samples")
+    looked = jax.jit(lambda x: {part: method.look(key, method.init(key, x), x, part) for part in parts})(shown)
+    assert [looked[part].shape for part in parts] == [(6, 2), (6, 2, 2), (6, 3, 2)]
+    np.testing.assert_allclose(looked["copies"][:, 0], looked["probs"], rtol=1e-5)
+    assert np.ptp(looked["samples"][..., 1], axis=1).min() > 0
 
 
 def test_a_finished_run_is_kept_and_another_refused(whole, planted):
@@ -238,6 +265,8 @@ def test_cohorts_that_cannot_be_fused_are_one_line(planted, tmp_path):
     few = Slices(*(x[(few.label == 0) | (few.patient < "p006")] for x in few))
     with pytest.raises(UserError, match=r"fold \d: \d training patients with glioma have t2wi.*leave t2wi out of"):
         setup(config(), tmp_path, slices | {"t2wi": few})
+    with pytest.raises(UserError, match="it takes 4 to choose"):  # patience keeps one of each half back
+        setup(config(patience=1), tmp_path, slices | {"t2wi": few})
 
 
 def test_backbones_are_the_shared_ones_unless_named(planted, tmp_path):
