@@ -69,6 +69,8 @@ def add_plan(config: ConfigDict) -> ConfigDict:
     config.transfer = ConfigDict()
     config.transfer.backbones = ()  # Tables 3 to 6, Figs 5 to 8; empty: config.backbone
     config.transfer.sequences = ("flair", "ce_t1wi", "t2wi")
+    config.fusion = add_fusion(ConfigDict())
+    config.fusion.sequences = ()  # of a patient, fused
     config.leakage = ConfigDict()
     config.leakage.sequences = ()  # slice-level against patient-level folds, true and shuffled labels
     config.active = add_active(ConfigDict())

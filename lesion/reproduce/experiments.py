@@ -10,15 +10,13 @@ from ml_collections import ConfigDict
 from lesion.active.experiment import check_asking, run_active
 from lesion.data import cohort
 from lesion.errors import UserError
-from lesion.train import checkpoint
-from lesion.train.loop import Setup, check_config, run_transfer
+from lesion.train import checkpoint, fusion
+from lesion.train.loop import check_config, load, run_transfer
 
 # Of a plan alone; what else stands in a configuration is shared by all its experiments.
-PARTS = ("transfer", "leakage", "active", "ablations")
+PARTS = ("transfer", "fusion", "leakage", "active", "ablations")
 LISTS = ("backbones", "sequences")  # of a part; its other fields stand over the shared ones
 LEAKAGE = {f"{split}_{labels}": (split, labels) for split in ("patient", "leaky") for labels in ("true", "shuffled")}
-
-Run = Callable[[ConfigDict, Setup, Path], dict[str, Any] | None]
 
 
 class Experiment(NamedTuple):
@@ -27,12 +25,14 @@ class Experiment(NamedTuple):
     Attributes:
         name: of its folder.
         config: resolved.
+        load: (config, data_dir) -> what `run` starts from, with `run`, its identity.
         run: (config, setup, workdir) -> metrics, or None if it was finished before.
     """
 
     name: str
     config: ConfigDict
-    run: Run
+    load: Callable[..., Any]
+    run: Callable[[ConfigDict, Any, Path], dict[str, Any] | None]
 
 
 def setting_name(overrides: tuple[tuple[str, Any], ...]) -> str:
@@ -90,17 +90,26 @@ def plan(config: ConfigDict, data_dir: Path) -> tuple[list[Experiment], dict[str
     """
     sequences = {name for name, counts in cohort.load_info(data_dir)["sequences"].items() if counts}
     experiments, left_out = [], {}
-    for one in [*_transfer(config), *_leakage(config), *_active(config), *_ablations(config)]:
-        check_config(one.config)
-        if one.run is run_active:
-            check_asking(one.config)
-        if one.config.sequence in sequences:
-            experiments.append(one)
+    for one in [*_transfer(config), *_fusion(config), *_leakage(config), *_active(config), *_ablations(config)]:
+        _check(one)
+        wanted = one.config.fusion.sequences if one.run is fusion.run_fusion else (one.config.sequence,)
+        absent = [name for name in wanted if name not in sequences]
+        if absent:
+            left_out[one.name] = f"the cohort has no {' and no '.join(absent)}"
         else:
-            left_out[one.name] = f"the cohort has no {one.config.sequence}"
+            experiments.append(one)
     if not experiments:
         raise UserError(f"nothing to run on {data_dir}: {'; '.join(sorted(set(left_out.values()))) or 'an empty plan'}")
     return experiments, left_out
+
+
+def _check(one: Experiment) -> None:
+    """Raises a one-line `UserError` for a value that cannot be run on any dataset."""
+    if one.run is fusion.run_fusion:
+        return fusion.check(one.config)
+    check_config(one.config)
+    if one.run is run_active:
+        check_asking(one.config)
 
 
 def _transfer(config: ConfigDict) -> Iterator[Experiment]:
@@ -108,7 +117,16 @@ def _transfer(config: ConfigDict) -> Iterator[Experiment]:
     for backbone in config.transfer.backbones or (config.backbone,):
         for sequence in config.transfer.sequences:
             one = experiment_config(config, "transfer", backbone=backbone, sequence=sequence)
-            yield Experiment(f"transfer/{backbone}/{sequence}", one, run_transfer)
+            yield Experiment(f"transfer/{backbone}/{sequence}", one, load, run_transfer)
+
+
+def _fusion(config: ConfigDict) -> Iterator[Experiment]:
+    """The paper's future work: the three sequences of a patient together."""
+    if config.fusion.sequences:
+        one = experiment_config(config, sequence="")
+        with one.unlocked():
+            one.fusion = copy.deepcopy(config.fusion)
+        yield Experiment("fusion", one, fusion.load, fusion.run_fusion)
 
 
 def _leakage(config: ConfigDict) -> Iterator[Experiment]:
@@ -116,14 +134,14 @@ def _leakage(config: ConfigDict) -> Iterator[Experiment]:
     for sequence in config.leakage.sequences:
         for which, (split, labels) in LEAKAGE.items():
             one = experiment_config(config, "leakage", sequence=sequence, split=split, labels=labels)
-            yield Experiment(f"leakage/{sequence}/{which}", one, run_transfer)
+            yield Experiment(f"leakage/{sequence}/{which}", one, load, run_transfer)
 
 
 def _active(config: ConfigDict) -> Iterator[Experiment]:
     """Figures 9 to 11."""
     for sequence in config.active.sequences:
         one = experiment_config(config, "active", sequence=sequence)
-        yield Experiment(f"active/{sequence}", one, run_active)
+        yield Experiment(f"active/{sequence}", one, load, run_active)
 
 
 def _ablations(config: ConfigDict) -> Iterator[Experiment]:
@@ -135,4 +153,4 @@ def _ablations(config: ConfigDict) -> Iterator[Experiment]:
         for sweep, settings in sweeps.items():
             for overrides in settings:
                 one = experiment_config(config, part, **dict(overrides))
-                yield Experiment(f"ablations/{sweep}/{setting_name(overrides)}", one, run)
+                yield Experiment(f"ablations/{sweep}/{setting_name(overrides)}", one, load, run)

@@ -15,7 +15,6 @@ from lesion.data import cohort
 from lesion.errors import Interrupted, UserError
 from lesion.reproduce.experiments import Experiment, plan
 from lesion.train import checkpoint, rundir
-from lesion.train.loop import load
 
 COHORT_FILES = ("cohort.json", "cohort.png", "preprocessing.png")
 FAILED = "failed.json"
@@ -38,7 +37,7 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
         UserError: if the plan cannot be run; or, after the report is written, if experiments failed.
     """
     experiments, left_out = plan(config, data_dir)
-    whole = load(experiments[0].config, data_dir).run
+    whole = experiments[0].load(experiments[0].config, data_dir).run
     rundir.open_run(workdir, whole | {"config": json.loads(config.to_json())})
     (workdir / "cohort").mkdir(exist_ok=True)
     for name in COHORT_FILES:
@@ -69,7 +68,7 @@ def _run(one: Experiment, data_dir: Path, workdir: Path) -> str:
     folder = workdir / one.name
     (folder / FAILED).unlink(missing_ok=True)
     try:
-        setup = load(one.config, data_dir)
+        setup = one.load(one.config, data_dir)
         _link_finished(setup.run, workdir, folder)
         return "finished before, kept" if one.run(one.config, setup, folder) is None else "done"
     except (Interrupted, OSError):  # to be stopped, or no disk to write on: not this experiment's fault

@@ -8,7 +8,7 @@ from lesion.data import cohort
 from lesion.errors import UserError
 from lesion.reproduce import experiments as plans
 from lesion.reproduce import run as runs
-from lesion.train import rundir
+from lesion.train import loop, rundir
 
 
 def get(name, **changes):
@@ -90,17 +90,15 @@ def experiment(name, seed=0, error=None):
         rundir.finish(workdir, {"seed": seed})
         return {}
 
-    config = reproduce.experiment_config(get("demo"), seed=seed)
-    return reproduce.Experiment(name, config, run)
+    def load(config, data_dir):
+        run = {"config": json.loads(config.to_json()), "weights": {}}
+        return loop.Setup(data_dir, None, None, {}, run)
+
+    return reproduce.Experiment(name, reproduce.experiment_config(get("demo"), seed=seed), load, run)
 
 
 @pytest.fixture
-def ran(tmp_path, monkeypatch):
-    def load(config, data_dir):
-        run = {"config": json.loads(config.to_json()), "weights": {}}
-        return plans.Setup(data_dir, None, None, {}, run)
-
-    monkeypatch.setattr(runs, "load", load)
+def ran(tmp_path):
     return lambda one: (runs._run(one, tmp_path / "data", tmp_path), tmp_path / one.name)
 
 
