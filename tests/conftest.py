@@ -12,7 +12,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 SEED = 20201122
 # Tiny networks, compiled for every test anew: compiling without optimizations takes half the time, here and in the
 # processes that these tests start. Backbones, weights and everything of full size are compiled as users do.
-COMPILED_FAST = {"active", "train"}
+COMPILED_FAST = {"active", "explain", "train"}
 
 
 def pytest_collection_modifyitems(items):

@@ -20,13 +20,15 @@ ROOMS = {
     "lesion.models": GROUND,
     "lesion.weights": GROUND,
     "lesion.weights.rules": GROUND | {"lesion.models.inception"},  # the order in which its units are created
+    "lesion.explain.gradcam": {"lesion.train.network"},
+    "lesion.explain": set(),
     "lesion.train.state": set(),
     "lesion.train.steps": {"lesion.train.state"},
     "lesion.train.network": set(),
     "lesion.train.recipe": {"lesion.train.state"},
     "lesion.train.learner": PURE,
     "lesion.train.finetune": PURE | {"lesion.train.learner", "lesion.data.augment"},
-    "lesion.train": GROUND | {"lesion.data", "lesion.metrics", "lesion.models", "lesion.weights"},
+    "lesion.train": GROUND | {"lesion.data", "lesion.explain", "lesion.metrics", "lesion.models", "lesion.weights"},
     "lesion.active.acquisition": set(),
     "lesion.active.oracle": set(),
     "lesion.active.diversity": set(),
@@ -40,8 +42,8 @@ ROOMS = {
     "launch": {"lesion"},
     "configs": {"configs"},
 }
-NO_JAX = ("lesion.data", "lesion.annotate", "lesion.metrics", "lesion.report", "launch", "configs")
-MAY_USE_JAX = {"lesion.data.augment"}
+NO_JAX = ("lesion.data", "lesion.annotate", "lesion.explain", "lesion.metrics", "lesion.report", "launch", "configs")
+MAY_USE_JAX = {"lesion.data.augment", "lesion.explain.gradcam"}
 JIT_HERE_ONLY = {"lesion.train", "lesion.active.lanes", "lesion.benchmarks"}
 FOREIGN_AT_RUN_TIME = {"tensorflow", "torch", "keras"}
 

@@ -146,7 +146,7 @@ def _scalars(
     return scalars | fitting.validate(np.stack([1 - glioma, glioma], axis=-1), label[held])
 
 
-def _boundary(config: ConfigDict) -> str | None:
+def last_frozen(config: ConfigDict) -> str | None:
     """The last stage that is not trained."""
     if not config.finetune_from:
         return None
@@ -176,7 +176,7 @@ def finetune_engine(
     config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str, **options: Any
 ) -> engine.Engine:
     """What fine-tuning, or training from random weights, runs on; `options` go to `engine.build`."""
-    where, boundary, spec = devices.devices(), _boundary(config), models.get_spec(config.backbone)
+    where, boundary, spec = devices.devices(), last_frozen(config), models.get_spec(config.backbone)
     below, above = models.split(config.backbone, variables, boundary)
     model = models.get_model(config.backbone, None, axis_name=where.axis_name)
     trained = network.of_backbone(

@@ -1,0 +1,102 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+
+from lesion import models
+from lesion.data import cohort
+from lesion.errors import UserError
+from lesion.train import checkpoint, explain, loop, pretrained, trained
+
+MODES = [{"mode": "frozen", "head_pooling": "flatten"}, {"mode": "finetune", "finetune_from": "conv2"}]
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+    monkeypatch.setitem(models.MODELS, "tiny", tiny.SPEC)
+    monkeypatch.setattr(cohort, "load_info", lambda folder: {"fingerprint": "tiny", "phantom": True})
+    monkeypatch.setattr(cohort, "load_slices", lambda folder, sequence: tiny.slices())
+
+
+@pytest.fixture(scope="module", params=MODES, ids=["frozen", "finetune"])
+def run(request, tmp_path_factory):
+    """A finished run; not to be changed."""
+    folder = tmp_path_factory.mktemp(request.param["mode"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.MODELS, "tiny", tiny.SPEC)
+        made = tiny.config(num_epochs=1, num_copies=0, **request.param)
+        loop.run_transfer(made, tiny.setup(made, folder / "data"), folder / "run")
+    return folder / "run"
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_slice_is_explained_by_the_network_that_predicted_it(run, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(explain.sheet, "draw", lambda path, rows, *rest: drawn.append((rows, *rest)))
+    result = explain.explain_run(run, tmp_path, tmp_path / "out", each=2)
+    rows = rows_of(tmp_path / "out" / "gradcam.csv")
+    said = {row["slice"]: row for row in rows_of(run / "predictions.csv")}
+    assert len(rows) == sum(result["slices"].values()) > 4
+    assert all(said[row["slice"]]["fold"] == row["fold"] for row in rows)
+    assert len({row["patient"] for row in rows}) == len(rows)
+    for row in rows:
+        assert row["evidence_for"] == ("glioma" if float(row["probability"]) > 0.5 else "encephalitis")
+        assert not row["peak_row"] or 0 <= float(row["peak_row"]) < tiny.SIDE
+        assert not row["random_head_correlation"] or -1 <= float(row["random_head_correlation"]) <= 1
+    ((shown, title, notes, phantom),) = drawn
+    assert [len(row.panels) for row in shown] == [
+        sum((row["label"], row["why"]) == (label, why) for row in rows)
+        for label in "01"
+        for why in ("right", "wrong", "least sure")
+    ]
+    assert phantom is True and "tiny on FLAIR" in title and any("bn2" in note for note in notes)
+    assert explain.explain_run(run, tmp_path, tmp_path / "out", each=2) is None
+    earlier = explain.build(trained.open_run(run), "conv1")
+    network = trained.load_fold(trained.open_run(run), 0)
+    looks = earlier(network, tiny.slices().image[:9])
+    assert len(looks) == 9 and looks[0].heat.shape == (8, 8)
+    of_fold = {s: float(row["probability"]) for s, row in said.items() if row["fold"] == "0"}
+    for slice_id, look in zip(tiny.slices().slice_id, looks, strict=False):
+        if slice_id in of_fold:
+            assert look.probability == pytest.approx(of_fold[slice_id], abs=1e-4)
+
+
+@pytest.mark.parametrize("run", MODES[:1], ids=["frozen"], indirect=True)
+def test_what_does_not_belong_together_is_said_in_one_line(run, tmp_path):
+    workdir, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(run, workdir)
+    with pytest.raises(UserError, match="no run of launch"):
+        explain.explain_run(tmp_path, tmp_path, out)
+    with pytest.raises(UserError, match="gives no map: choose one up to bn2"):
+        explain.explain_run(workdir, tmp_path, out, stage="avgpool")
+    with pytest.raises(UserError, match="no stage 'layer9'"):
+        explain.explain_run(workdir, tmp_path, out, stage="layer9")
+    with pytest.raises(UserError, match="--weights=DIR"):
+        explain.explain_run(workdir, tmp_path, out, weights=str(tmp_path / "moved"))
+    record = {"model": "tiny", "classifier": True}
+    checkpoint.save_variables(tmp_path / "weights", pretrained.random_variables("tiny", 1)[0], record)
+    with pytest.raises(UserError, match="other weights than"):
+        explain.explain_run(workdir, tmp_path, out, weights=str(tmp_path / "weights"))
+    assert not out.exists()
+    path = workdir / "predictions.csv"
+    table = path.read_text().splitlines()
+    turned = [",".join([*line.split(",")[:-1], str(1 - float(line.split(",")[-1]) ** 9)]) for line in table[1:]]
+    path.write_text("\n".join([table[0], *turned]))
+    with pytest.raises(UserError, match="do not belong together"):
+        explain.explain_run(workdir, tmp_path, out)
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"]["fingerprint"] = "other"
+    (workdir / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="another dataset"):
+        explain.explain_run(workdir, tmp_path, tmp_path / "out2")
+    path.unlink()
+    with pytest.raises(UserError, match="is not finished"):
+        explain.explain_run(workdir, tmp_path, tmp_path / "out2")
+    assert np.isnan(explain._correlation(np.ones((2, 2)), np.ones((1, 2, 2))))
