@@ -38,6 +38,7 @@ ROOMS = {
     "lesion.active.program": {"lesion.active", "lesion.train.learner"},
     "lesion.active": GROUND | {"lesion.annotate", "lesion.data", "lesion.metrics", "lesion.train"},
     "lesion.benchmarks": GROUND | {"lesion.data", "lesion.models", "lesion.train", "lesion.weights", "lesion.active"},
+    "lesion.inspect": GROUND | {"lesion.data", "lesion.explain", "lesion.models", "lesion.train"},
     "lesion.reproduce": GROUND | {"lesion.data", "lesion.models", "lesion.train", "lesion.active", "lesion.report"},
     "launch": {"lesion"},
     "configs": {"configs"},

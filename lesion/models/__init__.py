@@ -143,6 +143,13 @@ def stage_names(name: str) -> tuple[str, ...]:
     return tuple(stage for stage, _ in get_model(name).stages(False))
 
 
+def map_stages(name: str) -> tuple[str, ...]:
+    """A backbone's stages in order, up to the one that gives its last map."""
+    names, last = stage_names(name), get_spec(name).last_map
+    found = [i for i, stage in enumerate(names) if stage == last or stage.startswith(f"{last}_")]
+    return names[: found[-1] + 1]
+
+
 def stage_before(name: str, first: str) -> str | None:
     """The stage before `first` or before the first of those it begins, None if there is none; unknown: `UserError`."""
     names = stage_names(name)

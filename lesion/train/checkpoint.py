@@ -94,14 +94,14 @@ def read_provenance(directory: Path) -> dict[str, Any]:
 
 def read_tree(path: Path) -> dict:
     """An Orbax checkpoint of nested dictionaries as NumPy arrays; its names are the structure."""
-    with _quiet(), ocp.StandardCheckpointer(multiprocessing_options=alone()) as checkpointer:
+    with quiet(), ocp.StandardCheckpointer(multiprocessing_options=alone()) as checkpointer:
         metadata = checkpointer.metadata(path).item_metadata.tree
         like = trees.unflatten({k: np.zeros(m.shape, m.dtype) for k, m in trees.flatten(metadata).items()})
         return checkpointer.restore(path, like)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Orbax warns that a part of a checkpoint has no metadata of the whole, which is not for the user."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)

@@ -93,14 +93,12 @@ def build(run: Trained, stage: str = "") -> Callable[[Network, np.ndarray], list
 
 def stage_of(backbone: str, stage: str) -> str:
     """The stage that is looked at: the one named, or the backbone's last map; a `UserError` if it gives no map."""
-    last_map = models.get_spec(backbone).last_map
     if not stage:
-        return last_map
+        return models.get_spec(backbone).last_map
     models.stage_before(backbone, stage)  # raises for an unknown one
-    names = models.stage_names(backbone)
-    last = max(i for i, name in enumerate(names) if name == last_map or name.startswith(f"{last_map}_"))
-    if max(i for i, name in enumerate(names) if name == stage or name.startswith(f"{stage}_")) > last:
-        raise UserError(f"stage {stage!r} of {backbone} gives no map: choose one up to {names[last]}")
+    maps = models.map_stages(backbone)
+    if not any(name == stage or name.startswith(f"{stage}_") for name in maps):
+        raise UserError(f"stage {stage!r} of {backbone} gives no map: choose one up to {maps[-1]}")
     return stage
 
 

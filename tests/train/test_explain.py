@@ -5,11 +5,13 @@ import shutil
 import numpy as np
 import pytest
 import tiny
+from PIL import Image
 
 from lesion import models
-from lesion.data import cohort
+from lesion.data import cohort, preprocess
 from lesion.errors import UserError
-from lesion.train import checkpoint, explain, loop, pretrained, trained
+from lesion.inspect import features
+from lesion.train import checkpoint, explain, loop, pretrained, stages, trained
 
 MODES = [{"mode": "frozen", "head_pooling": "flatten"}, {"mode": "finetune", "finetune_from": "conv2"}]
 
@@ -66,6 +68,33 @@ def test_each_slice_is_explained_by_the_network_that_predicted_it(run, tmp_path,
     for slice_id, look in zip(tiny.slices().slice_id, looks, strict=False):
         if slice_id in of_fold:
             assert look.probability == pytest.approx(of_fold[slice_id], abs=1e-4)
+
+
+@pytest.mark.parametrize("run", MODES[1:], ids=["finetune"], indirect=True)
+def test_one_slice_through_a_fold_is_told_stage_by_stage(run, tmp_path):
+    image = tiny.slices().image[0]
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr(preprocess, "SIZE", tiny.SIDE)
+    Image.fromarray(image).save(tmp_path / "slice.png")
+    fold, sheet = run / "checkpoints" / "fold_1", tmp_path / "gradcam.png"
+    lines = list(features.tell(fold, tmp_path / "slice.png", sheet))
+    monkey.undo()
+    assert sheet.is_file() and lines[0] == "one slice: a picture, taken as it is" and "WARNING" in lines[1]
+    opened = trained.open_run(run)
+    network = trained.load_fold(opened, 1)
+    (look,) = explain.build(opened)(network, image[None])
+    assert f"probability of glioma {look.probability:.4f}" in lines[2]
+    found = {one.stage: one for one in stages.look(opened, network[0], image)}
+    assert [line.split()[0] for line in lines[-4:]] == list(found) == ["conv1", "bn1", "conv2", "bn2"]
+    x = models.preprocess("tiny", image[None])
+    for name, one in found.items():
+        wanted = np.asarray(opened.model.apply(network[0], x, stop=name))[0]
+        assert one.shape == wanted.shape and one.not_finite == 0
+        dead = (wanted == 0).all((0, 1)).mean()
+        parts = wanted.mean(), wanted.std(), np.abs(wanted).max(), (wanted == 0).mean(), dead
+        np.testing.assert_allclose(one[2:7], parts, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match="needs a whole network"):
+        next(features.tell(run, tmp_path / "slice.png", sheet))
 
 
 @pytest.mark.parametrize("run", MODES[:1], ids=["frozen"], indirect=True)

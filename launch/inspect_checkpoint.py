@@ -1,0 +1,45 @@
+"""What is in a checkpoint: where it came from, every array in numbers, what differs from another, where it looks.
+
+Opens Orbax checkpoints of every command here and foreign ones, whole or in part, array by array. --path is a folder of
+weights, RUN/checkpoints/fold_0, RUN/checkpoints/fold_0_training, a doctor's RUN/checkpoints/model, or any other.
+
+    python -m launch.inspect_checkpoint --path=WEIGHTS_DIR --html=weights.html
+    python -m launch.inspect_checkpoint --path=RUN_DIR/checkpoints/fold_0 --against=WEIGHTS_DIR
+    python -m launch.inspect_checkpoint --path=RUN_DIR/checkpoints/fold_0 --features=slice.dcm --gradcam=slice.png
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from lesion import errors
+from lesion.inspect import features, opening, page, show
+
+_PATH = flags.DEFINE_string("path", None, "Folder of the checkpoint; may be given without its flag.", required=True)
+_AGAINST = flags.DEFINE_string("against", None, "Another checkpoint: how far each array is from it, as a share of it.")
+_HTML = flags.DEFINE_string("html", None, "Page to write: the first layer's filters, a tree to unfold.")
+_FEATURES = flags.DEFINE_string("features", None, "DICOM file or PNG of a slice to run through the network of a fold.")
+_GRADCAM = flags.DEFINE_string("gradcam", "gradcam.png", "--features: picture to write.")
+_WEIGHTS = flags.DEFINE_string("weights", "", "--features: where the backbone's weights lie now, if they were moved.")
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    path = Path(_PATH.value)
+    if _FEATURES.value:
+        for line in features.tell(path, Path(_FEATURES.value), Path(_GRADCAM.value), _WEIGHTS.value):
+            print(line, flush=True)
+        return
+    opened = opening.open_checkpoint(path)
+    seen = show.tell(opened, Path(_AGAINST.value) if _AGAINST.value else None)
+    if _HTML.value:
+        page.write(Path(_HTML.value), opened, seen)
+        print(f"\n{_HTML.value}: the same as a page")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
+        sys.argv[1] = f"--path={sys.argv[1]}"
+    errors.run(main)
