@@ -92,7 +92,7 @@ def prepare(folder: Path, output: Path, private: Path, strict: bool = False) -> 
             label != UNLABELED and patient not in patients for patient, label in inputs.patients.items()
         ),
         "listed_slices_not_found": len(intake.slices_not_found(found, inputs)),
-        "preprocess": {**preprocess.SETTINGS, "sequence_version": intake.VERSION},
+        "preprocess": intake.settings(),
         "stamp": mark,
     }
     if said:

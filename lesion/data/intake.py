@@ -10,12 +10,17 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lesion.data import SEQUENCES, dicom, pictures, preprocess, tables, workers
 from lesion.errors import UserError
 
 VERSION = 4  # of the reading; raise it when the same inputs would give another dataset
+
+
+def settings() -> dict[str, Any]:
+    """How slices are read and prepared: what cohort.json and every run on the dataset tell."""
+    return {**preprocess.SETTINGS, "sequence_version": VERSION}
 
 
 class Inputs(NamedTuple):
@@ -117,6 +122,17 @@ def choose(folder: Path, found: Scan, inputs: Inputs) -> tuple[list[pictures.Ser
     Raises:
         UserError: a table names a patient, slice or series that is not there, or nothing is left.
     """
+    series, left_out = gather(folder, found, inputs)
+    if not series:
+        raise UserError(
+            f"{folder} has MR images, but no chosen slice of {', '.join(SEQUENCES)}: tell the sequences in "
+            f"{tables.SERIES} (series_instance_uid,sequence), the slices in {tables.SLICES}"
+        )
+    return series, left_out
+
+
+def gather(folder: Path, found: Scan, inputs: Inputs) -> tuple[list[pictures.Series], list[dicom.Skip]]:
+    """`choose`, where perhaps nothing is left."""
     _check_patients(folder, found, inputs)
     uids = {mr.series_uid for mr in found.objects}
     for uid, (_, row) in inputs.series.items():
@@ -151,11 +167,6 @@ def choose(folder: Path, found: Scan, inputs: Inputs) -> tuple[list[pictures.Ser
         if used:
             spares = {mr.sop_uid: found.spares[mr.sop_uid] for mr, *_ in members if mr.sop_uid in found.spares}
             series.append(pictures.Series(str(folder), name, tuple(members), spares))
-    if not series:
-        raise UserError(
-            f"{folder} has MR images, but no chosen slice of {', '.join(SEQUENCES)}: tell the sequences in "
-            f"{tables.SERIES} (series_instance_uid,sequence), the slices in {tables.SLICES}"
-        )
     return series, left_out
 
 

@@ -46,6 +46,15 @@ def pseudonym(key: bytes, kind: str, original: str) -> str:
     return f"{kind[0]}{digest[:16]}"
 
 
+def read_table(private: Path) -> list[tuple[str, str, str]]:
+    """The rows (pseudonym, kind, original) of a private folder's table; empty if there is none."""
+    path = private / TABLE_FILE
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as stream:
+        return [(row[0], row[1], row[2]) for row in list(csv.reader(stream))[1:]]
+
+
 def save(private: Path, key: bytes, table: Iterable[tuple[str, str, str]], rejects: Iterable[tuple[str, str]]) -> None:
     """Writes key, table (pseudonym, kind, original) and rejects (file, reason); owner-readable only.
 

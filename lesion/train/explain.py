@@ -53,8 +53,10 @@ class Look(NamedTuple):
 Network = tuple[dict, dict]  # variables of the backbone, parameters of the head
 
 
-def build(run: Trained, stage: str = "") -> Callable[[Network, np.ndarray], list[Look]]:
-    """Builds `explain(network, image uint8 [N, S, S]) -> looks [N]`, compiled once for all folds.
+def build(run: Trained, stage: str = "") -> Callable[..., list[Look]]:
+    """Builds `explain(network, image uint8 [N, S, S], sign=None) -> looks [N]`, compiled once for all folds.
+
+    `sign` float32 [N] asks for the evidence of a class, see `gradcam.grad_cam`; None for that which the network calls.
 
     Args:
         run: of launch.train.
@@ -68,22 +70,22 @@ def build(run: Trained, stage: str = "") -> Callable[[Network, np.ndarray], list
     how = gradcam.explainer(run.model, head, stage=stage, last_map=spec.last_map, pooling=run.pooling)
 
     @jax.jit
-    def look(variables: Any, head_params: Any, image: jax.Array):
+    def look(variables: Any, head_params: Any, image: jax.Array, sign: jax.Array | None):
         activation = how.activate(variables, models.preprocess(config.backbone, image).astype(config.dtype))
-        heat, logit = how.explain(variables, head_params, activation)
-        sign = gradcam.called(logit)
+        heat, logit = how.explain(variables, head_params, activation, sign)
+        same = gradcam.called(logit) if sign is None else sign
 
         def at_random(key: jax.Array) -> jax.Array:
             params = head.init(key, jnp.zeros((1, _width(head_params, head))))["params"]
-            return how.explain(variables, params, activation, sign)[0]
+            return how.explain(variables, params, activation, same)[0]
 
         return heat, logit, jax.lax.map(at_random, jax.random.split(jax.random.key(config.seed), RANDOM_HEADS))
 
-    def explain(network: Network, image: np.ndarray) -> list[Look]:
+    def explain(network: Network, image: np.ndarray, sign: np.ndarray | None = None) -> list[Look]:
         network, looks = jax.device_put(network), []
         for start in range(0, len(image), BATCH_SIZE):
             at = np.minimum(np.arange(start, start + BATCH_SIZE), len(image) - 1)  # one shape: one compilation
-            heat, logit, random = jax.device_get(look(*network, image[at]))
+            heat, logit, random = jax.device_get(look(*network, image[at], None if sign is None else sign[at]))
             for i in range(min(BATCH_SIZE, len(image) - start)):
                 looks.append(Look(float(expit(logit[i])), heat[i], _correlation(heat[i], random[:, i])))
         return looks

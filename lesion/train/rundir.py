@@ -22,6 +22,7 @@ from lesion.train.checkpoint import write_json
 CONFIG = "config.json"
 METRICS = "metrics.json"
 NOT_COMPARED = {"device", "command", "started", "finished"}
+RECORDED = ("versions.", "data.preprocess.")  # beginnings of names that are recorded, not compared
 PLACES = (".weights", ".file")  # ends of names: where weights lie does not matter, their hash does
 PACKAGES = ("lesion", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "pillow")
 
@@ -45,7 +46,8 @@ def identity(
     """
     return {
         "config": json.loads(config.to_json()),
-        "data": {"fingerprint": info["fingerprint"]},
+        # How slices were prepared: for launch.predict. The fingerprint tells already whether they are the same.
+        "data": {name: info[name] for name in ("fingerprint", "preprocess") if name in info},
         "phantom": info["phantom"],
         "split_hash": split_hash,
         "weights": weights,
@@ -65,7 +67,7 @@ def differences(workdir: Path, run: dict[str, Any]) -> list[str]:
     return [
         f"{name} is {before.get(name)!r} there, {now.get(name)!r} now"
         for name in sorted((now.keys() | before.keys()) - NOT_COMPARED)
-        if not name.startswith("versions.") and not name.endswith(PLACES) and before.get(name) != now.get(name)
+        if not name.startswith(RECORDED) and not name.endswith(PLACES) and before.get(name) != now.get(name)
     ]
 
 
