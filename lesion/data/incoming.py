@@ -60,7 +60,7 @@ def read_folder(folder: Path, sequence: str, private: Path) -> Incoming:
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: name the DICOM tree with --input=DIR")
-    inputs = intake.Inputs({}, tables.read_slices(folder), tables.read_series(folder))
+    inputs = intake.Inputs({}, tables.read_slices(folder), tables.read_series(folder), {})
     key = privacy.read_key(private) or privacy.new_key()
     found = intake.scan(folder, intake.list_files(folder, leave_out=(private,)), strict=False)
     series, left_out = intake.gather(folder, found, inputs)
