@@ -69,6 +69,7 @@ def add_plan(config: ConfigDict) -> ConfigDict:
     config.transfer = ConfigDict()
     config.transfer.backbones = ()  # Tables 3 to 6, Figs 5 to 8; empty: config.backbone
     config.transfer.sequences = ("flair", "ce_t1wi", "t2wi")
+    config.explain = False  # whether Grad-CAM sheets of each of these are drawn
     config.fusion = add_fusion(ConfigDict())
     config.fusion.sequences = ()  # of a patient, fused
     config.leakage = ConfigDict()

@@ -29,6 +29,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config = common.add_plan(common.get_common(given or "resnet50", "ce_t1wi"))  # where one serves: Figs 9-11, sweeps
     config.transfer.backbones = (given,) if given else BACKBONES
     config.transfer.mode = "finetune"
+    config.explain = True
     config.fusion.sequences = ("flair", "ce_t1wi", "t2wi")
     config.leakage.sequences = ("ce_t1wi",)
     # On frozen features: fine-tuned (--config.active.mode=finetune) a run costs as much as ten folds of transfer.

@@ -19,6 +19,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.num_copies = 1
     config.num_epochs = 20
     config.transfer.backbones = (backbone, *(name for name in paper.BACKBONES if name != backbone))
+    config.explain = True
     config.fusion.sequences = ("flair", "ce_t1wi", "t2wi")
     config.leakage.sequences = ("ce_t1wi",)
     config.active.sequences = ("flair", "ce_t1wi", "t2wi")

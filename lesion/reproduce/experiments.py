@@ -10,29 +10,53 @@ from ml_collections import ConfigDict
 from lesion.active.experiment import check_asking, run_active
 from lesion.data import cohort
 from lesion.errors import UserError
-from lesion.train import checkpoint, fusion
+from lesion.train import checkpoint, explain, fusion
 from lesion.train.loop import check_config, load, run_transfer
 
 # Of a plan alone; what else stands in a configuration is shared by all its experiments.
-PARTS = ("transfer", "fusion", "leakage", "active", "ablations")
+PARTS = ("transfer", "explain", "fusion", "leakage", "active", "ablations")
 LISTS = ("backbones", "sequences")  # of a part; its other fields stand over the shared ones
 LEAKAGE = {f"{split}_{labels}": (split, labels) for split in ("patient", "leaky") for labels in ("true", "shuffled")}
 
 
-class Experiment(NamedTuple):
-    """One experiment of a plan.
+class Kind(NamedTuple):
+    """How an experiment is run.
 
     Attributes:
-        name: of its folder.
-        config: resolved.
-        load: (config, data_dir) -> what `run` starts from, with `run`, its identity.
-        run: (config, setup, workdir) -> metrics, or None if it was finished before.
+        check: (config) raises a one-line `UserError` for a value that cannot be run on any dataset.
+        load: (config, data_dir) -> what `run` starts from.
+        run: (config, what was loaded, folder) -> metrics, or None if it was finished before.
+        shared: whether the run may serve under another name, by its identity `run` in what was loaded.
     """
+
+    check: Callable[[ConfigDict], None]
+    load: Callable[[ConfigDict, Path], Any]
+    run: Callable[[ConfigDict, Any, Path], dict[str, Any] | None]
+    shared: bool = True
+
+
+class Experiment(NamedTuple):
+    """One experiment of a plan: the name of its folder, its config, and how it is run."""
 
     name: str
     config: ConfigDict
-    load: Callable[..., Any]
-    run: Callable[[ConfigDict, Any, Path], dict[str, Any] | None]
+    kind: Kind
+
+
+def _check_active(config: ConfigDict) -> None:
+    check_config(config)
+    check_asking(config)
+
+
+def _explain(config: ConfigDict, data_dir: Path, folder: Path) -> dict[str, Any] | None:
+    """Of the transfer run of the same name."""
+    return explain.explain_run(folder.parents[2] / "transfer" / folder.parent.name / folder.name, data_dir, folder)
+
+
+TRANSFER = Kind(check_config, load, run_transfer)
+ACTIVE = Kind(_check_active, load, run_active)
+FUSION = Kind(fusion.check, fusion.load, fusion.run_fusion)
+EXPLAIN = Kind(check_config, lambda config, data_dir: data_dir, _explain, shared=False)
 
 
 def setting_name(overrides: tuple[tuple[str, Any], ...]) -> str:
@@ -90,34 +114,28 @@ def plan(config: ConfigDict, data_dir: Path) -> tuple[list[Experiment], dict[str
     """
     sequences = {name for name, counts in cohort.load_info(data_dir)["sequences"].items() if counts}
     experiments, left_out = [], {}
-    for one in [*_transfer(config), *_fusion(config), *_leakage(config), *_active(config), *_ablations(config)]:
-        _check(one)
-        wanted = one.config.fusion.sequences if one.run is fusion.run_fusion else (one.config.sequence,)
-        absent = [name for name in wanted if name not in sequences]
-        if absent:
-            left_out[one.name] = f"the cohort has no {' and no '.join(absent)}"
-        else:
-            experiments.append(one)
+    for part in (_transfer, _fusion, _leakage, _active, _ablations):
+        for one in part(config):
+            one.kind.check(one.config)
+            wanted = one.config.fusion.sequences if one.kind is FUSION else (one.config.sequence,)
+            absent = [name for name in wanted if name not in sequences]
+            if absent:
+                left_out[one.name] = f"the cohort has no {' and no '.join(absent)}"
+            else:
+                experiments.append(one)
     if not experiments:
         raise UserError(f"nothing to run on {data_dir}: {'; '.join(sorted(set(left_out.values()))) or 'an empty plan'}")
     return experiments, left_out
 
 
-def _check(one: Experiment) -> None:
-    """Raises a one-line `UserError` for a value that cannot be run on any dataset."""
-    if one.run is fusion.run_fusion:
-        return fusion.check(one.config)
-    check_config(one.config)
-    if one.run is run_active:
-        check_asking(one.config)
-
-
 def _transfer(config: ConfigDict) -> Iterator[Experiment]:
-    """Tables 3 to 6, Figures 5 to 8."""
+    """Tables 3 to 6, Figures 5 to 8, and where each network looks."""
     for backbone in config.transfer.backbones or (config.backbone,):
         for sequence in config.transfer.sequences:
             one = experiment_config(config, "transfer", backbone=backbone, sequence=sequence)
-            yield Experiment(f"transfer/{backbone}/{sequence}", one, load, run_transfer)
+            yield Experiment(f"transfer/{backbone}/{sequence}", one, TRANSFER)
+            if config.explain:
+                yield Experiment(f"explain/{backbone}/{sequence}", one, EXPLAIN)
 
 
 def _fusion(config: ConfigDict) -> Iterator[Experiment]:
@@ -126,7 +144,7 @@ def _fusion(config: ConfigDict) -> Iterator[Experiment]:
         one = experiment_config(config, sequence="")
         with one.unlocked():
             one.fusion = copy.deepcopy(config.fusion)
-        yield Experiment("fusion", one, fusion.load, fusion.run_fusion)
+        yield Experiment("fusion", one, FUSION)
 
 
 def _leakage(config: ConfigDict) -> Iterator[Experiment]:
@@ -134,23 +152,20 @@ def _leakage(config: ConfigDict) -> Iterator[Experiment]:
     for sequence in config.leakage.sequences:
         for which, (split, labels) in LEAKAGE.items():
             one = experiment_config(config, "leakage", sequence=sequence, split=split, labels=labels)
-            yield Experiment(f"leakage/{sequence}/{which}", one, load, run_transfer)
+            yield Experiment(f"leakage/{sequence}/{which}", one, TRANSFER)
 
 
 def _active(config: ConfigDict) -> Iterator[Experiment]:
     """Figures 9 to 11."""
     for sequence in config.active.sequences:
         one = experiment_config(config, "active", sequence=sequence)
-        yield Experiment(f"active/{sequence}", one, load, run_active)
+        yield Experiment(f"active/{sequence}", one, ACTIVE)
 
 
 def _ablations(config: ConfigDict) -> Iterator[Experiment]:
     """One thing changed at a time: of the shared fields, and of the labelling loop."""
-    for run, part, sweeps in (
-        (run_transfer, "", config.ablations.transfer),
-        (run_active, "active", config.ablations.active),
-    ):
+    for kind, part, sweeps in ((TRANSFER, "", config.ablations.transfer), (ACTIVE, "active", config.ablations.active)):
         for sweep, settings in sweeps.items():
             for overrides in settings:
                 one = experiment_config(config, part, **dict(overrides))
-                yield Experiment(f"ablations/{sweep}/{setting_name(overrides)}", one, load, run)
+                yield Experiment(f"ablations/{sweep}/{setting_name(overrides)}", one, kind)

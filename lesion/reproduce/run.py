@@ -37,7 +37,7 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
         UserError: if the plan cannot be run; or, after the report is written, if experiments failed.
     """
     experiments, left_out = plan(config, data_dir)
-    whole = experiments[0].load(experiments[0].config, data_dir).run
+    whole = experiments[0].kind.load(experiments[0].config, data_dir).run
     rundir.open_run(workdir, whole | {"config": json.loads(config.to_json())})
     (workdir / "cohort").mkdir(exist_ok=True)
     for name in COHORT_FILES:
@@ -68,9 +68,10 @@ def _run(one: Experiment, data_dir: Path, workdir: Path) -> str:
     folder = workdir / one.name
     (folder / FAILED).unlink(missing_ok=True)
     try:
-        setup = one.load(one.config, data_dir)
-        _link_finished(setup.run, workdir, folder)
-        return "finished before, kept" if one.run(one.config, setup, folder) is None else "done"
+        setup = one.kind.load(one.config, data_dir)
+        if one.kind.shared:
+            _link_finished(setup.run, workdir, folder)
+        return "finished before, kept" if one.kind.run(one.config, setup, folder) is None else "done"
     except (Interrupted, OSError):  # to be stopped, or no disk to write on: not this experiment's fault
         raise
     except Exception as error:

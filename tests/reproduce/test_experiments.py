@@ -94,7 +94,7 @@ def experiment(name, seed=0, error=None):
         run = {"config": json.loads(config.to_json()), "weights": {}}
         return loop.Setup(data_dir, None, None, {}, run)
 
-    return reproduce.Experiment(name, reproduce.experiment_config(get("demo"), seed=seed), load, run)
+    return reproduce.Experiment(name, reproduce.experiment_config(get("demo"), seed=seed), plans.Kind(print, load, run))
 
 
 @pytest.fixture
