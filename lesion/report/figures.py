@@ -1,49 +1,15 @@
-"""Figures as inline SVG: the same data give the same bytes, and the page's style sheet gives the colours.
+"""The kinds of figure of the report: curves with bands, ROC curves, and dots with their intervals."""
 
-Matplotlib draws with stand-in colours that are swapped for CSS variables afterwards, so that one drawing serves light
-and dark pages; text stays text. Every id gets the figure's name as a prefix: several figures share one HTML document.
-"""
-
-import io
-import re
-from typing import Any, NamedTuple
+import textwrap
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
-# Stand-in → what the page makes of it. Line colours are Okabe and Ito's (2008) blue, vermillion, green, purple, tuned
-# per theme in report.css; lines differ in their dashes as well, so that colour carries nothing alone.
-_INK, _MUTED, _GRID = "#010101", "#020202", "#030303"
-_LINE = ("#040404", "#050505", "#060606", "#070707", "#080808")
-_CSS = {_INK: "currentColor", _MUTED: "var(--muted)", _GRID: "var(--grid)"} | {
-    color: f"var(--line{i})" for i, color in enumerate(_LINE)
-}
-_DASHES: tuple[object, ...] = ("-", (0, (5, 2)), (0, (6, 2, 1, 2)), (0, (1.5, 1.5)), (0, (8, 2, 1, 2, 1, 2)))
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _MUTED,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _GRID,
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.8,
-    "path.simplify": False,
-    "text.parse_math": False,
-}
+from lesion.report.canvas import DASHES, INK, LINE, MUTED, STYLE, Drawing, figure
+
+_POINTS = "DsP^v"  # markers of readers, one each
 
 
 class Line(NamedTuple):
@@ -75,42 +41,32 @@ class Roc(NamedTuple):
     style: int
 
 
-def _figure(width: float, height: float, box: tuple[float, float, float, float]) -> tuple[Figure, Axes]:
-    """A figure of `width` × `height` inches with axes in `box` (left, bottom, width, height; fractions)."""
-    figure = Figure((width, height))
-    FigureCanvasSVG(figure)
-    return figure, figure.add_axes(box)
+class Point(NamedTuple):
+    """A reader on a ROC figure: false and true positive rate; one of other data is drawn hollow."""
+
+    label: str
+    x: float
+    y: float
+    published: bool
 
 
-def _svg(figure: Figure, name: str) -> str:
-    """The figure as an SVG element for an HTML page."""
-    assert re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", name), name  # it becomes part of the page unescaped
-    figure.patch.set_visible(False)
-    for axes in figure.axes:
-        axes.patch.set_visible(False)
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
-    head, body = text.split(">", 1)
-    view = re.search(r'viewBox="[^"]*"', head)
-    assert view is not None
-    body = re.sub(r'\bid="', f'id="{name}-', body)
-    body = re.sub(r"url\(#", f"url(#{name}-", body)
-    body = re.sub(r'xlink:href="#', f'href="#{name}-', body)
-    # `font:` in full would beat the page's font; size and weight alone are kept.
-    body = re.sub(r"font: ((?:bold )?)([\d.]+)px [^;\"]*", _font, body)
-    for stand_in, css in _CSS.items():
-        body = body.replace(stand_in, css)
-    body = re.sub(r"\n\s*\n+", "\n", body)
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {view.group(0)} aria-hidden="true">{body.strip()}'
+class Mark(NamedTuple):
+    """A score with its interval; a hollow one is drawn as an open square."""
+
+    value: float
+    low: float
+    high: float
+    style: int
+    hollow: bool = False
 
 
-def _font(match: re.Match[str]) -> str:
-    weight = "font-weight: bold; " if match.group(1) else ""
-    return f"{weight}font-size: {match.group(2)}px"
+class Dots(NamedTuple):
+    """A row of `dots`: its label, its marks from top to bottom, and small ticks above them, e.g. each fold's score."""
+
+    label: str
+    marks: tuple[Mark, ...]
+    ticks: np.ndarray = np.array([])
+    bold: bool = False
 
 
 def _end_labels(axes: Axes, ends: list[tuple[float, str, int]], gap: float = 0.08) -> None:
@@ -123,12 +79,13 @@ def _end_labels(axes: Axes, ends: list[tuple[float, str, int]], gap: float = 0.0
         heights[:-1] -= lack
         heights[1:] += lack
     for height, (_, label, style) in zip(heights, order, strict=True):
-        color, weight = (_LINE[style], "bold") if style >= 0 else (_MUTED, "normal")
+        color, weight = (LINE[style], "bold") if style >= 0 else (MUTED, "normal")
         axes.text(1.025, height, label, color=color, transform=axes.transAxes, va="center", fontweight=weight)
 
 
 def lines(
     name: str,
+    caption: str,
     x_label: str,
     y_label: str,
     curves: list[Line],
@@ -136,27 +93,25 @@ def lines(
     limits: tuple[float, float],
     reference: tuple[str, float] | None = None,
     mark: tuple[str, float] | None = None,
-) -> str:
+) -> Drawing:
     """Mean lines with bands, each named at its end.
 
     Args:
-        name: unique in the page; letters, digits and hyphens.
+        name: see `Drawing`.
+        caption: see `Drawing`.
         x_label: with unit.
         y_label: with unit.
         curves: drawn in this order, the first on top.
         limits: of the y axis.
         reference: (label, y) of a horizontal line.
         mark: (label, x) of a vertical line.
-
-    Returns:
-        An `<svg>` element.
     """
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(4.6, 3.1, (0.135, 0.155, 0.665, 0.795))
+    with mpl.rc_context(STYLE):
+        drawn, axes = figure(4.6, 3.1, (0.135, 0.155, 0.665, 0.785))
         axes.set(xlabel=x_label, ylabel=y_label, ylim=limits)
         ends = []
         for depth, line in enumerate(curves):
-            order, color = 10 - depth, _LINE[line.style]
+            order, color = 10 - depth, LINE[line.style]
             axes.fill_between(
                 line.x,
                 line.low,
@@ -169,37 +124,44 @@ def lines(
             )
             # Thin edges: where two bands lie over each other their fills alone cannot be told apart.
             for edge in (line.low, line.high):
-                axes.plot(line.x, edge, color=color, linestyle=_DASHES[line.style], linewidth=0.6, alpha=0.7)
-            axes.plot(line.x, line.mean, color=color, linestyle=_DASHES[line.style], zorder=order)
+                axes.plot(line.x, edge, color=color, linestyle=DASHES[line.style], linewidth=0.6, alpha=0.7)
+            axes.plot(line.x, line.mean, color=color, linestyle=DASHES[line.style], zorder=order)
             ends.append((float(np.clip(line.mean[-1], *limits)), line.label, line.style))
         if reference:
-            axes.axhline(reference[1], color=_MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+            axes.axhline(reference[1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
             ends.append((reference[1], reference[0], -1))
         if mark:
-            axes.axvline(mark[1], color=_MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+            axes.axvline(mark[1], color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
             left = mark[1] > sum(axes.get_xlim()) / 2
             axes.annotate(
                 mark[0], (mark[1], 0.02), (-3 if left else 3, 0), xycoords=("data", "axes fraction"),
-                textcoords="offset points", color=_MUTED, va="bottom", ha="right" if left else "left",
+                textcoords="offset points", color=MUTED, va="bottom", ha="right" if left else "left",
             )  # fmt: skip
         axes.locator_params(axis="x", nbins=6, integer=True)
         axes.locator_params(axis="y", nbins=6)
         _end_labels(axes, ends)
-        return _svg(figure, name)
+    rows = [
+        (line.label, *point) for line in curves for point in zip(line.x, line.mean, line.low, line.high, strict=True)
+    ]
+    rows += [(reference[0], "", reference[1], "", "")] if reference else []
+    return Drawing(name, caption, drawn, ("line", x_label, y_label, "low", "high"), rows)
 
 
-def roc(name: str, curves: list[Roc]) -> str:
-    """ROC curves on a square, each named beside a sample of its line in the free corner.
+def roc(name: str, caption: str, curves: list[Roc], points: tuple[Point, ...] = ()) -> Drawing:
+    """ROC curves on a square, each named beside a sample of its line: in the free corner, or below where that is full.
 
     Args:
-        name: unique in the page.
+        name: see `Drawing`.
+        caption: see `Drawing`.
         curves: in the order of their labels, top to bottom.
-
-    Returns:
-        An `<svg>` element.
+        points: readers, beside the curves.
     """
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(4.2, 4.0, (0.135, 0.12, 0.845, 0.86))
+    count = len(curves) + len(points)
+    widest = max(len(line.label) for line in (*curves, *points))
+    below = 0.0 if count <= 3 and widest <= 26 else 0.22 * count + 0.1  # inches
+    height = 4.05 + below
+    with mpl.rc_context(STYLE):
+        drawn, axes = figure(4.2, height, (0.135, (0.48 + below) / height, 0.845, 3.42 / height))
         axes.set(
             xlabel="1 − specificity (encephalitis called glioma)",
             ylabel="sensitivity (glioma found)",
@@ -208,38 +170,95 @@ def roc(name: str, curves: list[Roc]) -> str:
             xticks=np.linspace(0, 1, 6),
             yticks=np.linspace(0, 1, 6),
         )
-        axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
-        axes.text(0.16, 0.115, "guessing", color=_MUTED, rotation=45, rotation_mode="anchor")
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
+        axes.text(0.16, 0.115, "guessing", color=MUTED, rotation=45, rotation_mode="anchor")
         for i, curve in enumerate(curves):
-            color, dashes = _LINE[curve.style], _DASHES[curve.style]
+            color, dashes = LINE[curve.style], DASHES[curve.style]
             axes.plot(curve.x, curve.y, color=color, linestyle=dashes, zorder=9 - i)
-            y = 0.05 + 0.075 * (len(curves) - 1 - i)
-            axes.plot([0.33, 0.42], [y, y], color=color, linestyle=dashes)
-            axes.text(0.44, y, curve.label, color=color, va="center", fontweight="bold")
-        return _svg(figure, name)
+            x, y = _key(i, count, below)
+            axes.plot([x, x + 0.09], [y, y], color=color, linestyle=dashes, clip_on=False)
+            axes.text(x + 0.11, y, curve.label, color=color, va="center", fontweight="bold")
+        for i, point in enumerate(points):
+            color = MUTED if point.published else INK
+            look = {"marker": _POINTS[i % len(_POINTS)], "color": color, "markersize": 6.5, "linestyle": "none"}
+            look |= {"markerfacecolor": "none"} if point.published else {}
+            x, y = _key(len(curves) + i, count, below)
+            axes.plot([point.x], [point.y], zorder=12, clip_on=False, **look)
+            axes.plot([x + 0.045], [y], clip_on=False, **look)
+            axes.text(x + 0.11, y, point.label, color=color, va="center")
+    rows = [(curve.label, x, y) for curve in curves for x, y in zip(curve.x, curve.y, strict=True)]
+    rows += [(point.label, point.x, point.y) for point in points]
+    return Drawing(name, caption, drawn, ("line", "false positive rate", "true positive rate"), rows)
 
 
-def spread(name: str, x_label: str, rows: list[tuple[str, float, float, float, np.ndarray, int]]) -> str:
-    """Each fold's score as a small dot above the pooled score with its interval.
+def _key(i: int, count: int, below: float) -> tuple[float, float]:
+    """Where the sample of the i-th line begins, in the axes' units: 3.42 inches make 1.02."""
+    if not below:
+        return 0.33, 0.05 + 0.075 * (count - 1 - i)
+    return 0.0, -(0.62 + 0.22 * i) * 1.02 / 3.42
+
+
+def dots(
+    name: str,
+    caption: str,
+    x_label: str,
+    rows: list[Dots],
+    *,
+    reference: tuple[str, float] | None = None,
+    hollow: str = "",
+    solid: str = "",
+) -> Drawing:
+    """Scores as dots with their intervals, a row a thing.
 
     Args:
-        name: unique in the page.
+        name: see `Drawing`.
+        caption: see `Drawing`.
         x_label: with unit.
-        rows: (label, value, low, high, folds [F], style), top to bottom.
-
-    Returns:
-        An `<svg>` element.
+        rows: top to bottom.
+        reference: (label, x) of a vertical line.
+        hollow: what an open square is, where there are any.
+        solid: what a filled dot is, where there are squares.
     """
-    with mpl.rc_context(_STYLE | {"axes.grid.axis": "x"}):
-        height = 0.75 + 0.42 * len(rows)
-        figure, axes = _figure(4.6, height, (0.27, 0.5 / height, 0.69, 1 - 0.6 / height))
-        for i, (_, value, low, high, folds, style) in enumerate(rows):
-            axes.plot([low, high], [i + 0.14] * 2, color=_LINE[style], linewidth=2.2, solid_capstyle="round")
-            axes.plot([value], [i + 0.14], "o", color=_LINE[style], markersize=6)
-            axes.plot(folds, np.full(folds.size, i - 0.2), "|", color=_INK, markersize=8, markeredgewidth=1.3)
+    labels = [textwrap.fill(row.label, 30) for row in rows]
+    widest = max(len(line) for label in labels for line in label.split("\n"))
+    depth = max(0.42, 0.16 * max(label.count("\n") + 1 for label in labels) + 0.1)
+    left = min(0.5, (0.073 * widest + 0.2) / 4.6)
+    with mpl.rc_context(STYLE | {"axes.grid.axis": "x"}):
+        top = 0.42 if hollow or reference else 0.2  # inches
+        height = 0.55 + top + depth * len(rows)
+        drawn, axes = figure(4.6, height, (left, 0.5 / height, 0.96 - left, 1 - (0.5 + top) / height))
+        for i, row in enumerate(rows):
+            offsets = np.linspace(-0.2, 0.2, len(row.marks)) if len(row.marks) > 1 else [0.14 if row.ticks.size else 0]
+            for y, mark in zip(i + np.array(offsets), row.marks, strict=True):
+                color = LINE[mark.style]
+                axes.plot([mark.low, mark.high], [y, y], color=color, linewidth=2.2, solid_capstyle="round", alpha=0.65)
+                face = {"markerfacecolor": "none", "markeredgewidth": 1.4} if mark.hollow else {}
+                axes.plot([mark.value], [y], "s" if mark.hollow else "o", color=color, markersize=6, **face)  # type: ignore[arg-type]
+            axes.plot(row.ticks, np.full(row.ticks.size, i - 0.2), "|", color=INK, markersize=8, markeredgewidth=1.3)
         axes.set(xlabel=x_label, ylim=(len(rows) - 0.4, -0.6))
-        axes.set_yticks(range(len(rows)), [row[0] for row in rows])
+        axes.set_yticks(range(len(rows)), labels)
+        for text, row in zip(axes.get_yticklabels(), rows, strict=True):
+            text.set_fontweight("bold" if row.bold else "normal")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.locator_params(axis="x", nbins=6)
-        return _svg(figure, name)
+        _above(axes, reference, solid, hollow)
+    names = {False: solid, True: hollow}
+    data = [(row.label, names[m.hollow], m.value, m.low, m.high) for row in rows for m in row.marks]
+    data += [(row.label, "fold", tick, "", "") for row in rows for tick in row.ticks]
+    return Drawing(name, caption, drawn, ("row", "of", x_label, "low", "high"), data)
+
+
+def _above(axes: Axes, reference: tuple[str, float] | None, solid: str, hollow: str) -> None:
+    """The reference line with its name, and the key to filled dots and open squares, above the axes."""
+    if reference:
+        axes.axvline(reference[1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+        axes.annotate(
+            reference[0], (reference[1], 1), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
+            color=MUTED, va="bottom", ha="center",
+        )  # fmt: skip
+    if hollow:
+        axes.annotate(
+            f"● {solid}   □ {hollow}", (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points",
+            color=MUTED, va="bottom", ha="left",
+        )  # fmt: skip

@@ -1,13 +1,18 @@
-"""The results sections: transfer (Tables 3-5, Fig. 5) and labelling curves (Figs 9-11), as data for the page."""
+"""Transfer (Tables 3 to 5): every backbone on every sequence, as tables for the page."""
 
 from typing import Any
 
 import numpy as np
 
 from lesion import metrics
-from lesion.report import figures, labelling, paper, read, words
+from lesion.report import figures, paper, read, words
+from lesion.report.canvas import LINE, Drawing
+from lesion.report.tables import Cell, Column, Table, instead, score, text
 
 LEVELS = ("slice", "patient")
+SHOWN = {"accuracy": "Accuracy, %", "auc": "AUC", "f1_weighted": "F1, weighted, %"}
+COLUMNS = tuple(Column(heading, f"{level}s") for level in LEVELS for heading in SHOWN.values())
+FIRST = Column("", words=True)
 
 
 def title(sequence: str) -> str:
@@ -21,7 +26,20 @@ def style(sequence: str) -> int:
     return known.index(sequence) if sequence in known else len(known)
 
 
-def _fold_rows(run: read.Transfer) -> list[dict[str, Any]]:
+def model_styles(folder: read.Folder) -> dict[str, int]:
+    """The line style of every model: by its turn, the same in every figure."""
+    names = dict.fromkeys(run.model for run in (*folder.transfer, *folder.baselines))
+    return {name: i % len(LINE) for i, name in enumerate(names)}
+
+
+def slug(*parts: str) -> str:
+    """A name for ids and files, of letters, digits and hyphens."""
+    return "-".join(
+        "".join(c if c.isascii() and c.isalnum() else "-" for c in part).strip("-") or "x" for part in parts
+    )
+
+
+def _fold_rows(run: read.Run) -> list[dict[str, Any]]:
     """One row a fold; an AUC that a fold with one class does not define is NaN."""
     rows = []
     for fold in sorted(set(run.fold), key=lambda f: (len(f), f)):
@@ -40,207 +58,168 @@ def _fold_rows(run: read.Transfer) -> list[dict[str, Any]]:
     return rows
 
 
-def _shared(run: read.Transfer) -> int:
+def _shared(run: read.Run) -> int:
     """0 where every patient is tested in one fold; else slices of the same patient were trained on."""
     return len(set(zip(run.patient, run.fold, strict=True))) - len(set(run.patient))
 
 
-def summarise(run: read.Transfer) -> dict[str, Any]:
-    """Everything that the report says about one sequence.
+def summarise(run: read.Run) -> dict[str, Any]:
+    """Everything that the report says about one network on one sequence.
 
     Args:
         run: its predictions.
 
     Returns:
-        A dict: sequence, title, scores (of `metrics.evaluate`), folds, majority (accuracy of always naming the
-        commoner class, at both levels), certain (whether an interval has no width), shared (0 where no patient
-        straddles folds), published, table.
+        A dict: run, sequence, title (the sequence's), model (as a table writes it), scores (of `metrics.evaluate`),
+        num_glioma, folds, majority (accuracy of always naming the commoner class, at both levels), certain (whether
+        an interval has no width), shared (0 where no patient straddles folds).
     """
     scores = metrics.evaluate(run.label, run.probability, run.patient)
     label, _, _ = metrics.patient_means(run.label, run.probability, run.patient)
     share = {"slice": float(run.label.mean()), "patient": float(label.mean())}
     certain = any(entry["low"] == entry["high"] for level in LEVELS for entry in scores[level].values())
     return {
+        "run": run,
         "sequence": run.sequence,
         "title": title(run.sequence),
-        "style": min(style(run.sequence), 4),
+        "model": run.title,
+        "style": style(run.sequence),
         "scores": scores,
         "num_glioma": int(label.sum()),
         "folds": _fold_rows(run),
         "majority": {level: max(p, 1 - p) for level, p in share.items()},
         "certain": certain,
         "shared": _shared(run),
-        "published": paper.TRANSFER.get(run.sequence),
-        "table": paper.TABLE_NUMBER.get(run.sequence),
     }
 
 
-def roc_figures(runs: list[read.Transfer], summaries: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Fig. 5's form, once for slices and once for patients: (caption, svg); sequences with one class are left out."""
+def gaps(folder: read.Folder, kind: str, sequence: str) -> list[tuple[str, str]]:
+    """(model, what became of it) of every run of `kind` on `sequence` that failed or cannot be shown."""
+    titles = {run.model: run.title for run in (*folder.transfer, *folder.baselines)}
+    titles |= {name: str(row.get("title", name)) for name, row in folder.specs.items() if isinstance(row, dict)}
+    told = [(one.name, f"FAILED: {one.error}") for one in folder.failed]
+    told += [(name, f"NOT SHOWN: {why}") for name, why in folder.missing]
+    result = []
+    for name, what in told:
+        parts = name.split("/")
+        if parts[0] == kind and parts[-1] == sequence and 1 < len(parts) < 4:
+            model = parts[1] if len(parts) == 3 else "the run"
+            result.append((titles.get(model, model), what))
+    return result
+
+
+def cells(scores: dict[str, Any], names: dict[str, str] = SHOWN) -> tuple[Cell, ...]:
+    """The cells of `COLUMNS`."""
+    return tuple(score(name, scores[level][name]) for level in LEVELS for name in names)
+
+
+def sequence_table(folder: read.Folder, sequence: str, summaries: list[dict[str, Any]]) -> Table:
+    """Our Table 3, 4 or 5: a row a backbone, failed ones too."""
+    own = [s for s in summaries if s["sequence"] == sequence]
+    rows = [(Cell(s["model"]), *cells(s["scores"])) for s in own]
+    rows += [instead(model, what, 1 + len(COLUMNS)) for model, what in gaps(folder, "transfer", sequence)]
+    if own:
+        common = [Cell(words.number("accuracy", own[0]["majority"][level])) for level in LEVELS]
+        nothing = (Cell(""),) * (len(SHOWN) - 1)
+        rows.append((Cell("always the commoner disease"), common[0], *nothing, common[1], *nothing))
+    counts = dict.fromkeys(
+        f"{words.plural(s['scores']['num_slices'], 'slice')} of {words.plural(s['scores']['num_patients'], 'patient')}"
+        for s in own
+    )
+    number = paper.TABLE_NUMBER.get(sequence)
+    caption = f"{f'Table {number}, this cohort: ' if number else ''}{title(sequence)}"
+    notes = [", or ".join(counts) + "."] if counts else []
+    if any(s["certain"] for s in own):
+        notes.append(
+            "A dash: all resamples agree, so there is no interval. That is too few errors to judge by, not certainty."
+        )
+    for s in own:
+        if s["scores"]["num_degenerate"]:
+            few, total = s["scores"]["num_degenerate"], s["scores"]["num_resamples"]
+            notes.append(f"{few} of {total} resamples held one class only and were left out.")
+            break
+    return Table(
+        slug(f"table-{number}" if number else "transfer", sequence),
+        caption,
+        (FIRST, *COLUMNS),
+        rows,
+        notes=tuple(notes),
+    )
+
+
+def published(name: str, caption: str, rows: tuple[paper.Row, ...]) -> Table:
+    """A table of the paper: accuracy, AUC and F1."""
+    columns = (FIRST, Column("Accuracy, %"), Column("AUC"), Column("F1, %"))
+    body = [
+        (text(row.name + (" *" if row.note else "")), text(row.accuracy), text(row.auc), text(row.f1)) for row in rows
+    ]
+    notes = tuple(f"* {note}" for note in dict.fromkeys(row.note for row in rows) if note)
+    return Table(name, caption, columns, body, published=True, notes=notes)
+
+
+def detail_tables(summary: dict[str, Any]) -> tuple[Table, Table]:
+    """All scores of one run, and its folds one by one."""
+    where = f"{summary['model']}, {summary['title']}"
+    name = slug("scores", summary["run"].model or "network", summary["sequence"])
+    columns = (FIRST, *(Column(f"{level}s ({summary['scores'][f'num_{level}s']})") for level in LEVELS))
+    rows = [
+        (text(heading), *(score(key, summary["scores"][level][key]) for level in LEVELS))
+        for key, heading in words.SCORE_NAMES.items()
+    ]
+    folds = [
+        (
+            text(f["fold"]),
+            text(f["num_patients"]),
+            text(f["num_slices"]),
+            text(words.number("accuracy", f["accuracy"])),
+            text(words.number("auc", f["slice"])),
+            text(words.number("auc", f["patient"])),
+        )
+        for f in summary["folds"]
+    ]
+    headings = ("patients", "slices", "slice accuracy, %", "slice AUC", "patient AUC")
+    return (
+        Table(name, f"All scores: {where}", columns, rows),
+        Table(f"{name}-folds", f"By fold: {where}", (Column("fold", words=True), *map(Column, headings)), folds),
+    )
+
+
+def spread_figures(summaries: list[dict[str, Any]]) -> list[Drawing]:
+    """Pooled AUC with interval and each fold's AUC, by backbone and sequence, one figure a level."""
+    several = len({s["model"] for s in summaries}) > 1
     result = []
     for level in LEVELS:
-        curves = []
-        for run, summary in zip(runs, summaries, strict=True):
-            label, probability = run.label, run.probability
-            if level == "patient":
-                label, probability, _ = metrics.patient_means(label, probability, run.patient)
-            if np.unique(label).size < 2:
-                continue
+        rows = []
+        for summary in summaries:
             auc = summary["scores"][level]["auc"]
-            text = f"{summary['title']} {words.number('auc', auc['value'])}"
-            if auc["low"] < auc["high"]:
-                text += f" ({words.interval('auc', auc['low'], auc['high'])})"
-            curves.append(figures.Roc(text, *metrics.roc_points(label, probability), style(run.sequence)))
-        if curves:
-            caption = f"ROC curves of {level}s, all test folds pooled; beside each name its AUC with 95 % interval."
-            result.append((caption, figures.roc(f"roc-{level}", curves)))
-    return result
-
-
-def spread_figure(summaries: list[dict[str, Any]]) -> str | None:
-    """Pooled AUC with interval and each fold's AUC, by sequence and level."""
-    rows = []
-    for summary in summaries:
-        for level in LEVELS:
-            auc = summary["scores"][level]["auc"]
-            folds = np.array([row[level] for row in summary["folds"]])
+            ticks = np.array([row[level] for row in summary["folds"]])
             if np.isfinite(auc["value"]):
-                rows.append(
-                    (
-                        f"{summary['title']}, {level}s",
-                        auc["value"],
-                        auc["low"],
-                        auc["high"],
-                        folds[np.isfinite(folds)],
-                        style(summary["sequence"]),
-                    )
-                )
-    return figures.spread("spread", "AUC", rows) if rows else None
-
-
-_AXES = {"accuracy": ("accuracy on test slices, %", 100.0), "auc": ("AUC on test slices", 1.0)}
-_DIFFERENCES = {"accuracy": ("accuracy minus random, points", 100.0), "auc": ("AUC minus random", 1.0)}
-_BUDGETS = {"slices": "labelled slices", "patients": "labelled patients"}
-
-
-def strategy_title(curve: labelling.Curve) -> str:
-    """`entropy`, `least confidence`: as in the file, with spaces."""
-    if curve.strategy == "aift":
-        return "aift, of one copy"  # what five pictures leave of it, see `active.acquisition.aift`
-    return curve.strategy.replace("_", " ")
-
-
-def _limits(bands: list[metrics.Band], scale: float, *, inside: tuple[float, float]) -> tuple[float, float]:
-    """A y range that holds all bands within `inside`, with a little air."""
-    values = np.concatenate([np.concatenate([b.mean, b.low, b.high]) for b in bands])
-    values = np.clip(values[np.isfinite(values)], *inside)
-    if not values.size:
-        return inside[0] * scale, inside[1] * scale
-    air = 0.04 * max(float(np.ptp(values)), 0.02)
-    return scale * (float(values.min()) - air), scale * (float(values.max()) + air)
-
-
-def _line(curve: labelling.Curve, budget: str, score: str, style_index: int) -> figures.Line:
-    scale, band = _AXES[score][1], curve.bands[score]
-    low, high = (scale * np.clip(end, 0, 1) for end in (band.low, band.high))  # a t-interval may leave the scale
-    return figures.Line(strategy_title(curve), getattr(curve, budget), scale * band.mean, low, high, style_index)
-
-
-def _labelling_figures(
-    name: str, full: Any, curves: list[labelling.Curve], stops: list[labelling.Stop], styles: dict[str, int]
-) -> list[tuple[str, str]]:
-    """Figs 9-11's form: accuracy and AUC against labelled slices and against labelled patients."""
-    result = []
-    for score, (y_label, scale) in _AXES.items():
-        limits = _limits([c.bands[score] for c in curves], scale, inside=(0.0, 1.0))
-        value = full.get(score) if isinstance(full, dict) else None
-        reference = ("all labels", scale * float(value)) if isinstance(value, int | float) else None
-        if reference:
-            limits = min(limits[0], reference[1]), max(limits[1], reference[1] + 0.03 * (limits[1] - limits[0]))
-        for budget, x_label in _BUDGETS.items():
-            mark = None
-            if budget == "slices" and stops and stops[0].slices:
-                mark = (f"δ: {stops[0].num_stopped} of {stops[0].num_runs} runs", stops[0].slices[1])
-            svg = figures.lines(
-                f"{name}-{score}-{budget}",
-                x_label,
-                y_label,
-                [_line(c, budget, score, styles[c.strategy]) for c in curves],
-                limits=limits,
-                reference=reference,
-                mark=mark,
-            )
-            caption = f"{score.upper() if score == 'auc' else 'Accuracy'} against {x_label}."
-            if mark:
-                caption += " Dotted upright: where the δ rule had stopped half of the runs that it stops."
-            result.append((caption, svg))
-    return result
-
-
-def _difference_figures(
-    name: str, differences: list[labelling.Difference], styles: dict[str, int]
-) -> list[tuple[str, str]]:
-    result = []
-    for score, (y_label, scale) in _DIFFERENCES.items() if differences else ():
-        bands = [d.bands[score] for d in differences]
-        low, high = _limits(bands, scale, inside=(-1.0, 1.0))
-        svg = figures.lines(
-            f"{name}-difference-{score}",
-            _BUDGETS["slices"],
-            y_label,
-            [
-                figures.Line(
-                    d.strategy.replace("_", " "),
-                    d.slices,
-                    scale * b.mean,
-                    scale * b.low,
-                    scale * b.high,
-                    styles[d.strategy],
-                )
-                for d, b in zip(differences, bands, strict=True)
-            ],
-            limits=(min(low, -0.02 * scale), max(high, 0.02 * scale)),
-            reference=("random", 0.0),
+                mark = figures.Mark(auc["value"], auc["low"], auc["high"], summary["style"])
+                label = f"{summary['model']}, {summary['title']}" if several else summary["title"]
+                rows.append(figures.Dots(label, (mark,), ticks[np.isfinite(ticks)]))
+        caption = (
+            f"Spread of {level}s over folds. Dot and bar: all folds pooled, with 95 % interval over patients; ticks "
+            "above it: each fold alone."
         )
-        result.append((f"{y_label[0].upper()}{y_label[1:]}, pairs of the same fold, seed and start.", svg))
+        if rows:
+            result.append(figures.dots(f"spread-{level}", caption, f"AUC of {level}s", rows))
     return result
 
 
-def _bought(run: read.Labelling, curves: list[labelling.Curve]) -> list[dict[str, Any]]:
-    """What labels bought, a row a strategy: areas, and the labels that reach a share of the score with all of them."""
-    told = run.metrics.get("strategies")
-    rows = [(c, told[c.strategy]) for c in curves if isinstance(told, dict) and c.strategy in told]
-    return [{"title": strategy_title(c), **row} for c, row in rows]
-
-
-def labelling_section(run: read.Labelling, name: str) -> dict[str, Any]:
-    """Everything that the report says about one sequence's labelling curves; `name` starts its figures' ids.
+def section(folder: read.Folder, summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the page shows of transfer.
 
     Returns:
-        A dict: sequence, title, curves, differences, stops, bought, by_patient, figures and difference_figures
-        [(caption, svg)], same (the strategies that are one curve, or ()), published.
+        A dict: sequences (a list of {title, ours, theirs (a Table or None), details [(summary line, tables)]}), spread
+        (figures).
     """
-    curves = labelling.curves(run)
-    others = iter(range(2, 2 + len(curves)))
-    styles = {
-        c.strategy: 1 if c.strategy == labelling.BASELINE else 0 if i == 0 else next(others)
-        for i, c in enumerate(curves)
-    }
-    found = [labelling.difference(run, c.strategy) for c in curves]
-    differences = [d for d in found if d is not None]
-    possible = [labelling.stop(run, c.strategy) for c in curves if c.strategy != labelling.BASELINE]
-    stops = [s for s in possible if s is not None]
-    more = [s for c in curves for s in labelling.other_stops(run, c.strategy)]
-    return {
-        "sequence": run.sequence,
-        "title": title(run.sequence),
-        "curves": curves,
-        "differences": differences,
-        "stops": stops + more,
-        "bought": _bought(run, curves),
-        "by_patient": labelling.setting(run, "unit", "slice") == "patient",
-        "figures": _labelling_figures(name, run.metrics.get("full_data"), curves, stops, styles),
-        "difference_figures": _difference_figures(name, differences, styles),
-        "same": next((c.names for c in curves if len(c.names) > 1), ()),
-        "published": paper.LABELLING.get(run.sequence),
-    }
+    known = [s for s in paper.TITLES if any(x["sequence"] == s for x in summaries) or gaps(folder, "transfer", s)]
+    others = [s["sequence"] for s in summaries if s["sequence"] not in paper.TITLES]
+    result = []
+    for sequence in dict.fromkeys([*known, *others]):
+        rows, number = paper.TRANSFER.get(sequence), paper.TABLE_NUMBER.get(sequence)
+        theirs = published(f"table-{number}-published", f"Table {number} of the paper", rows) if rows else None
+        details = [(s["model"], detail_tables(s)) for s in summaries if s["sequence"] == sequence]
+        ours = sequence_table(folder, sequence, summaries)
+        result.append({"title": title(sequence), "ours": ours, "theirs": theirs, "details": details})
+    return {"sequences": result, "spread": spread_figures(summaries)}

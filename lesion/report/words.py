@@ -87,6 +87,33 @@ def versus_random(low: float, high: float) -> str:
     return "above random" if low > 0 else "below random"
 
 
+def versus_single(low: float, high: float) -> str:
+    """What the interval of a difference to the best single sequence says."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "no difference can be shown"
+    if low <= 0 <= high:
+        return "not shown to beat it, the interval includes 0"
+    return "beats it" if low > 0 else "worse than it"
+
+
+def flatters(low: float, high: float) -> str:
+    """What the interval of leaky minus honest accuracy says."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "nothing can be shown"
+    if low <= 0 <= high:
+        return "no flattery shown, the interval includes 0"
+    return "it flatters" if low > 0 else "it does not flatter here"
+
+
+def memorised(low: float, high: float) -> str:
+    """What the interval of an AUC on shuffled labels says when slices of a patient are on both sides."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "nothing can be shown"
+    if low > 0.5:
+        return "there is nothing to learn but whose slice it is, so this much is memorised"
+    return "not told from guessing: no memorising shown"
+
+
 RULES = {
     "entropy": "every remaining entropy below δ",
     "mean_entropy": "mean remaining entropy below δ",

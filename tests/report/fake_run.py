@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import matplotlib.figure
 import numpy as np
@@ -39,14 +40,16 @@ def write_rows(path, header, rows):
         csv.writer(file).writerows([header, *rows])
 
 
-def fake_transfer(folder, seed, signal, config=CONFIG, num_patients=48, num_folds=5):
+def fake_transfer(folder, seed, signal, config=CONFIG, num_patients=48, num_folds=5, leaky=False, one_a_patient=False):
     rng, rows = np.random.default_rng(seed), []
     for p in range(num_patients):
         label = int(p % 3 == 0)
         easy = rng.normal()
-        for s in range(rng.integers(5, 13)):
+        for s in range(1 if one_a_patient else rng.integers(5, 13)):
             logit = signal * (2 * label - 1) + 1.2 * easy + 0.7 * rng.normal()
-            rows.append((p // 3 % num_folds, f"P{p:04x}", f"S{p:04x}{s}", label, 1 / (1 + np.exp(-logit))))
+            fold = s % num_folds if leaky else p // 3 % num_folds
+            name = "" if one_a_patient else f"S{p:04x}{s}"
+            rows.append((fold, f"P{p:04x}", name, label, 1 / (1 + np.exp(-logit))))
     rows.append((0, "Pffff", "Sffff0", -1, 0.5))  # without a label: not scored
     write_rows(folder / "predictions.csv", ("fold", "patient", "slice", "label", "probability"), rows)
     write_json(folder / "config.json", config)
@@ -133,4 +136,61 @@ def fake_run(workdir, phantom=True, pretrained=True):
         inner = CONFIG["config"] | {"sequence": name}
         fake_transfer(workdir / "transfer" / name, seed, signal, config | {"config": inner})
     fake_active(workdir / "active" / "ce_t1wi", 3, 0.03, config=config)
+    return workdir
+
+
+def fake_failure(folder, error="out of memory while training fold 3"):
+    told = {"error": error, "when": "2026-01-01T10:05:00+00:00", "command": "python -m launch.reproduce --again"}
+    write_json(folder / "failed.json", told)
+
+
+def fake_paper(workdir, backbones=("alexnet", "resnet50", "inception_v3"), num_patients=30):
+    """A folder as launch/reproduce leaves it of the whole paper, two runs failed."""
+    fake_run(workdir)
+    for name in paper.TITLES:
+        shutil.rmtree(workdir / "transfer" / name)
+    titles = {"alexnet": "AlexNet", "resnet50": "ResNet-50", "inception_v3": "Inception-V3"}
+    params = {"alexnet": 62_378_344, "resnet50": 25_557_032, "inception_v3": 23_834_568}
+    table = {
+        n: {"title": t, "num_params": params[n], "input_size": 224, "feature_width": 2048} for n, t in titles.items()
+    }
+    write_json(workdir / "models.json", table)
+    specs = {
+        "cnn_f": {"title": "CNN-F", "num_params": 60_834_536, "guesses": []},
+        "capsnet": {"title": "CapsNet", "num_params": 10_791_808, "guesses": ["no coarse box of the tumour as input"]},
+        "kiryu": {"title": "Kiryu's CNN", "num_params": 1_234_567, "guesses": ["widths of its layers", "its dropout"]},
+    }
+    write_json(workdir / "baselines.json", specs)
+
+    def config(**fields):
+        return CONFIG | {"config": CONFIG["config"] | fields}
+
+    def run(name, seed, signal, fields, **options):
+        fake_transfer(workdir / name, seed, signal, config(**fields), num_patients, **options)
+
+    for m, model in enumerate(backbones):
+        for s, sequence in enumerate(paper.TITLES):
+            fields = {"backbone": model, "sequence": sequence}
+            run(f"transfer/{model}/{sequence}", 10 * m + s, 0.6 + 0.4 * m + 0.2 * s, fields)
+            fake_png(workdir / "explain" / model / sequence / "gradcam.png", 300, 900)
+    for m, model in enumerate(specs):
+        run(f"baselines/{model}/ce_t1wi", 50 + m, 0.5 + 0.2 * m, {"backbone": model, "sequence": "ce_t1wi"})
+    fusion = ("early", "late", "attention", "best_single", "only_flair", "only_ce_t1wi", "only_t2wi")
+    for m, how in enumerate(fusion):
+        run(f"fusion/{how}", 70 + m, 1.6 - 0.15 * m, {}, one_a_patient=True)
+    for m, cell in enumerate(("patient_true", "patient_shuffled", "leaky_true", "leaky_shuffled")):
+        signal = (1.0, 0.0, 2.5, 2.0)[m]
+        run(f"leakage/ce_t1wi/{cell}", 80 + m, signal, {"sequence": "ce_t1wi"}, leaky=cell.startswith("leaky"))
+    for m, setting in enumerate(("head.widths=64", "head.widths=512-256", "head.widths=1024-512-256")):
+        fields = {"sequence": "ce_t1wi", "backbone": "resnet50"} | ({} if m == 1 else {"mode": setting})
+        run(f"ablations/head/{setting}", 90 + m, 1.0 + 0.1 * m, fields)
+    for m, setting in enumerate(("entropy_threshold=0.1", "entropy_threshold=0.3")):
+        fields = {"sequence": "ce_t1wi", "entropy_threshold": float(setting[-3:])}
+        fake_active(workdir / "ablations" / "delta" / setting, m, 0.03, config=config(**fields), rounds=4, seeds=2)
+    for m, sequence in enumerate(("flair", "t2wi")):
+        fake_active(workdir / "active" / sequence, 5 + m, 0.01 * m, config=config(sequence=sequence), rounds=6, seeds=2)
+    calls = [(r, f"P{p:04x}", int((p % 3 == 0) != (p % (5 + r) == 0))) for r in (1, 2) for p in range(num_patients)]
+    write_rows(workdir / "readers.csv", ("reader", "patient", "call"), [(f"reader {r}", p, c) for r, p, c in calls])
+    fake_failure(workdir / "transfer" / "inception_v3_keras" / "flair")
+    fake_failure(workdir / "baselines" / "diamant" / "ce_t1wi", "weights & 100% of_the memory\nsecond line")
     return workdir

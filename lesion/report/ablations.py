@@ -1,0 +1,141 @@
+"""Ablations: one table and one figure a sweep, with the default marked."""
+
+from typing import Any
+
+import numpy as np
+
+from lesion import metrics
+from lesion.report import figures, labelling, read, results, words
+from lesion.report.canvas import Drawing
+from lesion.report.tables import Cell, Column, Table, instead, score, text
+
+_DEFAULT = "default"
+_NOT_A_SETTING = ("sequence", "weights", "seed", "workdir")
+_LABELLING = (
+    results.FIRST,
+    Column("Slices at the start"),
+    Column("at the end"),
+    Column("AUC, mean over rounds", "slices"),
+    Column("AUC, last round", "slices"),
+    Column("δ would have stopped at", words=True),
+)
+
+
+def _settings(config: dict[str, Any]) -> dict[str, str]:
+    inner = config.get("config")
+    flat = dict(words.flat(inner)) if isinstance(inner, dict) else {}
+    return {k: v for k, v in flat.items() if k.split(".")[0] not in _NOT_A_SETTING}
+
+
+def _is_default(folder: read.Folder, one: read.Ablation) -> bool:
+    """Whether its configuration is that of a run of the main plan, in every field that both have."""
+    if one.setting == _DEFAULT:
+        return True
+    own = _settings(one.run.config)
+    mains = folder.labelling if isinstance(one.run, read.Labelling) else folder.transfer
+    for main in mains:
+        theirs = _settings(main.config)
+        if (
+            own
+            and theirs
+            and main.sequence == one.run.sequence
+            and all(own[k] == theirs[k] for k in own.keys() & theirs)
+        ):
+            return True
+    return False
+
+
+def _row(one: read.Ablation, default: bool) -> tuple[tuple[Cell, ...], figures.Dots]:
+    assert isinstance(one.run, read.Run)
+    found = metrics.evaluate(one.run.label, one.run.probability, one.run.patient)
+    marks = []
+    for level in results.LEVELS:
+        auc = found[level]["auc"]
+        marks.append(figures.Mark(auc["value"], auc["low"], auc["high"], 0, hollow=level == "patient"))
+    label = _label(one.setting, default)
+    return (Cell(label, look="strong" if default else ""), *results.cells(found)), figures.Dots(
+        label, tuple(marks), bold=default
+    )
+
+
+def _label(setting: str, default: bool) -> str:
+    return f"{setting} (default)" if default and setting != _DEFAULT else setting
+
+
+def _band(values: np.ndarray, folds: np.ndarray) -> dict[str, float]:
+    band = metrics.mean_band(values[:, None], folds)
+    return {"value": float(band.mean[0]), "low": float(band.low[0]), "high": float(band.high[0])}
+
+
+def _labelling_row(one: read.Ablation, default: bool) -> tuple[tuple[Cell, ...], figures.Dots]:
+    """Of the strategy that asks; random choice where that is the only one."""
+    run = one.run
+    assert isinstance(run, read.Labelling)
+    strategy = min(run.runs, key=lambda s: (s == labelling.BASELINE, s not in labelling.SAME, s))
+    runs = run.runs[strategy]
+    folds = np.array([fold for fold, _ in runs])
+    area = _band(np.array([metrics_["auc"].mean() for metrics_ in runs.values()]), folds)
+    last = _band(np.array([metrics_["auc"][-1] for metrics_ in runs.values()]), folds)
+    ends = [np.mean([columns["labeled_slices"][i] for columns in runs.values()]) for i in (0, -1)]
+    stop = labelling.stop(run, strategy)
+    told = words.MISSING
+    if stop is not None:
+        where = f"{stop.slices[1]:.0f} slices, " if stop.slices else ""
+        told = f"{where}{stop.num_stopped} of {stop.num_runs} runs"
+    label = _label(one.setting, default)
+    cells = (Cell(label, look="strong" if default else ""), *(text(f"{end:.0f}") for end in ends))
+    marks = tuple(
+        figures.Mark(b["value"], *(float(np.clip(b[end], 0, 1)) for end in ("low", "high")), 0, hollow=b is last)
+        for b in (area, last)
+    )
+    return (*cells, score("auc", area), score("auc", last), text(told)), figures.Dots(label, marks, bold=default)
+
+
+def _sweep(folder: read.Folder, sweep: str, active: bool) -> dict[str, Any] | None:
+    own = [a for a in folder.ablations if a.sweep == sweep and isinstance(a.run, read.Labelling) == active]
+    lost = [one for one in folder.failed if one.name.startswith(f"ablations/{sweep}/")]
+    if any(a.sweep == sweep for a in folder.ablations):
+        if not own:
+            return None
+        if any(a.sweep == sweep and isinstance(a.run, read.Labelling) for a in folder.ablations) != active:
+            lost = []  # a sweep of both kinds: shown once
+    elif active:
+        return None
+    columns = _LABELLING if active else (results.FIRST, *results.COLUMNS)
+    rows, dots = [], []
+    for one in own:
+        row, dot = (_labelling_row if active else _row)(one, _is_default(folder, one))
+        rows.append(row)
+        dots.append(dot)
+    rows += [instead(one.name.rpartition("/")[2], f"FAILED: {one.error}", len(columns)) for one in lost]
+    name, heading = results.slug("ablation", sweep, *(["rounds"] if active else [])), sweep.replace("_", " ")
+    where = dict.fromkeys(_where(one.run) for one in own)
+    caption = heading[:1].upper() + heading[1:] + (f": {', '.join(w for w in where if w)}" if any(where) else "")
+    return {
+        "title": heading[:1].upper() + heading[1:],
+        "table": Table(name, caption, columns, rows),
+        "figure": _figure(name, heading, dots, active),
+        "active": active,
+    }
+
+
+def _where(run: read.Run | read.Labelling) -> str:
+    model = run.title if isinstance(run, read.Run) else str((run.config.get("config") or {}).get("backbone") or "")
+    return ", ".join(part for part in (model, results.title(run.sequence)) if part)
+
+
+def _figure(name: str, heading: str, dots: list[figures.Dots], active: bool) -> Drawing | None:
+    shown = [dot for dot in dots if any(np.isfinite(mark.value) for mark in dot.marks)]
+    if not shown:
+        return None
+    solid, hollow = ("mean over rounds", "last round") if active else ("slices", "patients")
+    caption = f"{heading[:1].upper()}{heading[1:]}: AUC with 95 % interval; bold: the default."
+    return figures.dots(f"figure-{name}", caption, "AUC", shown, solid=solid, hollow=hollow)
+
+
+def section(folder: read.Folder) -> list[dict[str, Any]]:
+    """What the page shows of ablations: a list of {title, table, figure (or None), active}, one a sweep."""
+    lost = [one.name.split("/")[1] for one in folder.failed if one.name.startswith("ablations/")]
+    sweeps = dict.fromkeys([*(a.sweep for a in folder.ablations), *lost])
+    found = [_sweep(folder, sweep, active) for sweep in sweeps for active in (False, True)]
+    return [one for one in found if one is not None]
