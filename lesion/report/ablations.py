@@ -113,7 +113,7 @@ def _sweep(folder: read.Folder, sweep: str, active: bool) -> dict[str, Any] | No
     caption = heading[:1].upper() + heading[1:] + (f": {', '.join(w for w in where if w)}" if any(where) else "")
     return {
         "title": heading[:1].upper() + heading[1:],
-        "table": Table(name, caption, columns, rows),
+        "table": Table(name, caption, columns, rows, notes=() if active else (results.WEIGHTED,)),
         "figure": _figure(name, heading, dots, active),
         "active": active,
     }

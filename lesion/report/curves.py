@@ -9,7 +9,7 @@ from lesion.report import figures, paper, read, results, words
 from lesion.report.canvas import Drawing
 from lesion.report.resample import columns
 
-_PUBLISHED = "Hollow: the paper's radiologists, computed from accuracy and F1 of its Table 6; other patients."
+_PUBLISHED = "Hollow: the paper's radiologists on other patients, a guess from accuracy and F1 of its Table 6."
 _HERE = "Filled: this cohort's readers."
 _POOLED = "all test folds pooled; beside each name its AUC with 95 % interval."
 
@@ -38,7 +38,7 @@ def reader_point(reader: read.Reader, run: read.Run) -> figures.Point | None:
 
 def _points(folder: read.Folder, run: read.Run) -> tuple[figures.Point, ...]:
     ours = [p for reader in folder.readers if (p := reader_point(reader, run)) is not None]
-    theirs = [figures.Point(f"{name}, published", x, y, True) for name, (x, y) in paper.READER_POINTS.items()]
+    theirs = [figures.Point(f"{name} of the paper", x, y, True) for name, (x, y) in paper.READER_POINTS.items()]
     return (*ours, *theirs)
 
 

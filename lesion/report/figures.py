@@ -224,7 +224,7 @@ def dots(
     depth = max(0.42, 0.16 * max(label.count("\n") + 1 for label in labels) + 0.1)
     left = min(0.5, (0.073 * widest + 0.2) / 4.6)
     with mpl.rc_context(STYLE | {"axes.grid.axis": "x"}):
-        top = 0.42 if hollow or reference else 0.2  # inches
+        top = 0.2 + 0.22 * (bool(hollow) + bool(reference))  # inches
         height = 0.55 + top + depth * len(rows)
         drawn, axes = figure(4.6, height, (left, 0.5 / height, 0.96 - left, 1 - (0.5 + top) / height))
         for i, row in enumerate(rows):
@@ -258,7 +258,8 @@ def _above(axes: Axes, reference: tuple[str, float] | None, solid: str, hollow: 
             color=MUTED, va="bottom", ha="center",
         )  # fmt: skip
     if hollow:
+        above = 19 if reference else 3
         axes.annotate(
-            f"● {solid}   □ {hollow}", (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points",
+            f"● {solid}   □ {hollow}", (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points",
             color=MUTED, va="bottom", ha="left",
         )  # fmt: skip

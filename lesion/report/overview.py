@@ -25,7 +25,7 @@ def means_table(summaries: list[dict[str, Any]]) -> Table | None:
         return None
     note = "Intervals: patients are drawn once for all three sequences."
     caption = "Table 6, this cohort: means over the three sequences"
-    return Table("table-6", caption, (results.FIRST, *results.COLUMNS), rows, notes=(note,))
+    return Table("table-6", caption, (results.FIRST, *results.COLUMNS), rows, notes=(note, results.WEIGHTED))
 
 
 def baselines_table(
@@ -42,7 +42,7 @@ def baselines_table(
     main = sequence == _SEQUENCE
     caption = f"{'Table 7, this cohort' if main else 'Baselines'}: {results.title(sequence)}; bold: transfer"
     name = "table-7" if main else results.slug("baselines", sequence)
-    return Table(name, caption, (results.FIRST, *results.COLUMNS), rows)
+    return Table(name, caption, (results.FIRST, *results.COLUMNS), rows, notes=(results.WEIGHTED,))
 
 
 def _guesses(folder: read.Folder, run: read.Run) -> list[str]:

@@ -33,7 +33,7 @@ _STATISTICS = ("calibration", "comparison")
 
 
 def _statistics(folder: read.Folder) -> dict[str, Any]:
-    runs = [*folder.transfer, *folder.baselines]
+    runs = [run._replace(model=run.title) for run in (*folder.transfer, *folder.baselines)]
     found = {name: importlib.util.find_spec(f"lesion.report.{name}") for name in _STATISTICS if runs}
     return {
         name: importlib.import_module(f"lesion.report.{name}").section(runs) for name, spec in found.items() if spec

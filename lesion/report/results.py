@@ -10,9 +10,10 @@ from lesion.report.canvas import LINE, Drawing
 from lesion.report.tables import Cell, Column, Table, instead, score, text
 
 LEVELS = ("slice", "patient")
-SHOWN = {"accuracy": "Accuracy, %", "auc": "AUC", "f1_weighted": "F1, weighted, %"}
+SHOWN = {"accuracy": "Accuracy, %", "auc": "AUC", "f1_weighted": "F1, %"}
 COLUMNS = tuple(Column(heading, f"{level}s") for level in LEVELS for heading in SHOWN.values())
 FIRST = Column("", words=True)
+WEIGHTED = "F1 is that of both classes, weighted by their size."
 
 
 def title(sequence: str) -> str:
@@ -128,7 +129,7 @@ def sequence_table(folder: read.Folder, sequence: str, summaries: list[dict[str,
     )
     number = paper.TABLE_NUMBER.get(sequence)
     caption = f"{f'Table {number}, this cohort: ' if number else ''}{title(sequence)}"
-    notes = [", or ".join(counts) + "."] if counts else []
+    notes = [", or ".join(counts) + ".", WEIGHTED] if counts else []
     if any(s["certain"] for s in own):
         notes.append(
             "A dash: all resamples agree, so there is no interval. That is too few errors to judge by, not certainty."
@@ -149,7 +150,7 @@ def sequence_table(folder: read.Folder, sequence: str, summaries: list[dict[str,
 
 def published(name: str, caption: str, rows: tuple[paper.Row, ...]) -> Table:
     """A table of the paper: accuracy, AUC and F1."""
-    columns = (FIRST, Column("Accuracy, %"), Column("AUC"), Column("F1, %"))
+    columns = (FIRST, Column("Acc., %"), Column("AUC"), Column("F1, %"))
     body = [
         (text(row.name + (" *" if row.note else "")), text(row.accuracy), text(row.auc), text(row.f1)) for row in rows
     ]

@@ -41,7 +41,7 @@ class Table(NamedTuple):
 
     Attributes:
         name: unique in the page, letters, digits and hyphens: its file's name.
-        caption: above it, "" for none on the page.
+        caption: above it.
         columns: the first heads the rows.
         rows: each as wide as the columns.
         published: whether these are the paper's numbers, of other data.

@@ -190,7 +190,9 @@ def fake_paper(workdir, backbones=("alexnet", "resnet50", "inception_v3"), num_p
     for m, sequence in enumerate(("flair", "t2wi")):
         fake_active(workdir / "active" / sequence, 5 + m, 0.01 * m, config=config(sequence=sequence), rounds=6, seeds=2)
     calls = [(r, f"P{p:04x}", int((p % 3 == 0) != (p % (5 + r) == 0))) for r in (1, 2) for p in range(num_patients)]
-    write_rows(workdir / "readers.csv", ("reader", "patient", "call"), [(f"reader {r}", p, c) for r, p, c in calls])
+    write_rows(
+        workdir / "readers.csv", ("reader", "patient", "label"), [(f"simulated_reader_{r}", p, c) for r, p, c in calls]
+    )
     fake_failure(workdir / "transfer" / "inception_v3_keras" / "flair")
     fake_failure(workdir / "baselines" / "diamant" / "ce_t1wi", "weights & 100% of_the memory\nsecond line")
     return workdir

@@ -52,7 +52,12 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(workdir):
-    return report.write(workdir).read_text("utf-8")
+    return rendered(workdir)
+
+
+def rendered(folder):
+    """What `report.write` puts into report.html, without the figures for a paper."""
+    return report.render(read.read(folder))
 
 
 def text_of(page):
@@ -64,7 +69,7 @@ def test_the_page_opens_offline_and_hangs_together(page):
     assert not parsed.stack
     assert len(parsed.ids) == len(set(parsed.ids))
     assert {link[1:] for link in parsed.links if link.startswith("#")} <= set(parsed.ids)
-    assert all(link.startswith("#") for link in parsed.links)
+    assert all(link.startswith(("#", "data:text/csv;charset=utf-8;base64,")) for link in parsed.links)
     assert all(source.startswith("data:image/png;base64,") for source in parsed.sources)
     assert len(parsed.sources) == 2
     assert not {"script", "link", "iframe"} & set(parsed.tags)
@@ -119,7 +124,7 @@ def test_no_patient_is_listed(page):
 
 
 def test_the_same_folder_gives_the_same_bytes(workdir, page):
-    assert report.render(read.read(workdir)) == page
+    assert rendered(workdir) == page
 
 
 def test_scores_on_the_page_are_those_of_metrics(workdir, page):
@@ -136,7 +141,7 @@ def test_a_broken_experiment_is_named_and_the_rest_appears(tmp_path):
     (tmp_path / "active" / "ce_t1wi" / "curves.csv").write_text("fold,seed\n0,0\n")
     (tmp_path / "cohort" / "cohort.png").write_bytes(b"not a picture")
     (tmp_path / "cohort" / "cohort.json").write_text("{broken")
-    text = text_of(report.write(tmp_path).read_text("utf-8"))
+    text = text_of(rendered(tmp_path))
     for part, why in (
         ("transfer/flair", "did not finish"),
         ("transfer/t2wi", "probabilities must be finite"),
@@ -169,7 +174,7 @@ def test_single_runs_are_reported_too(tmp_path):
     config = CONFIG | {"config": CONFIG["config"] | {"sequence": "t2wi"}}
     fake_transfer(tmp_path / "a", 0, 1.0, config)
     fake_active(tmp_path / "b", 0, 0.0, config=config)
-    first, second = (text_of(report.write(tmp_path / name).read_text("utf-8")) for name in "ab")
+    first, second = (text_of(rendered(tmp_path / name)) for name in "ab")
     assert "Table 5 of the paper" in first
     assert "Fig. 11" in second
     for text in (first, second):
@@ -190,7 +195,7 @@ def test_leaky_folds_are_called_so(tmp_path):
     header = ("fold", "patient", "slice", "label", "probability")
     rows = [(i % 2, f"p{i // 4}", f"s{i}", i // 4 % 2, 0.4) for i in range(40)]
     write_rows(tmp_path / "predictions.csv", header, rows)
-    text = text_of(report.write(tmp_path).read_text("utf-8"))
+    text = text_of(rendered(tmp_path))
     assert "LEAKY FOLDS" in text
     assert "had not seen that patient" not in text
 
@@ -200,7 +205,7 @@ def test_text_from_outside_cannot_become_markup(tmp_path):
     evil = CONFIG | {"command": "<script>alert(1)</script>", "config": inner}
     fake_transfer(tmp_path, 0, 1.0, evil)
     fake_active(tmp_path, 0, 0.0, ("<script>$b", "random"), config=evil)
-    page = report.write(tmp_path).read_text("utf-8")
+    page = rendered(tmp_path)
     assert "<script>" not in page
     assert "<img src=x" not in page
 
@@ -211,15 +216,19 @@ def test_one_class_one_fold_and_perfect_scores_are_said_not_hidden(tmp_path):
     write_rows(
         tmp_path / "all" / "predictions.csv", header, [(i % 2, f"p{i}", f"s{i}", i % 2, i % 2) for i in range(20)]
     )
-    assert "no interval: too few patients or one class" in text_of(report.write(tmp_path / "one").read_text("utf-8"))
-    text = text_of(report.write(tmp_path / "all").read_text("utf-8"))
+    assert "no interval: too few patients or one class" in text_of(rendered(tmp_path / "one"))
+    text = text_of(rendered(tmp_path / "all"))
     assert "too few errors to judge by, not certainty" in text
     assert "no interval: too few errors to judge by" in text
     assert "1.00 to 1.00" not in text
     assert "better than guessing" not in text
 
 
-def test_the_command_line(workdir, tmp_path):
+def test_the_command_line(tmp_path):
+    workdir = tmp_path / "run"
+    header = ("fold", "patient", "slice", "label", "probability")
+    write_rows(workdir / "predictions.csv", header, [(0, "a", "s", 1, 0.7), (0, "b", "t", 1, 0.2)])
+
     def run(folder):
         command = [sys.executable, "-m", "launch.report", f"--workdir={folder}"]
         return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -179,19 +179,15 @@ def failed(source: Source, folder: pathlib.Path, model: str = "") -> Failed:
 
 
 def readers(source: Source, path: pathlib.Path) -> tuple[Reader, ...]:
-    """Reads readers.csv (reader, patient, call), () where there is none; raises `BrokenError` for another form."""
+    """Reads readers.csv (patient, reader, label), () where there is none; raises `BrokenError` for another form."""
     if not path.is_file():
         return ()
-    rows = _rows(path, ("reader", "patient"))
-    column = next((c for c in ("call", "label", "diagnosis") if c in rows[0]), None)
-    if column is None:
-        raise BrokenError(f"{path.name} lacks the column call")
     result: dict[str, dict[str, int]] = {}
-    for row in rows:
-        said = (row[column] or "").strip().lower()
+    for row in _rows(path, ("patient", "reader", "label")):
+        said = (row["label"] or "").strip().lower()
         if said in _CALLS:  # a reader who could not tell is no point of a ROC figure
             result.setdefault(row["reader"], {})[row["patient"]] = _CALLS[said]
-    return tuple(Reader(name, calls) for name, calls in result.items())
+    return tuple(Reader(name.replace("_", " "), calls) for name, calls in result.items())
 
 
 def picture(source: Source, path: pathlib.Path) -> str | None:
