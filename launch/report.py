@@ -1,4 +1,6 @@
-"""Writes WORKDIR/report.html: one file that opens offline, from a finished or half-finished run folder.
+"""Writes WORKDIR/report.html, one file that opens offline, and WORKDIR/paper (LaTeX tables, PDF figures).
+
+From a finished or half-finished run folder; what failed is shown as failed.
 
 python -m launch.report --workdir=RUN_DIR
 """

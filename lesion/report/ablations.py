@@ -85,8 +85,7 @@ def _labelling_row(one: read.Ablation, default: bool) -> tuple[tuple[Cell, ...],
     label = _label(one.setting, default)
     cells = (Cell(label, look="strong" if default else ""), *(text(f"{end:.0f}") for end in ends))
     marks = tuple(
-        figures.Mark(b["value"], *(float(np.clip(b[end], 0, 1)) for end in ("low", "high")), 0, hollow=b is last)
-        for b in (area, last)
+        figures.Mark(b["value"], max(b["low"], 0.0), min(b["high"], 1.0), 0, hollow=b is last) for b in (area, last)
     )
     return (*cells, score("auc", area), score("auc", last), text(told)), figures.Dots(label, marks, bold=default)
 

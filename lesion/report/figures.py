@@ -1,7 +1,7 @@
 """The kinds of figure of the report: curves with bands, ROC curves, and dots with their intervals."""
 
 import textwrap
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -157,7 +157,7 @@ def roc(name: str, caption: str, curves: list[Roc], points: tuple[Point, ...] = 
         points: readers, beside the curves.
     """
     count = len(curves) + len(points)
-    widest = max(len(line.label) for line in (*curves, *points))
+    widest = max(len(label) for label in [*(line.label for line in curves), *(point.label for point in points)])
     below = 0.0 if count <= 3 and widest <= 26 else 0.22 * count + 0.1  # inches
     height = 4.05 + below
     with mpl.rc_context(STYLE):
@@ -180,7 +180,12 @@ def roc(name: str, caption: str, curves: list[Roc], points: tuple[Point, ...] = 
             axes.text(x + 0.11, y, curve.label, color=color, va="center", fontweight="bold")
         for i, point in enumerate(points):
             color = MUTED if point.published else INK
-            look = {"marker": _POINTS[i % len(_POINTS)], "color": color, "markersize": 6.5, "linestyle": "none"}
+            look: dict[str, Any] = {
+                "marker": _POINTS[i % len(_POINTS)],
+                "color": color,
+                "markersize": 6.5,
+                "linestyle": "none",
+            }
             look |= {"markerfacecolor": "none"} if point.published else {}
             x, y = _key(len(curves) + i, count, below)
             axes.plot([point.x], [point.y], zorder=12, clip_on=False, **look)
@@ -244,7 +249,9 @@ def dots(
         axes.locator_params(axis="x", nbins=6)
         _above(axes, reference, solid, hollow)
     names = {False: solid, True: hollow}
-    data = [(row.label, names[m.hollow], m.value, m.low, m.high) for row in rows for m in row.marks]
+    data: list[tuple[Any, ...]] = [
+        (row.label, names[m.hollow], m.value, m.low, m.high) for row in rows for m in row.marks
+    ]
     data += [(row.label, "fold", tick, "", "") for row in rows for tick in row.ticks]
     return Drawing(name, caption, drawn, ("row", "of", x_label, "low", "high"), data)
 

@@ -5,7 +5,7 @@ from typing import Any
 from lesion import metrics
 from lesion.report import figures, read, resample, results, words
 from lesion.report.canvas import Drawing
-from lesion.report.tables import Cell, Column, Table, change, instead, score
+from lesion.report.tables import Cell, Column, Table, change, instead, score, triple
 
 _TITLES = {
     "early": "early: features side by side",
@@ -43,7 +43,7 @@ def _differences(runs: list[read.Run], against: int, why: str) -> tuple[Table | 
         found = resample.difference(run, runs[against], "patient")
         if found is None:
             continue
-        triples = {s: tuple(found[s].values()) for s in ("auc", "accuracy")}
+        triples = {s: triple(found[s]) for s in ("auc", "accuracy")}
         _, low, high = triples["auc"]
         verdict = words.versus_single(low, high)
         rows.append((Cell(_title(run)), *(change(s, triples[s]) for s in triples), Cell(verdict)))

@@ -4,7 +4,7 @@ from typing import Any
 
 from lesion.report import figures, paper, read, resample, results, words
 from lesion.report.canvas import Drawing
-from lesion.report.tables import Cell, Column, Table, instead, score
+from lesion.report.tables import Cell, Column, Table, instead, score, triple
 
 CELLS = {
     "patient_true": "folds by patient, true labels",
@@ -21,11 +21,11 @@ def _told(name: str, first: dict[str, read.Run], scores: dict[str, resample.Scor
     if {"leaky_true", "patient_true"} <= first.keys():
         change = resample.difference(first["leaky_true"], first["patient_true"], "slice")
         if change is not None:
-            triple = tuple(change["accuracy"].values())
+            ends = triple(change["accuracy"])
             result.append(
                 f"{name}: on this cohort a leaky split changes the accuracy of slices by "
-                f"{words.change('accuracy', triple)}: "
-                f"{words.flatters(triple[1], triple[2])}."
+                f"{words.change('accuracy', ends)}: "
+                f"{words.flatters(*ends[1:])}."
             )
     if "leaky_shuffled" in first:
         auc = scores["leaky_shuffled"]["auc"]

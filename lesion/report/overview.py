@@ -11,7 +11,7 @@ _SEQUENCE = "ce_t1wi"  # the paper's Table 7 is on this one
 
 def means_table(summaries: list[dict[str, Any]]) -> Table | None:
     """Our Table 6: the mean over the three sequences; None where no model has a sequence of the paper's."""
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for model in dict.fromkeys(s["run"].model for s in summaries):
         own = {s["sequence"]: s for s in summaries if s["run"].model == model}
         head, absent = next(iter(own.values()))["model"], [s for s in paper.TITLES if s not in own]

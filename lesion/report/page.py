@@ -30,6 +30,8 @@ from lesion.report.read.files import part
 
 # Sections of statistics: `section(runs)` beside a template of the same name, shown where they are there.
 _STATISTICS = ("calibration", "comparison")
+# Folders whose results are no rows of a table: a failed one is named by itself.
+_FIGURES_ONLY = ("active", "explain")
 
 
 def _statistics(folder: read.Folder) -> dict[str, Any]:
@@ -123,6 +125,7 @@ def context(folder: read.Folder) -> dict[str, Any]:
         "sheets": folder.sheets,
         "missing": folder.missing,
         "failed": folder.failed,
+        "lost": {kind: [one for one in folder.failed if one.name.startswith(f"{kind}/")] for kind in _FIGURES_ONLY},
         "provenance": provenance.facts(folder),
         "commands": provenance.all_commands(folder),
         "baseline": labelling.BASELINE,

@@ -1,5 +1,6 @@
 """What was run, on whom, and how to run it again."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from lesion.report import paper, read, results, words
@@ -17,7 +18,7 @@ _ONE_SPLIT = ("Transfer", "Baseline", "Labelling", "Doctor")  # a leaky run has 
 
 def experiments(folder: read.Folder) -> list[tuple[str, Any]]:
     """(kind, run) of every experiment."""
-    kinds = {
+    kinds: dict[str, Iterable[Any]] = {
         "Transfer": folder.transfer,
         "Baseline": folder.baselines,
         "Labelling": folder.labelling,
@@ -26,12 +27,12 @@ def experiments(folder: read.Folder) -> list[tuple[str, Any]]:
         "Leakage": folder.leakage,
         "Ablation": [one.run for one in folder.ablations],
     }
-    return [(kind, run) for kind, runs in kinds.items() for run in runs]  # type: ignore[attr-defined]
+    return [(kind, run) for kind, runs in kinds.items() for run in runs]
 
 
 def _main(folder: read.Folder) -> list[dict[str, Any]]:
     """The configurations of the method itself, the top one first."""
-    runs = [*folder.transfer, *folder.labelling, *folder.doctor]
+    runs: list[Any] = [*folder.transfer, *folder.labelling, *folder.doctor]
     return [config for config in [folder.config, *(run.config for run in runs)] if config]
 
 

@@ -4,7 +4,7 @@ import base64
 import csv
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from lesion.report import words
@@ -52,7 +52,7 @@ class Table(NamedTuple):
     name: str
     caption: str
     columns: tuple[Column, ...]
-    rows: list[tuple[Cell, ...]]
+    rows: Sequence[tuple[Cell, ...]]
     published: bool = False
     notes: tuple[str, ...] = ()
     tag: str = "PUBLISHED, OTHER DATA"
@@ -70,15 +70,20 @@ class Table(NamedTuple):
 
 def score(name: str, entry: dict[str, float]) -> Cell:
     """A score of `metrics.evaluate` with its interval."""
-    value, low, high = (float(entry[key]) for key in ("value", "low", "high"))
+    value, low, high = triple(entry)
     return Cell(words.number(name, value), words.interval(name, low, high), (value, low, high))
 
 
-def change(name: str, triple: Iterable[float]) -> Cell:
+def triple(entry: dict[str, float]) -> tuple[float, float, float]:
+    """(value, low, high) of a score."""
+    return entry["value"], entry["low"], entry["high"]
+
+
+def change(name: str, ends: Iterable[float]) -> Cell:
     """A difference with its interval."""
-    value, low, high = (float(x) for x in triple)
-    ends = f"{words.signed(name, low)} to {words.signed(name, high)}" if math.isfinite(low) else words.MISSING
-    return Cell(words.signed(name, value), ends, (value, low, high))
+    value, low, high = (float(x) for x in ends)
+    small = f"{words.signed(name, low)} to {words.signed(name, high)}" if math.isfinite(low) else words.MISSING
+    return Cell(words.signed(name, value), small, (value, low, high))
 
 
 def text(value: Any) -> Cell:

@@ -76,7 +76,8 @@ def _try(
 
 def _networks(source: files.Source, failed: list[Failed], kind: str) -> list[Run]:
     """Runs of `transfer/BACKBONE/SEQUENCE`, or of `baselines/NAME/SEQUENCE`."""
-    parent, runs = source.root / kind, []
+    parent = source.root / kind
+    runs: list[Run] = []
     for folder in _two_levels(parent, tuple(source.titles), tuple(paper.TITLES)):
         model = folder.parent.name if folder.parent != parent else None
         runs += _try(source, failed, folder, model or "", lambda f=folder, m=model: files.scored(source, f, m))  # type: ignore[misc]

@@ -1,0 +1,196 @@
+"""The report of the whole paper: every experiment of the folder, failed ones too, and what it hands on."""
+
+import base64
+import csv
+import io
+import re
+import shutil
+import urllib.parse
+
+import numpy as np
+import pytest
+from fake_run import fake_failure, fake_paper, fake_transfer
+from test_page import Page, text_of
+
+from lesion import metrics, report
+from lesion.report import canvas, figures, manuscript, page, read, resample, tables
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return read.read(fake_paper(tmp_path_factory.mktemp("whole")))
+
+
+@pytest.fixture(scope="module")
+def values(folder):
+    return page.context(folder)
+
+
+@pytest.fixture(scope="module")
+def html(values):
+    return page.html(values)
+
+
+def test_every_experiment_stands_in_its_section(html):
+    parsed, text = Page(html), text_of(html)
+    assert not parsed.stack and len(parsed.ids) == len(set(parsed.ids))
+    order = (
+        "summary cohort transfer roc baselines fusion leakage labelling ablations looks backbones reading run".split()
+    )
+    assert [i for i in parsed.ids if i in order] == order
+    assert parsed.links[: len(order)] == [f"#{name}" for name in order]
+    for said in (
+        "Networks: AlexNet, ResNet-50, Inception-V3, frozen",
+        "3 baselines; the three sequences fused in 3 ways; leaky folds on CE-T1WI; 2 sweeps of settings (5 runs)",
+        "Table 6, this cohort: means over the three sequences",
+        "Table 7, this cohort: CE-T1WI; bold: transfer",
+        "widths of its layers; its dropout",
+        "Fused minus best single sequence, the same patients",
+        "on this cohort a leaky split changes the accuracy of slices by +",
+        "so this much is memorised",
+        "about 96 % accuracy",
+        "head.widths=512-256 (default)",
+        "Fig. 9 of the paper", "Fig. 11 of the paper",
+    ):  # fmt: skip
+        assert said in text, said
+    assert html.count("data:image/png") == 2 + 9
+
+
+def test_what_failed_is_listed_on_top_and_where_it_would_stand(html):
+    text = text_of(html)
+    top, rest = text.split("Cohort", 2)[1], text.split("Transfer (Tables 3 to 6)", 1)[1]
+    assert "2 runs FAILED" in top and "transfer/inception_v3_keras/flair : out of memory while training" in top
+    assert "inception_v3_keras FAILED: out of memory while training fold 3" in rest
+    assert "diamant FAILED: weights & 100% of_the memory second line" in rest
+
+
+def test_only_failures_are_a_report_too_and_what_was_planned_is_missing(tmp_path):
+    for name in (
+        "fusion/early",
+        "leakage/flair/leaky_true",
+        "ablations/k/num_acquire=10",
+        "explain/alexnet/flair",
+        "active/t2wi",
+    ):
+        fake_failure(tmp_path / name, name.upper())
+    (tmp_path / "config.json").write_text('{"experiments": ["transfer/alexnet/flair", "fusion/early"]}')
+    text = text_of(report.render(read.read(tmp_path)))
+    assert text.count("FAILED: FUSION/EARLY") == text.count("FAILED: LEAKAGE/FLAIR/LEAKY_TRUE") == 1
+    assert "active/t2wi FAILED: ACTIVE/T2WI" in text and "explain/alexnet/flair FAILED: EXPLAIN" in text
+    assert "FAILED: ABLATIONS/K/NUM_ACQUIRE=10" in text and "explain/alexnet/flair : EXPLAIN" in text
+    assert "transfer/alexnet/flair : not run" in text and "fusion/early : not run" not in text
+
+
+def test_numbers_beside_tables_and_figures_are_theirs(folder, values, html):
+    drawings, found = (list(page.find(values, kind)) for kind in (canvas.Drawing, tables.Table))
+    links = re.findall(r'href="data:text/csv;charset=utf-8;base64,([^"]*)" download="([^"]*)"', html)
+    assert len(links) == len({name for _, name in links}) == len(drawings) + len(found)
+    content = {name: base64.b64decode(urllib.parse.unquote(data)).decode() for data, name in links}
+    for name, text in content.items():
+        rows = list(csv.reader(io.StringIO(text)))
+        assert len(rows) > 1 and len({len(row) for row in rows}) == 1, name
+        assert not re.search(r"\b[PS]0{2}[0-9a-f]{2}", text), name
+    run = next(r for r in folder.transfer if (r.model, r.sequence) == ("resnet50", "ce_t1wi"))
+    auc = metrics.evaluate(run.label, run.probability, run.patient)["patient"]["auc"]
+    row = next(r for r in csv.DictReader(io.StringIO(content["table-4-ce-t1wi.csv"])) if r[""] == "ResNet-50")
+    got = [float(row[f"patients: AUC{end}"]) for end in ("", ", low", ", high")]
+    assert got == pytest.approx([auc["value"], auc["low"], auc["high"]])
+
+
+def test_latex_has_its_columns_and_braces_and_says_phantom(values):
+    found = list(page.find(values, tables.Table))
+    assert len(found) > 40
+    for table in found:
+        text = manuscript.latex(table, "PHANTOM RESULTS")
+        plain = re.sub(r"\\[\\{}&%$#_]", lambda m: r"\\" if m.group() == r"\\" else "", text)
+        assert plain.count("{") == plain.count("}") and plain.isascii()
+        assert not re.search(r"[#~]|(?<!\\)%(?! made)", plain.replace("% made", ""))
+        told = "PUBLISHED" if table.published else "PHANTOM RESULTS"
+        assert rf"\caption{{{told}" in text
+        columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text).group(1)
+        body = [line for line in plain.splitlines() if line.endswith(r"\\")]
+        assert len(body) >= len(table.rows) + 1
+        for line in body:
+            spans = [int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", line)]
+            assert line.count("&") + 1 + sum(spans) == len(columns) == len(table.columns), line
+    assert manuscript.escape("50 % of_a & {b} ~ − \\") == r"50 \% of\_a \& \{b\} \textasciitilde{} $-$ \textbackslash{}"
+
+
+def test_pdf_figures_are_vectors_with_embedded_fonts_and_always_the_same():
+    x = np.linspace(0, 1, 4)
+    drawing = figures.lines("a", "δ (caption)", "x − 1", "y", [figures.Line("l", x, x, x, x, 0)], limits=(0, 1))
+    first = canvas.pdf(drawing)
+    canvas.svg(drawing)
+    assert first.startswith(b"%PDF") and first == canvas.pdf(drawing)
+    assert b"/FontFile2" in first and b"/Type3" not in first
+    assert b"/CreationDate" not in first and b"/Image" not in first.split(b"/ProcSet")[0]
+
+
+def test_the_folder_for_a_paper_is_swapped_whole_and_the_authors_files_stay(tmp_path, monkeypatch):
+    fake_transfer(tmp_path, 0, 1.0, num_patients=12)
+    monkeypatch.setattr(canvas, "pdf", lambda drawing: drawing.name.encode())
+    report.write(tmp_path)
+    made = {path.name: path.read_bytes() for path in (tmp_path / "paper").iterdir()}
+    assert {"table-6-published.tex", "spread-patient.pdf", "spread-patient.csv", "files.txt"} <= made.keys()
+    (tmp_path / "paper" / "main.tex").write_text("mine")
+    (tmp_path / "paper" / "stale.tex").write_text("old")
+    (tmp_path / "paper" / "files.txt").write_text("stale.tex\n" + made["files.txt"].decode())
+
+    def broken(*_):
+        raise OSError("disk full")
+
+    before = (tmp_path / "report.html").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(manuscript, "swap", broken)
+        with pytest.raises(OSError, match="disk full"):
+            report.write(tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == before and (tmp_path / "paper" / "stale.tex").exists()
+    report.write(tmp_path)
+    after = {path.name: path.read_bytes() for path in (tmp_path / "paper").iterdir()}
+    assert after == made | {"main.tex": b"mine"}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_one_draw_of_patients_serves_all_that_is_compared(tmp_path):
+    for name, seed, signal in (("a", 0, 0.5), ("b", 1, 1.5)):
+        fake_transfer(tmp_path / name, seed, signal, num_patients=40)
+    first, second = (read.read(tmp_path / name).transfer[0] for name in "ab")
+    whole = metrics.evaluate(first.label, first.probability, first.patient)
+    for level in resample.LEVELS:  # of one run: the very interval of `metrics.evaluate`
+        for score, entry in resample.means([first], level).items():
+            assert entry == pytest.approx(whole[level][score]), (level, score)
+    change = resample.difference(second, first, "patient")
+    mean = resample.means([first, second], "patient")
+    other = metrics.evaluate(second.label, second.probability, second.patient)["patient"]
+    for score, entry in change.items():
+        assert entry["value"] == pytest.approx(other[score]["value"] - whole["patient"][score]["value"])
+        assert mean[score]["value"] == pytest.approx((other[score]["value"] + whole["patient"][score]["value"]) / 2)
+    assert change["auc"]["low"] > 0
+    again = resample.difference(first, first, "slice")
+    assert all(entry == {"value": 0, "low": 0, "high": 0} for entry in again.values())
+    assert resample.difference(first, second._replace(patient=second.patient + "x"), "slice") is None
+
+
+def test_labels_shuffled_slice_by_slice_are_shown_though_patients_carry_both(tmp_path):
+    cell = tmp_path / "leakage" / "flair" / "leaky_shuffled"
+    fake_transfer(cell, 0, 1.0, num_patients=20)
+    rows = (cell / "predictions.csv").read_text().splitlines()
+    shuffled = [re.sub(r",[01],", f",{i % 2},", row) for i, row in enumerate(rows[1:])]
+    (cell / "predictions.csv").write_text("\n".join([rows[0], *shuffled]))
+    text = text_of(report.render(read.read(tmp_path)))
+    assert "leaky folds, shuffled labels" in text and "no memorising shown" in text
+    shutil.copytree(cell, tmp_path / "transfer" / "flair")
+    assert ("transfer/flair", "20 patients carry both labels") in read.read(tmp_path).missing
+
+
+def test_readers_are_points_and_a_broken_table_of_them_is_named(tmp_path, folder):
+    assert [reader.name for reader in folder.readers] == ["simulated reader 1", "simulated reader 2"]
+    fake_transfer(tmp_path / "transfer" / "flair", 0, 1.0, num_patients=9)
+    calls = "".join(f"P{p:04x},doctor,{('encephalitis', 'glioma', '')[p % 3]}\n" for p in range(9))
+    (tmp_path / "readers.csv").write_text("patient,reader,label\n" + calls)
+    read_again = read.read(tmp_path)
+    drawing = next(d for d in page.find(page.context(read_again), canvas.Drawing) if d.name.endswith("lite0-patient"))
+    assert ("doctor", 0.5, 0.0) not in drawing.rows  # p % 3 == 0 has glioma, and was called encephalitis
+    assert [row for row in drawing.rows if row[0] == "doctor"] == [("doctor", 1.0, 0.0)]
+    (tmp_path / "readers.csv").write_text("reader\nx\n")
+    assert ("readers.csv", "readers.csv lacks the column patient, label") in read.read(tmp_path).missing
