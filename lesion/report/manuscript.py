@@ -36,12 +36,14 @@ def escape(text: str) -> str:
     return "".join(_SPECIAL.get(c, c if " " <= c <= "~" or "\u00a1" <= c <= "\u00ff" else "?") for c in text)
 
 
-def _cell(cell: tables.Cell) -> str:
+def _cell(cell: tables.Cell, side: str) -> str:
+    """A cell; what is small stands below, so that six intervals fit a page."""
     inside = escape(cell.text)
     if cell.look:
         inside = rf"\textbf{{{inside}}}" if cell.look == "strong" else rf"\emph{{{inside}}}"
     if cell.small:
-        inside += rf" {{\footnotesize ({escape(cell.small)})}}"
+        small = rf"{{\scriptsize {escape(cell.small)}}}"
+        inside = rf"\begin{{tabular}}[t]{{@{{}}{side}@{{}}}}{inside}\\{small}\end{{tabular}}"
     return rf"\multicolumn{{{cell.span}}}{{l}}{{{inside}}}" if cell.span > 1 else inside
 
 
@@ -57,13 +59,14 @@ def latex(table: tables.Table, stamp: str = "") -> str:
     """
     told = table.tag if table.published else stamp
     caption = ". ".join(escape(part.rstrip(".")) for part in (told, table.caption, *table.notes) if part)
+    sides = ["l" if column.words else "r" for column in table.columns]
     lines = [
         "% made by launch.report, which writes it anew",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{caption}.}}",
         rf"\label{{tab:{table.name}}}",
-        rf"\begin{{tabular}}{{{''.join('l' if column.words else 'r' for column in table.columns)}}}",
+        rf"\begin{{tabular}}{{{''.join(sides)}}}",
         r"\toprule",
     ]
     groups, at, rules = table.groups(), 1, []
@@ -75,7 +78,7 @@ def latex(table: tables.Table, stamp: str = "") -> str:
         lines.append(" & ".join(rf"\multicolumn{{{w}}}{{c}}{{{escape(title)}}}" for title, w in groups) + r" \\")
         lines.append(" ".join(rules))
     lines += [" & ".join(escape(column.title) for column in table.columns) + r" \\", r"\midrule"]
-    lines += [" & ".join(_cell(cell) for cell in row) + r" \\" for row in table.rows]
+    lines += [" & ".join(_cell(*both) for both in zip(row, sides, strict=False)) + r" \\" for row in table.rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
