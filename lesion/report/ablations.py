@@ -7,10 +7,11 @@ import numpy as np
 from lesion import metrics
 from lesion.report import figures, labelling, read, results, words
 from lesion.report.canvas import Drawing
+from lesion.report.read.files import part
 from lesion.report.tables import Cell, Column, Table, instead, score, text
 
 _DEFAULT = "default"
-_NOT_A_SETTING = ("sequence", "weights", "seed", "workdir")
+_PARTS = ("transfer", "leakage", "active", "ablations", "baselines", "fusion", "explain")  # of a plan
 _LABELLING = (
     results.FIRST,
     Column("Slices at the start"),
@@ -21,26 +22,23 @@ _LABELLING = (
 )
 
 
-def _settings(config: dict[str, Any]) -> dict[str, str]:
-    inner = config.get("config")
-    flat = dict(words.flat(inner)) if isinstance(inner, dict) else {}
-    return {k: v for k, v in flat.items() if k.split(".")[0] not in _NOT_A_SETTING}
+def _settings(inner: dict[str, Any]) -> dict[str, str]:
+    """What makes a difference: where the weights lie does not, whether there are any does."""
+    told = {k: v for k, v in inner.items() if k not in ("sequence", "sequences", "backbones")}
+    return dict(words.flat(told | ({"weights": bool(told["weights"])} if "weights" in told else {})))
 
 
 def _is_default(folder: read.Folder, one: read.Ablation) -> bool:
-    """Whether its configuration is that of a run of the main plan, in every field that both have."""
+    """Whether its configuration is the whole run's, or where that tells none a main run's, in all that both have."""
     if one.setting == _DEFAULT:
         return True
-    own = _settings(one.run.config)
-    mains = folder.labelling if isinstance(one.run, read.Labelling) else folder.transfer
-    for main in mains:
-        theirs = _settings(main.config)
-        if (
-            own
-            and theirs
-            and main.sequence == one.run.sequence
-            and all(own[k] == theirs[k] for k in own.keys() & theirs)
-        ):
+    active = isinstance(one.run, read.Labelling)
+    whole, own = part(folder.config, "config"), _settings(part(one.run.config, "config"))
+    shared = {k: v for k, v in whole.items() if k not in _PARTS} | (part(whole, "active") if active else {})
+    mains = [part(main.config, "config") for main in (folder.labelling if active else folder.transfer)]
+    for main in [shared] if part(whole, "ablations") else mains:
+        theirs = _settings(main)
+        if own and theirs and all(own[k] == theirs[k] for k in own.keys() & theirs.keys()):
             return True
     return False
 

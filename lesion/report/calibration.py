@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lesion import metrics
-from lesion.report import paper, plots, scored, words
+from lesion.report import canvas, paper, plots, scored, tables, words
 
 BINS = 10
 
@@ -20,7 +20,7 @@ def section(runs: Sequence[scored.Scored], *, num_resamples: int = 2000) -> dict
 
     Returns:
         {"groups": one a sequence: {"sequence", "title", "rows": one a run, see `_row`, "verdicts"
-        [(verdict, models)], "figures": [(caption, svg)]},
+        [(verdict, models)], "figures": one a run, "table"},
         "num_bins", "num_rows"}; no groups where there are no runs.
     """
     groups = []
@@ -33,9 +33,26 @@ def section(runs: Sequence[scored.Scored], *, num_resamples: int = 2000) -> dict
                 "rows": rows,
                 "verdicts": scored.verdicts((row["says"], row["model"]) for row in rows),
                 "figures": [_figure(run, f"calibration-{sequence}-{i}") for i, run in enumerate(some)],
+                "table": _table(sequence, rows),
             }
         )
     return {"groups": groups, "num_bins": BINS, "num_rows": sum(len(group["rows"]) for group in groups)}
+
+
+def _table(sequence: str, rows: Sequence[dict[str, Any]]) -> tables.Table:
+    headings = (
+        "ECE, patients",
+        "ECE by chance, up to",
+        "Brier, patients",
+        "Brier of the share alone",
+        "Said / true glioma, %",
+        "ECE, slices",
+        "Brier, slices",
+    )
+    body = [(tables.text(row["model"]), *(tables.Cell(*pair) for pair in row["cells"].values())) for row in rows]
+    caption = f"Calibration, {paper.TITLES.get(sequence, sequence)}; small print: 95 % interval over patients"
+    columns = (tables.Column("Model", words=True), *map(tables.Column, headings))
+    return tables.Table(scored.identifier("calibration", sequence), caption, columns, body)
 
 
 def _row(run: scored.Scored, num_resamples: int) -> dict[str, Any]:
@@ -77,13 +94,13 @@ def number(entry: dict[str, float]) -> tuple[str, str]:
     return (f"{entry['value']:.3f}" if np.isfinite(entry["value"]) else words.MISSING), ends
 
 
-def _figure(run: scored.Scored, name: str) -> tuple[str, str]:
+def _figure(run: scored.Scored, name: str) -> canvas.Drawing:
     by_patient = metrics.patient_means(*scored.columns(run))
-    drawing = plots.reliability(
-        scored.identifier(name),
+    title = paper.TITLES.get(run.sequence, run.sequence)
+    return plots.reliability(
+        scored.identifier("figure", name),
+        f"{run.model}, {title}. Bars: 95 % interval; above the dotted line there was more glioma than said.",
         metrics.reliability(*by_patient, bins=BINS),
         metrics.reliability(*scored.columns(run), bins=BINS),
         BINS,
     )
-    title = paper.TITLES.get(run.sequence, run.sequence)
-    return f"{run.model}, {title}. Bars: 95 % interval; above the dotted line there was more glioma than said.", drawing

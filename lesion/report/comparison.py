@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lesion import metrics
-from lesion.report import figures, paper, plots, scored, words
+from lesion.report import canvas, comparison_tables, figures, paper, plots, scored, words
 
 ALPHA = 1 - metrics.LEVEL
 SHARES = ("sensitivity", "specificity", "accuracy", "f1_glioma")
@@ -30,7 +30,7 @@ def section(
 
     Returns:
         {"groups": one a sequence with several models or with readers, see `_group`; "simulated" whether readers
-        are made up by a phantom, "paper_readers" see `paper_readers`}.
+        are made up by a phantom, "paper_readers" see `paper.readers_implied`}.
 
     Raises:
         ValueError: a patient has another label in two runs.
@@ -40,8 +40,7 @@ def section(
         for sequence, some in scored.by_sequence(runs).items()
         if len(some) > 1 or readers
     ]
-    simulated = any(reader.name.startswith("simulated") for reader in readers)
-    return {"groups": groups, "simulated": simulated, "paper_readers": paper_readers()}
+    return {"groups": groups, "simulated": is_simulated(readers), "paper_readers": paper.readers_implied()}
 
 
 def _group(
@@ -55,8 +54,9 @@ def _group(
 
     Returns:
         {"sequence", "title", "reference", "rows" (`against`), "verdicts" {what: [(verdict, models)]}, "num_tests",
-        "apart" (models without a patient in common with the reference), "one_split", "forests" and "rocs" [(caption,
-        svg)], "readers" (`_reader_rows`), "duels" (`_duels`), "duel_verdicts" {reader: [(verdict, models)]}}.
+        "apart" (models without a patient in common with the reference), "one_split", "forests" and "rocs" (drawings,
+        the latter where there are readers), "readers" (`_reader_rows`), "duels" (`_duels`), "duel_verdicts" {reader:
+        [(verdict, models)]}, "tables" {"models", "readers", "duels"}}.
     """
     first = next((run for run in runs if run.model == reference), runs[0])
     others = [run for run in runs if run is not first]
@@ -79,14 +79,24 @@ def _group(
         "apart": [run.model for run in others if not any(run is one for one in paired)],
         "one_split": len(splits) <= 1,
         "forests": _forests(sequence, first.model, rows),
-        "rocs": _rocs(sequence, [first, *others], reader_rows),
+        "rocs": _rocs(sequence, [first, *others], reader_rows) if reader_rows else [],
         "readers": reader_rows,
         "duels": duels,
         "duel_verdicts": {
             reader["name"]: scored.verdicts((d["says"], d["model"]) for d in duels if d["reader"] == reader["name"])
             for reader in reader_rows
         },
+        "tables": {
+            "models": comparison_tables.models(sequence, first.model, rows),
+            "readers": comparison_tables.readers(sequence, reader_rows, simulated=is_simulated(readers)),
+            "duels": comparison_tables.duels(sequence, duels),
+        },
     }
+
+
+def is_simulated(readers: Sequence[scored.Reader]) -> bool:
+    """Whether a phantom made the readers up."""
+    return any(reader.name.startswith("simulated") for reader in readers)
 
 
 def against(
@@ -209,7 +219,7 @@ def _duels(runs: Sequence[scored.Scored], readers: list[dict[str, Any]], num_res
     return rows
 
 
-def _forests(sequence: str, reference: str, rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _forests(sequence: str, reference: str, rows: list[dict[str, Any]]) -> list[canvas.Drawing]:
     result = []
     for score, (text, scale) in {"auc": ("AUC", 1), "accuracy": ("accuracy, points", 100)}.items():
         effects = []
@@ -218,14 +228,14 @@ def _forests(sequence: str, reference: str, rows: list[dict[str, Any]]) -> list[
             effects.append(plots.Effect(row["model"], value, low, high, row["shown"][score]))
         if any(np.isfinite(effect.value) for effect in effects):
             name = scored.identifier("forest", sequence, score)
-            drawing = plots.forest(name, f"difference in {text}", effects, (f"{reference} better", "better"))
             title = "AUC" if score == "auc" else "Accuracy"
             caption = f"{title} of patients minus that of {reference}, 95 % interval; filled: a difference is shown."
-            result.append((caption, drawing))
+            sides = (f"{reference} better", "better")
+            result.append(plots.forest(name, caption, f"difference in {text}", effects, sides))
     return result
 
 
-def _rocs(sequence: str, runs: Sequence[scored.Scored], readers: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _rocs(sequence: str, runs: Sequence[scored.Scored], readers: list[dict[str, Any]]) -> list[canvas.Drawing]:
     """ROC curves of patients, the first run in every figure, readers in every one: Figs 6 to 8 in form."""
     points = [
         plots.Point(r["name"], r["short"], *(tuple(r["scores"][k].values()) for k in ("sensitivity", "specificity")))
@@ -246,30 +256,5 @@ def _rocs(sequence: str, runs: Sequence[scored.Scored], readers: list[dict[str, 
         caption = f"ROC curves of patients, {paper.TITLES.get(sequence, sequence)}; beside each name its AUC."
         if points:
             caption += " Readers are points, with 95 % intervals as crosses."
-        result.append((caption, plots.roc(scored.identifier("roc-models", sequence, i), drawn, points)))
+        result.append(plots.roc(scored.identifier("roc-models", sequence, i), caption, drawn, points))
     return result
-
-
-def paper_readers() -> list[dict[str, Any]]:
-    """What the paper prints of its readers, and what that would imply if its F1 is that of glioma (reading 4).
-
-    It prints accuracy, AUC and F1, no sensitivity and no specificity: there is no published point to draw. Accuracy a
-    and F1 f of glioma at a prevalence π fix one: with e = 1 − a, TP = f e / (2 (1 − f)), as shares of all patients.
-
-    Returns:
-        For each reader {"name", "accuracy", "auc", "f1" as printed, "implied": [(sensitivity, specificity) in per
-        cent] with the patients of Table 1 (118, 57) and of the text (108, 56)}.
-    """
-    rows = []
-    for row in paper.MEANS:
-        if not row.name.startswith("Radiologist"):
-            continue
-        error, f1 = 1 - float(row.accuracy) / 100, float(row.f1) / 100
-        hits = f1 * error / (2 * (1 - f1))
-        implied = []
-        for encephalitis, glioma in (tuple(paper.PATIENTS.values()), (108, 56)):
-            share = glioma / (glioma + encephalitis)
-            missed = share - hits
-            implied.append((100 * hits / share, 100 * (1 - (error - missed) / (1 - share))))
-        rows.append({"name": row.name, "accuracy": row.accuracy, "auc": row.auc, "f1": row.f1, "implied": implied})
-    return rows

@@ -38,7 +38,11 @@ def reader_point(reader: read.Reader, run: read.Run) -> figures.Point | None:
 
 def _points(folder: read.Folder, run: read.Run) -> tuple[figures.Point, ...]:
     ours = [p for reader in folder.readers if (p := reader_point(reader, run)) is not None]
-    theirs = [figures.Point(f"{name} of the paper", x, y, True) for name, (x, y) in paper.READER_POINTS.items()]
+    theirs = [
+        figures.Point(f"{one['name']} of the paper", 1 - specificity / 100, sensitivity / 100, True)
+        for one in paper.readers_implied()
+        for sensitivity, specificity in one["implied"][-1:]
+    ]
     return (*ours, *theirs)
 
 

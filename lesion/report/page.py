@@ -1,17 +1,18 @@
 """The page: everything that the template prints, put together from the sections."""
 
-import importlib
-import importlib.util
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import jinja2
 import markupsafe
+import numpy as np
 
 from lesion.report import (
     ablations,
+    calibration,
     canvas,
+    comparison,
     curves,
     doctor,
     fusion,
@@ -23,23 +24,23 @@ from lesion.report import (
     provenance,
     read,
     results,
+    scored,
     tables,
     words,
 )
 from lesion.report.read.files import part
 
-# Sections of statistics: `section(runs)` beside a template of the same name, shown where they are there.
-_STATISTICS = ("calibration", "comparison")
 # Folders whose results are no rows of a table: a failed one is named by itself.
 _FIGURES_ONLY = ("active", "explain")
 
 
 def _statistics(folder: read.Folder) -> dict[str, Any]:
+    """The sections on calibration and on comparisons, of all networks."""
     runs = [run._replace(model=run.title) for run in (*folder.transfer, *folder.baselines)]
-    found = {name: importlib.util.find_spec(f"lesion.report.{name}") for name in _STATISTICS if runs}
-    return {
-        name: importlib.import_module(f"lesion.report.{name}").section(runs) for name, spec in found.items() if spec
-    }
+    readers = [
+        scored.Reader(one.name, np.array(list(one.calls)), np.array(list(one.calls.values()))) for one in folder.readers
+    ]
+    return {"calibration": calibration.section(runs), "comparison": comparison.section(runs, readers)}
 
 
 def _backbones(folder: read.Folder) -> tuple[tables.Table, tables.Table] | None:
@@ -129,7 +130,6 @@ def context(folder: read.Folder) -> dict[str, Any]:
         "provenance": provenance.facts(folder),
         "commands": provenance.all_commands(folder),
         "baseline": labelling.BASELINE,
-        **dict.fromkeys(_STATISTICS),
         **_statistics(folder),
     }
     told = provenance.stamp(folder)
@@ -160,7 +160,13 @@ def html(values: dict[str, Any]) -> str:
     Returns:
         HTML with style sheet, figures, their data and pictures inside.
     """
-    environment = jinja2.Environment(
+    style = (pathlib.Path(__file__).parent / "report.css").read_text("utf-8")
+    return environment().get_template("template.html.j2").render(style=markupsafe.Markup(style), **values)
+
+
+def environment() -> jinja2.Environment:
+    """Where the templates are rendered: text is escaped, figures and tables bring their data."""
+    result = jinja2.Environment(
         loader=jinja2.PackageLoader("lesion.report", "."),
         autoescape=True,
         trim_blocks=True,
@@ -168,9 +174,8 @@ def html(values: dict[str, Any]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     # Our own figures are markup; all other text is escaped.
-    environment.filters["svg"] = lambda drawing: markupsafe.Markup(canvas.svg(drawing))
-    environment.filters["figure_data"] = lambda d: tables.link(tables.comma_separated(d.header, d.rows))
-    environment.filters["table_data"] = lambda table: tables.link(tables.data(table))
-    environment.globals |= {"words": words, "paper": paper}
-    style = (pathlib.Path(__file__).parent / "report.css").read_text("utf-8")
-    return environment.get_template("template.html.j2").render(style=markupsafe.Markup(style), **values)
+    result.filters["svg"] = lambda drawing: markupsafe.Markup(canvas.svg(drawing))
+    result.filters["figure_data"] = lambda d: tables.link(tables.comma_separated(d.header, d.rows))
+    result.filters["table_data"] = lambda table: tables.link(tables.data(table))
+    result.globals |= {"words": words, "paper": paper}
+    return result

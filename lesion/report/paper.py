@@ -2,10 +2,10 @@
 
 Li, Ye, Xu, Wu: "Identification of intracranial lesions based on feature transfer and active labeling", Journal of
 Electronic Measurement and Instrumentation, DOI 10.13382/j.jemi.B2003774. Numbers are strings as printed there: they
-were measured on other data, without intervals, and nothing here calculates with them but `READER_POINTS`.
+were measured on other data, without intervals, and nothing here calculates with them but `readers_implied`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 CITATION = (
     "Li, Ye, Xu, Wu: Identification of intracranial lesions based on feature transfer and active labeling. "
@@ -35,6 +35,7 @@ class Labelling(NamedTuple):
 
 # Table 1: slices with the lesion, of 118 patients with encephalitis and 57 with glioma.
 PATIENTS = {"encephalitis": 118, "glioma": 57}
+PATIENTS_OF_TEXT = (108, 56)
 SLICES = {
     "flair": {"encephalitis": 636, "glioma": 408},
     "ce_t1wi": {"encephalitis": 798, "glioma": 763},
@@ -85,14 +86,6 @@ MEANS = (
     Row("Radiologist 2", "73.33", ".77", "60.72", "read patients, not slices; F1 of one class"),
 )
 
-# (False, true positive rate) of the two readers, whom Figs 6 to 8 show as points of which the text gives no numbers:
-# computed from accuracy and F1 of Table 6, read as that of glioma, for the text's 108 and 56 patients. A guess: the
-# AUCs printed beside them are higher than one such point can have.
-READER_POINTS = {
-    "radiologist 1": (0.135, 0.728),
-    "radiologist 2": (0.200, 0.604),
-}
-
 # Yagis et al. 2021, Scientific Reports 11:22544, on four cohorts of brain MRI.
 LEAKAGE_NOTE = (
     "On four other cohorts of brain MRI folds by slice flattered accuracy by 29 to 55 points, and random labels were "
@@ -113,3 +106,29 @@ LABELLING = {
     "ce_t1wi": Labelling("Fig. 10", 8, "6.94"),
     "t2wi": Labelling("Fig. 11", 9, "10.53"),
 }
+
+
+def readers_implied() -> list[dict[str, Any]]:
+    """What the paper prints of its readers, and what that would imply if its F1 is that of glioma (reading 4).
+
+    It prints accuracy, AUC and F1, no sensitivity and no specificity: the points of Figs 6 to 8 have no numbers.
+    Accuracy a and F1 f of glioma at a prevalence π fix one: with e = 1 − a, TP = f e / (2 (1 − f)), as shares of all
+    patients. A guess: the AUCs printed beside them are higher than one such point can have.
+
+    Returns:
+        For each reader {"name", "accuracy", "auc", "f1" as printed, "implied": [(sensitivity, specificity) in per
+        cent] with the patients of Table 1 (118, 57) and of the text (108, 56)}.
+    """
+    rows = []
+    for row in MEANS:
+        if not row.name.startswith("Radiologist"):
+            continue
+        error, f1 = 1 - float(row.accuracy) / 100, float(row.f1) / 100
+        hits = f1 * error / (2 * (1 - f1))
+        implied = []
+        for encephalitis, glioma in (tuple(PATIENTS.values()), PATIENTS_OF_TEXT):
+            share = glioma / (glioma + encephalitis)
+            missed = share - hits
+            implied.append((100 * hits / share, 100 * (1 - (error - missed) / (1 - share))))
+        rows.append({"name": row.name, "accuracy": row.accuracy, "auc": row.auc, "f1": row.f1, "implied": implied})
+    return rows

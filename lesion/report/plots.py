@@ -1,6 +1,6 @@
 """Figures of the statistics: reliability diagrams, forest plots, ROC curves with readers as points.
 
-Drawn as `lesion.report.figures` does: inline SVG, the page's colours, every line and marker named beside it.
+Drawn as `lesion.report.figures` does: every line and marker named beside it.
 """
 
 from typing import Any, NamedTuple
@@ -11,15 +11,10 @@ from matplotlib.axes import Axes
 
 from lesion import metrics
 from lesion.report import figures
-from lesion.report.figures import _DASHES as DASHES
-from lesion.report.figures import _INK as INK
-from lesion.report.figures import _LINE as LINE
-from lesion.report.figures import _MUTED as MUTED
-from lesion.report.figures import _STYLE as STYLE
-from lesion.report.figures import _figure as new_figure
-from lesion.report.figures import _svg as svg
+from lesion.report.canvas import DASHES, INK, LINE, MUTED, STYLE, Drawing
+from lesion.report.canvas import figure as new_figure
 
-MOST_CURVES = len(LINE)
+MOST_CURVES = 5  # more cannot be told apart
 _SHAPES = ("D", "s", "^", "v", "P", "X", "p", "h", "*")
 
 
@@ -57,23 +52,23 @@ class Point(NamedTuple):
     specificity: tuple[float, float, float]
 
 
-def reliability(name: str, patients: metrics.Reliability, slices: metrics.Reliability, bins: int) -> str:
+def reliability(
+    name: str, caption: str, patients: metrics.Reliability, slices: metrics.Reliability, bins: int
+) -> Drawing:
     """A reliability diagram above the histogram of what was predicted.
 
     Args:
-        name: unique in the page.
+        name: see `Drawing`.
+        caption: see `Drawing`.
         patients: the points of patients.
         slices: the points of slices.
         bins: how many bins of equal width both were made of.
-
-    Returns:
-        An `<svg>` element.
     """
     edges, shares = np.linspace(0, 1, bins + 1), np.zeros((2, bins))
     for share, points in zip(shares, (patients, slices), strict=True):
         share[np.rint(bins * points.left).astype(int)] = 100 * points.rows / points.rows.sum()
     with mpl.rc_context(STYLE):
-        figure, axes = new_figure(4.4, 5.2, (0.135, 0.335, 0.845, 0.655))
+        figure, axes = new_figure(4.4, 5.2, (0.135, 0.335, 0.845, 0.63))
         axes.set(ylabel="share that is glioma", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
         levels = [("slices", slices, 1, "s", "none", 1.0), ("patients", patients, 0, "o", LINE[0], 1.6)]
@@ -98,25 +93,29 @@ def reliability(name: str, patients: metrics.Reliability, slices: metrics.Reliab
         lower.stairs(shares[1], edges, color=LINE[1], linewidth=1.4, linestyle=DASHES[1])
         lower.set(xlabel="predicted probability of glioma", ylabel="of all, %")
         lower.locator_params(axis="y", nbins=3)
-        return svg(figure, name)
+    header = ("of", "predicted probability of glioma", "share that is glioma", "low", "high", "rows")
+    rows = [
+        (label, *point)
+        for label, points in (("patients", patients), ("slices", slices))
+        for point in zip(points.predicted, points.observed, points.low, points.high, points.rows, strict=True)
+    ]
+    return Drawing(name, caption, figure, header, rows)
 
 
-def forest(name: str, x_label: str, rows: list[Effect], sides: tuple[str, str]) -> str:
+def forest(name: str, caption: str, x_label: str, rows: list[Effect], sides: tuple[str, str]) -> Drawing:
     """Differences with their intervals about a line at 0.
 
     Args:
-        name: unique in the page.
+        name: see `Drawing`.
+        caption: see `Drawing`.
         x_label: with unit.
         rows: top to bottom.
         sides: what a difference below and above 0 means, written over the axes.
-
-    Returns:
-        An `<svg>` element.
     """
     with mpl.rc_context(STYLE | {"axes.grid.axis": "x"}):
-        height = 1.0 + 0.34 * len(rows)
+        height = 1.15 + 0.34 * len(rows)
         left = min(0.5, 0.05 + 0.0145 * max(len(row.label) for row in rows))
-        figure, axes = new_figure(4.8, height, (left, 0.5 / height, 0.97 - left, 1 - 0.85 / height))
+        figure, axes = new_figure(4.8, height, (left, 0.5 / height, 0.97 - left, 1 - 1.0 / height))
         axes.axvline(0, color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
         for i, row in enumerate(rows):
             face = LINE[0] if row.shown else "none"
@@ -137,23 +136,22 @@ def forest(name: str, x_label: str, rows: list[Effect], sides: tuple[str, str]) 
         axes.locator_params(axis="x", nbins=5)
         for x, side, text in ((0, "left", f"◂ {sides[0]}"), (1, "right", f"{sides[1]} ▸")):
             axes.text(x, 1.03, text, color=MUTED, transform=axes.transAxes, ha=side, va="bottom")
-        return svg(figure, name)
+    data = [(row.label, row.value, row.low, row.high) for row in rows]
+    return Drawing(name, caption, figure, ("model", x_label, "low", "high"), data)
 
 
-def roc(name: str, curves: list[figures.Roc], points: list[Point]) -> str:
+def roc(name: str, caption: str, curves: list[figures.Roc], points: list[Point]) -> Drawing:
     """ROC curves of several models on a square, with readers as points; names in the free corner.
 
     Args:
-        name: unique in the page.
+        name: see `Drawing`.
+        caption: see `Drawing`.
         curves: at most `MOST_CURVES`: more cannot be told apart.
         points: readers, with Wilson's intervals as a thin cross.
-
-    Returns:
-        An `<svg>` element.
     """
     assert len(curves) <= MOST_CURVES and len(points) <= len(_SHAPES)
     with mpl.rc_context(STYLE):
-        figure, axes = new_figure(4.4, 4.2, (0.125, 0.115, 0.855, 0.87))
+        figure, axes = new_figure(4.4, 4.3, (0.125, 0.112, 0.855, 0.84))
         axes.set(
             xlabel="1 − specificity (encephalitis called glioma)",
             ylabel="sensitivity (glioma found)",
@@ -194,7 +192,9 @@ def roc(name: str, curves: list[figures.Roc], points: list[Point]) -> str:
             axes.annotate(point.short, (x, y), (-7 * up, 8 * up), fontweight="bold", zorder=13, **beside)
             axes.plot([0.34], [heights[len(curves) + i]], **look)
             _name(axes, heights[len(curves) + i], f"{point.short}  {point.label}", INK)
-        return svg(figure, name)
+    rows = [(curve.label, x, y) for curve in curves for x, y in zip(curve.x, curve.y, strict=True)]
+    rows += [(point.label, 1 - point.specificity[0], point.sensitivity[0]) for point in points]
+    return Drawing(name, caption, figure, ("line", "false positive rate", "true positive rate"), rows)
 
 
 def _name(axes: Axes, height: float, text: str, color: str) -> None:

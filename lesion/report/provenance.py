@@ -11,7 +11,7 @@ PHANTOM = "PHANTOM RESULTS: made by simulation, they say nothing about patients"
 _MIXED = "PARTLY PHANTOM: simulated and real scans are mixed; these results say nothing about patients"
 _UNKNOWN = "COHORT NOT RECORDED: the run does not say whether it used a phantom or patients"
 LEAKY = "LEAKY FOLDS: slices of one patient lie in training and test folds, which flatters every score"
-_RANDOM = "RANDOM WEIGHTS: the backbone was never trained on ImageNet; this is a control, not the method"
+_RANDOM = "RANDOM WEIGHTS"
 _CLASSES = ("encephalitis", "glioma", "unlabeled")
 _ONE_SPLIT = ("Transfer", "Baseline", "Labelling", "Doctor")  # a leaky run has its own, by intent
 
@@ -48,14 +48,16 @@ def banners(folder: read.Folder) -> list[str]:
     elif flags[0]:
         result.append(PHANTOM)
     if any(part(config, "weights").get("pretrained") is False for config in _main(folder)):
-        result.append(_RANDOM)
+        names = dict.fromkeys(run.title.split(",")[0] for run in folder.transfer if "random weights" in run.title)
+        who = f"of {' and '.join(names)}" if names else "of the backbone"
+        result.append(f"{_RANDOM}: those {who} were never trained on ImageNet; this is a control, not the method")
     return result
 
 
 def stamp(folder: read.Folder) -> str:
     """What every table and figure that leaves the page says of its data, "" of patients'."""
     told = banners(folder)[:1]
-    return told[0].split(":")[0] if told and told[0] != _RANDOM else ""
+    return told[0].split(":")[0] if told and not told[0].startswith(_RANDOM) else ""
 
 
 def cohort_tables(cohort: dict[str, Any]) -> tuple[Table, Table] | None:

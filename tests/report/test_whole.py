@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import json
 import re
 import shutil
 import urllib.parse
@@ -34,9 +35,8 @@ def html(values):
 def test_every_experiment_stands_in_its_section(html):
     parsed, text = Page(html), text_of(html)
     assert not parsed.stack and len(parsed.ids) == len(set(parsed.ids))
-    order = (
-        "summary cohort transfer roc baselines fusion leakage labelling ablations looks backbones reading run".split()
-    )
+    order = "summary cohort transfer roc baselines fusion comparison calibration leakage".split()
+    order += "labelling ablations looks backbones reading run".split()
     assert [i for i in parsed.ids if i in order] == order
     assert parsed.links[: len(order)] == [f"#{name}" for name in order]
     for said in (
@@ -73,12 +73,14 @@ def test_only_failures_are_a_report_too_and_what_was_planned_is_missing(tmp_path
         "active/t2wi",
     ):
         fake_failure(tmp_path / name, name.upper())
-    (tmp_path / "config.json").write_text('{"experiments": ["transfer/alexnet/flair", "fusion/early"]}')
+    told = {"experiments": ["transfer/alexnet/flair", "fusion/early"], "left_out": {"transfer/x/t2wi": "no T2WI"}}
+    (tmp_path / "plan.json").write_text(json.dumps(told))
     text = text_of(report.render(read.read(tmp_path)))
     assert text.count("FAILED: FUSION/EARLY") == text.count("FAILED: LEAKAGE/FLAIR/LEAKY_TRUE") == 1
     assert "active/t2wi FAILED: ACTIVE/T2WI" in text and "explain/alexnet/flair FAILED: EXPLAIN" in text
     assert "FAILED: ABLATIONS/K/NUM_ACQUIRE=10" in text and "explain/alexnet/flair : EXPLAIN" in text
     assert "transfer/alexnet/flair : not run" in text and "fusion/early : not run" not in text
+    assert "transfer/x/t2wi : left out: no T2WI" in text
 
 
 def test_numbers_beside_tables_and_figures_are_theirs(folder, values, html):
@@ -167,7 +169,7 @@ def test_one_draw_of_patients_serves_all_that_is_compared(tmp_path):
         assert mean[score]["value"] == pytest.approx((other[score]["value"] + whole["patient"][score]["value"]) / 2)
     assert change["auc"]["low"] > 0
     again = resample.difference(first, first, "slice")
-    assert all(entry == {"value": 0, "low": 0, "high": 0} for entry in again.values())
+    assert all(entry["value"] == entry["low"] == entry["high"] == 0 for entry in again.values())
     assert resample.difference(first, second._replace(patient=second.patient + "x"), "slice") is None
 
 

@@ -81,7 +81,15 @@ def _networks(source: files.Source, failed: list[Failed], kind: str) -> list[Run
     for folder in _two_levels(parent, tuple(source.titles), tuple(paper.TITLES)):
         model = folder.parent.name if folder.parent != parent else None
         runs += _try(source, failed, folder, model or "", lambda f=folder, m=model: files.scored(source, f, m))  # type: ignore[misc]
+    if kind == "transfer":
+        runs = [run._replace(title=f"{run.title}, random weights") if _is_random(run) else run for run in runs]
     return runs
+
+
+def _is_random(run: Run) -> bool:
+    """Whether the method lacked its weights; what is trained from scratch needs none."""
+    lacks = files.part(run.config, "weights").get("pretrained") is False
+    return lacks and files.part(run.config, "config").get("mode") != "scratch"
 
 
 def _labellings(source: files.Source, failed: list[Failed]) -> list[Labelling]:
@@ -142,18 +150,17 @@ def _looks(source: files.Source, failed: list[Failed]) -> list[Look]:
 
 
 def _plan(source: files.Source, config: dict[str, Any]) -> None:
-    """Adds to `missing` what launch/reproduce was to run and did not come to."""
+    """Adds to `missing` what launch/reproduce was to run and did not come to, and what it left out."""
+    plan = files.json_object(source, source.root / "plan.json", wanted=False)
     inner = files.part(config, "config")
-    names = [f"transfer/{s}" for s in inner.get("transfer_sequences") or ()]
-    names += [f"active/{s}" for s in files.part(inner, "active").get("sequences") or ()]
-    names += [str(name) for name in config.get("experiments") or () if isinstance(name, str)]
-    for name in dict.fromkeys(names):
-        parent, leaf = source.root / name.partition("/")[0], name.rpartition("/")[2]
-        # What one plan calls transfer/flair, another puts into transfer/resnet50/flair.
-        if not (source.root / name).is_dir() and not (name.count("/") == 1 and any(parent.glob(f"*/{leaf}"))):
-            source.missing.append((name, "not run"))
+    names = [str(name) for name in plan.get("experiments") or ()]
+    if not plan:  # as it was before there were plans
+        names += [f"transfer/{s}" for s in inner.get("transfer_sequences") or ()]
+        names += [f"active/{s}" for s in files.part(inner, "active").get("sequences") or ()]
+    source.missing.extend((name, f"left out: {why}") for name, why in files.part(plan, "left_out").items())
+    source.missing.extend((name, "not run") for name in dict.fromkeys(names) if not (source.root / name).is_dir())
     for kind in ("transfer", "active"):
-        if not (source.root / kind).is_dir() and not any(name.startswith(kind) for name in names):
+        if not plan and not (source.root / kind).is_dir() and not any(name.startswith(kind) for name in names):
             source.missing.append((kind, "not run"))
 
 
@@ -221,7 +228,7 @@ def read(workdir: pathlib.Path) -> Folder:
 
         transfer/BACKBONE/SEQUENCE, or transfer/SEQUENCE where there was one backbone; baselines/NAME/SEQUENCE;
         fusion/HOW; leakage/SEQUENCE/CELL; ablations/SWEEP/SETTING; active/SEQUENCE; explain/BACKBONE/SEQUENCE;
-        cohort/, models.json, baselines.json, readers.csv, config.json
+        cohort/, models.json, baselines.json, readers.csv, plan.json, config.json
 
     Args:
         workdir: the folder.
