@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lesion.report import scored
+from lesion.report import paper, scored
 from lesion.report.tables import Cell, Column, Table, text
 
 _BOTH = "Patients of both"
+
+
+def _title(sequence: str) -> str:
+    return paper.TITLES.get(sequence, sequence)
 
 
 def _both(num_patients: int, num_left_out: int) -> Cell:
@@ -30,7 +34,7 @@ def models(sequence: str, reference: str, rows: Sequence[dict[str, Any]]) -> Tab
         for row in rows
     ]
     columns = (Column("Model", words=True), *map(Column, headings))
-    caption = f"Each model minus {reference}; small print: 95 % interval"
+    caption = f"{_title(sequence)}: each model minus {reference}; small print: 95 % interval"
     return Table(scored.identifier("comparison", sequence), caption, columns, body) if body else None
 
 
@@ -46,7 +50,7 @@ def readers(sequence: str, rows: Sequence[dict[str, Any]], *, simulated: bool) -
         for row in rows
     ]
     columns = (Column("Reader", words=True), *map(Column, headings))
-    caption = f"Readers{', SIMULATED' if simulated else ''}; small print: 95 % interval"
+    caption = f"{_title(sequence)}: readers{', SIMULATED' if simulated else ''}; small print: 95 % interval"
     return Table(scored.identifier("readers", sequence), caption, columns, body) if body else None
 
 
@@ -61,5 +65,5 @@ def duels(sequence: str, rows: Sequence[dict[str, Any]]) -> Table | None:
         both = _both(found["num_patients"], found["num_left_out"])
         body.append((text(row["model"]), text(row["reader"]), both, *shares, text(alone), text(cells["p"])))
     columns = (Column("Model", words=True), Column("Reader", words=True), *map(Column, headings))
-    caption = "Model minus reader, on the patients that both judged; in points"
+    caption = f"{_title(sequence)}: model minus reader, on the patients that both judged; in points"
     return Table(scored.identifier("models-readers", sequence), caption, columns, body) if body else None

@@ -8,9 +8,9 @@ from lesion.report.canvas import Drawing
 from lesion.report.tables import Cell, Column, Table, change, instead, score, triple
 
 _TITLES = {
-    "early": "early: features side by side",
-    "late": "late: probabilities averaged",
-    "attention": "attention over slices",
+    "early": "early: means of features side by side",
+    "late": "late: what each sequence says, averaged",
+    "attention": "attention over all slices",
     "best_single": "best single sequence",
 }
 _BEST = "best_single"
@@ -80,7 +80,7 @@ def section(folder: read.Folder) -> dict[str, Any] | None:
         not run.
     """
     runs = list(folder.fusion)
-    lost = [one for one in folder.failed if one.name.startswith("fusion/")]
+    lost = [one for one in folder.failed if one.name.partition("/")[0] == "fusion"]
     if not runs and not lost:
         return None
     scores = [metrics.evaluate(run.label, run.probability, run.patient) for run in runs]

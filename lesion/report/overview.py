@@ -58,11 +58,18 @@ def _guesses(folder: read.Folder, run: read.Run) -> list[str]:
 def _facts(folder: read.Folder, baselines: list[dict[str, Any]]) -> Table | None:
     rows = []
     for run in {s["run"].model: s["run"] for s in baselines}.values():
-        spec = folder.specs.get(run.model)
-        count = spec.get("num_params") if isinstance(spec, dict) else None
+        spec = folder.specs.get(run.model) or folder.models.get(run.model)
+        spec = spec if isinstance(spec, dict) else {}
+        count, stands_for = spec.get("num_params"), str(spec.get("paper_row") or words.MISSING)
         told = "; ".join(_guesses(folder, run)) or "none told"
-        rows.append((text(run.title), text(f"{count:,}" if isinstance(count, int) else words.MISSING), text(told)))
-    columns = (results.FIRST, Column("Parameters"), Column("Guessed where its paper is silent", words=True))
+        count = f"{count:,}" if isinstance(count, int) else words.MISSING
+        rows.append((text(run.title), text(stands_for), text(count), text(told)))
+    columns = (
+        results.FIRST,
+        Column("Stands for", words=True),
+        Column("Parameters"),
+        Column("Guessed where its paper is silent", words=True),
+    )
     return Table("baselines-guesses", "What had to be guessed", columns, rows) if rows else None
 
 

@@ -10,7 +10,7 @@ import urllib.parse
 
 import numpy as np
 import pytest
-from fake_run import fake_failure, fake_paper, fake_transfer
+from fake_run import CONFIG, fake_failure, fake_paper, fake_transfer
 from test_page import Page, text_of
 
 from lesion import metrics, report
@@ -66,6 +66,7 @@ def test_what_failed_is_listed_on_top_and_where_it_would_stand(html):
 
 def test_only_failures_are_a_report_too_and_what_was_planned_is_missing(tmp_path):
     for name in (
+        "fusion",
         "fusion/early",
         "leakage/flair/leaky_true",
         "ablations/k/num_acquire=10",
@@ -77,6 +78,7 @@ def test_only_failures_are_a_report_too_and_what_was_planned_is_missing(tmp_path
     (tmp_path / "plan.json").write_text(json.dumps(told))
     text = text_of(report.render(read.read(tmp_path)))
     assert text.count("FAILED: FUSION/EARLY") == text.count("FAILED: LEAKAGE/FLAIR/LEAKY_TRUE") == 1
+    assert "fusion FAILED: FUSION early: means" in text
     assert "active/t2wi FAILED: ACTIVE/T2WI" in text and "explain/alexnet/flair FAILED: EXPLAIN" in text
     assert "FAILED: ABLATIONS/K/NUM_ACQUIRE=10" in text and "explain/alexnet/flair : EXPLAIN" in text
     assert "transfer/alexnet/flair : not run" in text and "fusion/early : not run" not in text
@@ -196,3 +198,17 @@ def test_readers_are_points_and_a_broken_table_of_them_is_named(tmp_path, folder
     assert [row for row in drawing.rows if row[0] == "doctor"] == [("doctor", 1.0, 0.0)]
     (tmp_path / "readers.csv").write_text("reader\nx\n")
     assert ("readers.csv", "readers.csv lacks the column patient, label") in read.read(tmp_path).missing
+
+
+def test_a_folder_that_only_fuses_and_one_without_weights_are_told(tmp_path):
+    for seed, how in enumerate(("late", "only_flair", "only_t2wi")):
+        fake_transfer(tmp_path / "a" / how, seed, 1.5 - seed / 2, num_patients=20, one_a_patient=True)
+    text = text_of(report.render(read.read(tmp_path / "a")))
+    assert "Fused minus FLAIR alone" in text and "chosen by these very scores, which flatters it" in text
+    assert "Not shown here" not in text and "PHANTOM RESULTS" in text
+    random = CONFIG | {"weights": {"pretrained": False}}
+    fake_transfer(tmp_path / "b" / "transfer" / "alexnet" / "flair", 0, 1.0, random, num_patients=12)
+    fake_transfer(tmp_path / "b" / "transfer" / "resnet50" / "flair", 0, 1.0, num_patients=12)
+    text = text_of(report.render(read.read(tmp_path / "b")))
+    assert "RANDOM WEIGHTS: those of alexnet were never trained" in text
+    assert "alexnet, random weights" in text and "resnet50, random weights" not in text

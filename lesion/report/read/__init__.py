@@ -99,9 +99,18 @@ def _labellings(source: files.Source, failed: list[Failed]) -> list[Labelling]:
     return runs
 
 
+def _is_fusion(folder: pathlib.Path) -> bool:
+    """Whether it is a run of one way of fusing, or of a sequence alone beside them."""
+    return (folder.name in _FUSION or folder.name.startswith(_ALONE)) and _is_run(folder)
+
+
 def _fusion(source: files.Source, failed: list[Failed]) -> list[Run]:
+    """Runs of `fusion/HOW`, or of `HOW` in a folder of launch/train that fuses."""
+    parent = source.root / "fusion" if (source.root / "fusion").is_dir() else source.root
     runs: list[Run] = []
-    for folder in _folders(source.root / "fusion", (*_FUSION, *(_ALONE + s for s in paper.TITLES))):
+    if parent != source.root and (parent / "failed.json").is_file():
+        failed.append(files.failed(source, parent))
+    for folder in filter(_is_fusion, _folders(parent, (*_FUSION, *(_ALONE + s for s in paper.TITLES)))):
         sequence = folder.name.removeprefix(_ALONE) if folder.name.startswith(_ALONE) else ""
         runs += _try(
             source,
@@ -170,17 +179,21 @@ def _titles(*tables: dict[str, Any]) -> dict[str, str]:
 
 
 def _whole(workdir: pathlib.Path) -> Folder:
-    """A folder of launch/reproduce."""
+    """A folder of launch/reproduce, or of launch/train where it fuses."""
     missing: list[tuple[str, str]] = []
     source = files.Source(workdir, missing, {})
-    cohort = files.json_object(source, workdir / "cohort" / "cohort.json")
-    uris = {name: files.picture(source, workdir / "cohort" / f"{name}.png") for name in ("preprocessing", "cohort")}
-    config = files.json_object(source, workdir / "config.json")
-    models = files.json_object(source, workdir / "models.json")
+    alone = any(map(_is_fusion, _folders(workdir)))
+    cohort, config, models = (
+        files.json_object(source, workdir / name, wanted=not alone)
+        for name in ("cohort/cohort.json", "config.json", "models.json")
+    )
+    pictures = () if alone else ("preprocessing", "cohort")
+    uris = {name: files.picture(source, workdir / "cohort" / f"{name}.png") for name in pictures}
     specs = files.json_object(source, workdir / "baselines.json", wanted=False)
     source = source._replace(titles=_titles(models, specs))
     failed: list[Failed] = []
-    _plan(source, config)
+    if not alone:
+        _plan(source, config)
     readers: list[Reader] = []
     try:
         readers += files.readers(source, workdir / "readers.csv")
@@ -227,8 +240,8 @@ def read(workdir: pathlib.Path) -> Folder:
     """Reads a folder of launch/reproduce, or a single run of launch/train or launch/active.
 
         transfer/BACKBONE/SEQUENCE, or transfer/SEQUENCE where there was one backbone; baselines/NAME/SEQUENCE;
-        fusion/HOW; leakage/SEQUENCE/CELL; ablations/SWEEP/SETTING; active/SEQUENCE; explain/BACKBONE/SEQUENCE;
-        cohort/, models.json, baselines.json, readers.csv, plan.json, config.json
+        fusion/HOW, or HOW alone; leakage/SEQUENCE/CELL; ablations/SWEEP/SETTING; active/SEQUENCE;
+        explain/BACKBONE/SEQUENCE; cohort/, models.json, baselines.json, readers.csv, plan.json, config.json
 
     Args:
         workdir: the folder.
