@@ -87,14 +87,11 @@ def files(found_tables: list[tables.Table], drawings: list[canvas.Drawing], stam
 
     Args:
         found_tables: each becomes NAME.tex.
-        drawings: each becomes NAME.pdf, and NAME.csv with its numbers.
+        drawings: each becomes NAME.pdf.
         stamp: what captions say of the data first, "" of patients'.
     """
-    result = {f"{table.name}.tex": latex(table, stamp).encode() for table in found_tables}
-    for drawing in drawings:
-        result[f"{drawing.name}.pdf"] = canvas.pdf(drawing)
-        result[f"{drawing.name}.csv"] = tables.comma_separated(drawing.header, drawing.rows).encode()
-    return result
+    pages = {f"{drawing.name}.pdf": canvas.pdf(drawing) for drawing in drawings}
+    return {f"{table.name}.tex": latex(table, stamp).encode() for table in found_tables} | pages
 
 
 def stage(workdir: pathlib.Path, contents: dict[str, bytes]) -> pathlib.Path:

@@ -135,7 +135,7 @@ def test_the_folder_for_a_paper_is_swapped_whole_and_the_authors_files_stay(tmp_
     monkeypatch.setattr(canvas, "pdf", lambda drawing: drawing.name.encode())
     report.write(tmp_path)
     made = {path.name: path.read_bytes() for path in (tmp_path / "paper").iterdir()}
-    assert {"table-6-published.tex", "spread-patient.pdf", "spread-patient.csv", "files.txt"} <= made.keys()
+    assert {"table-6-published.tex", "spread-patient.pdf", "files.txt"} <= made.keys()
     (tmp_path / "paper" / "main.tex").write_text("mine")
     (tmp_path / "paper" / "stale.tex").write_text("old")
     (tmp_path / "paper" / "files.txt").write_text("stale.tex\n" + made["files.txt"].decode())
