@@ -77,10 +77,14 @@ def figure(width: float, height: float, box: tuple[float, float, float, float]) 
     """A figure of `width` × `height` inches with axes in `box` (left, bottom, width, height; fractions)."""
     result = Figure((width, height))
     FigureCanvasSVG(result)
-    result.patch.set_visible(False)
-    axes = result.add_axes(box)
-    axes.patch.set_visible(False)
-    return result, axes
+    return result, result.add_axes(box)
+
+
+def _clear(drawn: Figure) -> None:
+    """Lets the page's colour through, light or dark."""
+    drawn.patch.set_visible(False)
+    for axes in drawn.axes:
+        axes.patch.set_visible(False)
 
 
 def stamp(drawing: Drawing, text: str) -> None:
@@ -93,6 +97,7 @@ def svg(drawing: Drawing) -> str:
     """The figure as an SVG element for an HTML page."""
     name = drawing.name
     assert re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", name), name  # it becomes part of the page unescaped
+    _clear(drawing.figure)
     buffer = io.StringIO()
     with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
         metadata = {"Date": None, "Creator": None, "Type": None, "Format": None}
@@ -121,6 +126,7 @@ def _font(match: re.Match[str]) -> str:
 
 def pdf(drawing: Drawing) -> bytes:
     """The figure as a PDF file: vectors, fonts embedded, no date."""
+    _clear(drawing.figure)
     buffer = io.BytesIO()
     with mpl.rc_context(STYLE):
         metadata = {"CreationDate": None, "Creator": None, "Producer": None, "Title": drawing.caption}
