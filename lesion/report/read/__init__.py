@@ -5,6 +5,7 @@ The folder is launch/reproduce's (see `read`), or a single RUN_DIR of launch/tra
 that left a failed.json a row of `Folder.failed`.
 """
 
+import collections
 import pathlib
 import re
 from collections.abc import Callable, Iterator
@@ -158,9 +159,8 @@ def _looks(source: files.Source, failed: list[Failed]) -> list[Look]:
     return result
 
 
-def _plan(source: files.Source, config: dict[str, Any]) -> None:
+def _plan(source: files.Source, plan: dict[str, Any], config: dict[str, Any]) -> None:
     """Adds to `missing` what launch/reproduce was to run and did not come to, and what it left out."""
-    plan = files.json_object(source, source.root / "plan.json", wanted=False)
     inner = files.part(config, "config")
     names = [str(name) for name in plan.get("experiments") or ()]
     if not plan:  # as it was before there were plans
@@ -173,9 +173,15 @@ def _plan(source: files.Source, config: dict[str, Any]) -> None:
             source.missing.append((kind, "not run"))
 
 
-def _titles(*tables: dict[str, Any]) -> dict[str, str]:
-    rows = {name: row for table in tables for name, row in table.items()}
-    return {name: str(files.part(rows, name).get("title") or name) for name in rows}
+def _titles(rows: dict[str, Any], plan: dict[str, Any]) -> dict[str, str]:
+    """Names of networks as tables write them, the plan's in its order first: without their variant where one is run."""
+    titles = {name: str(files.part(rows, name).get("title") or name) for name in rows}
+    run = [str(name).split("/")[1] for name in plan.get("experiments") or () if str(name).count("/") == 2]
+    short = {name: titles[name].split(",")[0] for name in dict.fromkeys(run) if name in titles}
+    counts = collections.Counter(short.values())
+    return {name: title if counts[title] == 1 else titles[name] for name, title in short.items()} | {
+        name: title for name, title in titles.items() if name not in short
+    }
 
 
 def _whole(workdir: pathlib.Path) -> Folder:
@@ -190,10 +196,11 @@ def _whole(workdir: pathlib.Path) -> Folder:
     pictures = () if alone else ("preprocessing", "cohort")
     uris = {name: files.picture(source, workdir / "cohort" / f"{name}.png") for name in pictures}
     specs = files.json_object(source, workdir / "baselines.json", wanted=False)
-    source = source._replace(titles=_titles(models, specs))
+    plan = files.json_object(source, workdir / "plan.json", wanted=False)
+    source = source._replace(titles=_titles(models | specs, plan))
     failed: list[Failed] = []
     if not alone:
-        _plan(source, config)
+        _plan(source, plan, config)
     readers: list[Reader] = []
     try:
         readers += files.readers(source, workdir / "readers.csv")
