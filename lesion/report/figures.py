@@ -160,7 +160,7 @@ def roc(name: str, caption: str, curves: list[Roc], points: tuple[Point, ...] = 
     widest = max(len(label) for label in [*(line.label for line in curves), *(point.label for point in points)])
     below = 0.0 if count <= 3 and widest <= 26 else 0.22 * count + 0.1  # inches
     height = 4.05 + below
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE | {"font.size": 9.0 * min(1.0, 40 / widest)}):  # 40 letters fill the width
         drawn, axes = figure(4.2, height, (0.135, (0.48 + below) / height, 0.845, 3.42 / height))
         axes.set(
             xlabel="1 − specificity (encephalitis called glioma)",

@@ -154,10 +154,11 @@ def setting(run: read.Labelling | read.Doctor, name: str, default: Any) -> Any:
     return inner.get(name, default) if isinstance(inner, dict) else default
 
 
-def stop(run: read.Labelling, strategy: str) -> Stop | None:
-    """Where δ would have stopped `strategy`; None where it is off, or the curves carry no `max_entropy`."""
+def stop(run: read.Labelling, strategy: str, delta: float | None = None) -> Stop | None:
+    """Where δ, the run's own if not given, would have stopped `strategy`; None where it is off, or no curve tells."""
     runs = run.runs[strategy]
-    delta, of = float(setting(run, "entropy_threshold", DELTA)), setting(run, "entropy_of", "max")
+    delta = float(setting(run, "entropy_threshold", DELTA)) if delta is None else delta
+    of = setting(run, "entropy_of", "max")
     column = f"{of}_entropy"
     if not delta or not all(column in columns for columns in runs.values()):
         return None

@@ -13,6 +13,7 @@ _AXES = {"accuracy": ("accuracy on test slices, %", 100.0), "auc": ("AUC on test
 _DIFFERENCES = {"accuracy": ("accuracy minus random, points", 100.0), "auc": ("AUC minus random", 1.0)}
 _BUDGETS = {"slices": "labelled slices", "patients": "labelled patients"}
 _ASKING = Column("Asking by", words=True)
+DELTAS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # nats; two classes have ln 2 = 0.69 at most
 
 
 def strategy_title(curve: labelling.Curve) -> str:
@@ -125,24 +126,35 @@ def _bought(run: read.Labelling, curves: list[labelling.Curve], name: str) -> Ta
     return Table(f"{name}-bought", caption, columns, rows) if rows else None
 
 
+_STOPPED = (
+    Column("Runs stopped"),
+    Column("Labelled slices, median (range)"),
+    Column("Accuracy gained by going on", words=True),
+)
+
+
+def _stopped(s: labelling.Stop) -> tuple[Cell, ...]:
+    """How many runs a rule stops, after how many labels, and what that costs."""
+    where, gained = Cell(words.MISSING), Cell(words.MISSING)
+    if s.slices and s.regret:
+        where = text(f"{s.slices[1]:.0f} ({s.slices[0]:.0f} to {s.slices[2]:.0f})")
+        inside = ": the interval includes 0" if s.regret[1] <= 0 <= s.regret[2] else ""
+        gained = text(words.change("accuracy", s.regret) + inside)
+    return text(f"{s.num_stopped} of {s.num_runs}"), where, gained
+
+
 def _stops(run: read.Labelling, stops: list[labelling.Stop], name: str) -> Table | None:
-    rows = []
-    for s in stops:
-        where, gained = Cell(words.MISSING), Cell(words.MISSING)
-        if s.slices and s.regret:
-            where = text(f"{s.slices[1]:.0f} ({s.slices[0]:.0f} to {s.slices[2]:.0f})")
-            inside = ": the interval includes 0" if s.regret[1] <= 0 <= s.regret[2] else ""
-            gained = text(words.change("accuracy", s.regret) + inside)
-        asking, rule = s.strategy.replace("_", " "), words.RULES.get(s.rule, s.rule)
-        rows.append((text(asking), text(rule), text(f"{s.num_stopped} of {s.num_runs}"), where, gained))
-    columns = (
-        _ASKING,
-        Column("Rule", words=True),
-        Column("Runs stopped"),
-        Column("Labelled slices, median (range)"),
-        Column("Accuracy gained by going on", words=True),
-    )
+    rows = [(text(s.strategy.replace("_", " ")), text(words.RULES.get(s.rule, s.rule)), *_stopped(s)) for s in stops]
+    columns = _ASKING, Column("Rule", words=True), *_STOPPED
     return Table(f"{name}-stops", f"When to stop: {results.title(run.sequence)}", columns, rows) if rows else None
+
+
+def _deltas(run: read.Labelling, strategy: str, name: str) -> Table | None:
+    """The ablation of δ: runs go on past it, so that every δ can be looked up in the same runs."""
+    stops = [labelling.stop(run, strategy, delta) for delta in DELTAS]
+    rows = [(text(f"{s.delta:g}"), *_stopped(s)) for s in stops if s]
+    title = f"Every δ, asking by {strategy.replace('_', ' ')}: {results.title(run.sequence)}"
+    return Table(f"{name}-deltas", title, (Column("δ, nats"), *_STOPPED), rows) if rows else None
 
 
 def _budgets(run: read.Labelling, d: labelling.Difference, name: str) -> Table:
@@ -175,7 +187,7 @@ def section(run: read.Labelling) -> dict[str, Any]:
     """Everything that the report says about one sequence's labelling curves.
 
     Returns:
-        A dict: run, sequence, title, curves, differences, stops and bought (Tables or None), delta, budgets
+        A dict: run, sequence, title, curves, differences, stops, deltas and bought (Tables or None), delta, budgets
         [(strategy, Table)], by_patient, figures and difference_figures, same (the strategies that are one curve, or
         ()), published.
     """
@@ -198,6 +210,7 @@ def section(run: read.Labelling) -> dict[str, Any]:
         "curves": curves,
         "differences": differences,
         "stops": _stops(run, stops + more, name),
+        "deltas": _deltas(run, stops[0].strategy, name) if stops else None,
         "delta": next((s.delta for s in stops + more), None),
         "bought": _bought(run, curves, name),
         "budgets": [(d.strategy.replace("_", " "), _budgets(run, d, name)) for d in differences],

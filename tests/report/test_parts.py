@@ -6,7 +6,7 @@ import pytest
 from fake_run import CONFIG, fake_active
 
 from lesion import report
-from lesion.report import canvas, figures, labelling, paper, read, words
+from lesion.report import canvas, figures, labelling, labelling_section, paper, read, words
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,9 @@ def test_delta_stops_where_entropy_falls_below_it_but_not_on_an_empty_pool():
     assert np.isnan(found.regret[1:]).all()
     strict = {"config": {"entropy_threshold": 0.05}}
     assert labelling.stop(read.Labelling("flair", strict, {}, {"entropy": runs}), "entropy").num_stopped == 0
+    table = labelling_section._deltas(read.Labelling("flair", {}, {}, {"entropy": runs}), "entropy", "x")
+    stopped = [int(row[1].text.split()[0]) for row in table.rows]
+    assert stopped == sorted(stopped) and stopped[labelling_section.DELTAS.index(0.3)] == found.num_stopped
 
 
 def test_figures_are_well_formed_themed_and_apart():
