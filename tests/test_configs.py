@@ -9,7 +9,7 @@ from lesion import reproduce
 from lesion.errors import UserError
 from lesion.train import loop
 
-NAMES = ("transfer", "active", "doctor", "demo", "head_search", "fusion", "paper", "paper_small")
+NAMES = ("transfer", "active", "doctor", "demo", "head_search", "baselines", "fusion", "paper", "paper_small")
 
 
 def get(name, arg=""):

@@ -1,8 +1,8 @@
-"""The registry: one row a variant of a backbone."""
+"""The registry: one row a variant of a backbone; the baselines of Table 7 have a registry of their own beside it."""
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,35 +11,13 @@ from flax import linen as nn
 
 from lesion.errors import UserError
 from lesion.models.alexnet import AlexNet, AlexNetTorchvision
+from lesion.models.baselines import BASELINES, BaselineSpec, baseline_table, describe
 from lesion.models.efficientnet_lite import EfficientNetLite0
 from lesion.models.inception import TORCH_MEAN, TORCH_STD, InceptionV3
 from lesion.models.resnet import ResNet50
+from lesion.models.spec import ModelSpec
 
-
-class ModelSpec(NamedTuple):
-    """What there is to know of a variant.
-
-    Attributes:
-        module: builds it, called with `num_classes` and the variant's options.
-        input_size: side in pixels of the square pictures that the weights were trained on.
-        preprocess: pixel values 0-255, float32 [B, H, W, 3] RGB, to what the weights were trained on.
-        feature_width: D of the features [B, D] before the classifier, for pictures of 224 and more.
-        num_params: at 1000 classes, without BatchNorm's running statistics.
-        classifier: the modules that `num_classes=None` leaves out.
-        title: as in a table.
-        last_map: the stage whose output [B, H, W, C] is pooled to the features.
-        pooling: how, `mean` or `flatten`.
-    """
-
-    module: Callable[..., nn.Module]
-    input_size: int
-    preprocess: Callable[[jax.Array], jax.Array]
-    feature_width: int
-    num_params: int
-    classifier: tuple[str, ...]
-    title: str
-    last_map: str
-    pooling: str = "mean"
+__all__ = ["BASELINES", "MODELS", "BaselineSpec", "ModelSpec", "baseline_table", "describe"]
 
 
 def lite(x: jax.Array) -> jax.Array:
@@ -111,9 +89,11 @@ MODELS = {
 
 
 def get_spec(name: str) -> ModelSpec:
-    """The registry's row; an unknown name is a `UserError` that lists the known ones."""
+    """The row of `MODELS` or a baseline's model; an unknown name is a `UserError` that lists the known ones."""
+    if name in BASELINES:
+        return BASELINES[name].model
     if name not in MODELS:
-        raise UserError(f"no backbone {name!r}: choose one of {', '.join(MODELS)}")
+        raise UserError(f"no backbone {name!r}: choose one of {', '.join([*MODELS, *BASELINES])}")
     return MODELS[name]
 
 
@@ -121,7 +101,7 @@ def get_model(name: str, num_classes: int | None = 1000, **options: Any) -> nn.M
     """Builds a backbone.
 
     Args:
-        name: a row of `MODELS`.
+        name: a row of `MODELS` or `BASELINES`.
         num_classes: width of the classifier; None gives features [B, D].
         **options: of the variant, e.g. `aux_head=True` of `inception_v3`.
 
@@ -163,7 +143,7 @@ def split(name: str, variables: Mapping[str, Any], boundary: str | None) -> tupl
     """A backbone's variables up to stage `boundary` and after it, both without the classifier.
 
     Args:
-        name: a row of `MODELS`.
+        name: a row of `MODELS` or `BASELINES`.
         variables: {"params": {module: ...}, "batch_stats": {module: ...}}.
         boundary: the last stage of the lower part; None makes that empty.
     """
@@ -181,12 +161,14 @@ def preprocess(name: str, image: jax.Array) -> jax.Array:
     """Grey slices to a backbone's input.
 
     Args:
-        name: a row of `MODELS`.
+        name: a row of `MODELS` or `BASELINES`.
         image: [B, H, W], grey values 0-255, uint8 or float32.
 
     Returns:
-        float32 [B, H, W, 3].
+        float32 [B, H, W, channels], where the row says so resized (linear, smoothed where it becomes smaller).
     """
     assert image.ndim == 3, image.shape
-    rgb = jnp.broadcast_to(image.astype(jnp.float32)[..., None], (*image.shape, 3))
-    return get_spec(name).preprocess(rgb)
+    spec, grey = get_spec(name), image.astype(jnp.float32)
+    if spec.resized:
+        grey = jax.image.resize(grey, (len(image), spec.input_size, spec.input_size), "linear")
+    return spec.preprocess(jnp.broadcast_to(grey[..., None], (*grey.shape, spec.channels)))

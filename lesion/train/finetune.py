@@ -68,7 +68,7 @@ def from_pictures(
 
     Args:
         model: a backbone.
-        preprocess: uint8 [B, S, S] to float32 [B, S, S, 3].
+        preprocess: uint8 [B, S, S] to float32 [B, H, W, C].
         stop: the last frozen stage, whose variables are `constants`; None where all is trained.
         seed: of the augmentation.
         fresh: whether every epoch draws its copies anew.
@@ -113,7 +113,8 @@ def train_program(
     `rows` and `mask` are this device's part of the batch; `info` is the global batch's: {"loss": nats [], "logit":
     float32 [total · B]}.
     """
-    step_fn = functools.partial(steps.train_step, apply_fn=network.apply, tx=tx, axis_name=axis_name)
+    own = {"apply_fn": network.apply, "own_loss": network.loss}
+    step_fn = functools.partial(steps.train_step, **own, tx=tx, axis_name=axis_name)
 
     def step(key, state, constants, rows, mask, clock, class_weight):
         first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * len(mask)

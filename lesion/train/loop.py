@@ -79,6 +79,35 @@ def check_config(config: ConfigDict) -> None:
         raise UserError("--config.cache_activations needs --config.augmentation=fixed: fresh copies cannot be cached")
     if config.mode == "frozen" and config.augmentation == "fresh":
         raise UserError("--config.augmentation=fresh needs --config.mode=finetune: frozen features are computed once")
+    _check_baseline(config)
+
+
+def _check_baseline(config: ConfigDict) -> None:
+    """The same, for a network of Table 7."""
+    if config.backbone not in models.BASELINES:
+        return
+    spec = models.BASELINES[config.backbone]
+    if config.mode not in spec.modes:
+        raise UserError(f"{config.backbone} is a baseline: --config.mode={' or '.join(spec.modes)}, not {config.mode}")
+    if config.head.widths or config.head.dropout or config.head.pooling:
+        raise UserError(f"{config.backbone} has a classifier of its own, no head: --config=configs/baselines.py")
+    if spec.loss != "bce" and config.label_smoothing:
+        raise UserError(
+            f"--config.label_smoothing smooths cross-entropy, {config.backbone} has {spec.loss} loss: leave 0"
+        )
+    if spec.head is None:
+        _check_svm(config, spec.model.feature_width)
+
+
+def _check_svm(config: ConfigDict, width: int) -> None:
+    if "svm" not in config:
+        raise UserError(f"{config.backbone} needs the fields svm.*: begin from --config=configs/baselines.py")
+    if config.patience:
+        raise UserError("--config.patience: a support vector machine has no epochs to stop at, leave it at 0")
+    if not 1 <= config.svm.num_features <= width:
+        raise UserError(f"--config.svm.num_features={config.svm.num_features}: there are 1 to {width}")
+    if not config.svm.c > 0:
+        raise UserError(f"--config.svm.c={config.svm.c}: above 0")
 
 
 def cohort_folds(data_dir: Path, num_folds: int, seed: int) -> splits.Splits:
@@ -98,15 +127,16 @@ def _folds(config: ConfigDict, data_dir: Path, slices: Slices) -> splits.Splits:
 
 
 @functools.cache  # several experiments of one process share them
-def _weights(backbone: str, directory: str, seed: int) -> tuple[dict, dict[str, Any]]:
+def _weights(backbone: str, directory: str, seed: int, untaught: bool) -> tuple[dict, dict[str, Any]]:
     if directory:
         return pretrained.load(backbone, directory)
-    return pretrained.random_variables(backbone, seed)
+    return pretrained.random_variables(backbone, seed, untaught)
 
 
 def load_weights(config: ConfigDict) -> tuple[dict, dict[str, Any]]:
     """The backbone's variables and provenance: converted where `config.weights` names a folder, else random."""
-    return _weights(config.backbone, config.weights, config.seed)
+    untaught = config.mode == "scratch" and config.backbone in models.BASELINES
+    return _weights(config.backbone, config.weights, config.seed, untaught)
 
 
 def load(config: ConfigDict, data_dir: Path, *, with_folds: bool = True) -> Setup:
@@ -127,6 +157,8 @@ def load(config: ConfigDict, data_dir: Path, *, with_folds: bool = True) -> Setu
             splits.hold_out(slices.patient, slices.label, train, config.validation, config.seed)
     variables, weights = load_weights(config)
     run = rundir.identity(config, info, folds.hash, weights, jax.devices()[0].device_kind)
+    if config.backbone in models.BASELINES:
+        run["baseline"] = models.describe(config.backbone)
     return Setup(data_dir, slices, folds, variables, run)
 
 

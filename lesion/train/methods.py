@@ -8,13 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from ml_collections import ConfigDict
 from scipy.special import expit
 
 from lesion import models
 from lesion.data import UNLABELED, Slices, augment, splits
 from lesion.models.head import Head
-from lesion.train import devices, engine, features, feed, finetune, fitting, learner, network, recipe, resume
+from lesion.train import devices, engine, features, feed, finetune, fitting, learner, network, recipe, resume, svm
 from lesion.train.folds import Cases, FitFold, Fitted, Place, cases_of
 from lesion.train.watch import Watch
 
@@ -65,8 +66,11 @@ def frozen_learner(
 
 
 def build(config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str) -> FitFold:
-    """Builds `fit_fold((key_init, key_fit), train [N], test [N], place) -> Fitted` of the config's mode."""
+    """Builds `fit_fold((key_init, key_fit), train [N], test [N], place) -> Fitted` of the config's method."""
+    baseline = models.BASELINES.get(config.backbone)
     make = _frozen if config.mode == "frozen" else _finetune
+    if baseline is not None and baseline.head is None:
+        make = _svm
     return make(config, data_dir, slices, variables, weights_sha256)
 
 
@@ -135,6 +139,23 @@ def _frozen(config: ConfigDict, data_dir: Path, slices: Slices, variables: dict,
     return fit_fold
 
 
+def _svm(config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str) -> FitFold:
+    """A support vector machine on features; fitted whole at once, so that a killed fold begins anew."""
+    inputs = frozen_features(config, data_dir, slices, variables, weights_sha256)
+    how = svm.Recipe(config.svm.num_features, config.svm.c, config.svm.augmented, config.class_weights)
+
+    def fit_fold(keys: tuple[jax.Array, jax.Array], train: np.ndarray, test: np.ndarray, place: Place) -> Fitted:
+        del keys, test  # nothing is drawn
+        params, probability = svm.fit(how, inputs, slices.label, slices.patient, train)
+        both = np.stack([1 - probability, probability], axis=-1)
+        found = fitting.validate(both[train], slices.label[train])
+        history = [{"loss": found["validation_loss"], "auc": found["validation_auc"]}]  # of the training slices
+        Watch(place.title, place.tensorboard / f"fold_{place.fold}", 1).replay(history)
+        return Fitted({"params": {"head": params}}, probability, history)
+
+    return fit_fold
+
+
 def _scalars(
     label: np.ndarray, loss: float, logit: np.ndarray, train: np.ndarray, held: np.ndarray | None
 ) -> dict[str, float]:
@@ -172,22 +193,30 @@ def _data(
     return finetune.Data(source, augment.slice_words(slices.slice_id), slices.label)
 
 
+def _network(
+    config: ConfigDict, model: nn.Module, variables: dict, above: dict, boundary: str | None
+) -> network.Network:
+    """What is trained: a baseline with its own classifier, a backbone with the new one."""
+    spec, baseline = models.get_spec(config.backbone), models.BASELINES.get(config.backbone)
+    pooling = config.head.pooling or spec.pooling
+    where: dict[str, Any] = {"start": boundary, "stop": spec.last_map, "pooling": pooling}
+    if baseline is None:
+        updated = config.batch_norm == "updated"
+        return network.of_backbone(model, _head(config), above, **where, update_statistics=updated)
+    assert baseline.head is not None, config.backbone
+    given = {name: tree for name, tree in variables["params"].items() if name in spec.classifier}
+    own_loss = baseline.loss == "margin"
+    return network.of_baseline(model, baseline.head(), above, given, **where, own_loss=own_loss)
+
+
 def finetune_engine(
     config: ConfigDict, data_dir: Path, slices: Slices, variables: dict, weights_sha256: str, **options: Any
 ) -> engine.Engine:
     """What fine-tuning, or training from random weights, runs on; `options` go to `engine.build`."""
-    where, boundary, spec = devices.devices(), last_frozen(config), models.get_spec(config.backbone)
+    where, boundary = devices.devices(), last_frozen(config)
     below, above = models.split(config.backbone, variables, boundary)
     model = models.get_model(config.backbone, None, axis_name=where.axis_name)
-    trained = network.of_backbone(
-        model,
-        _head(config),
-        above,
-        start=boundary,
-        stop=spec.last_map,
-        pooling=config.head.pooling or spec.pooling,
-        update_statistics=config.batch_norm == "updated",
-    )
+    trained = _network(config, model, variables, above, boundary)
     data = _data(config, data_dir, slices, variables, weights_sha256, boundary)
     prepare: Callable = finetune.from_activations
     if data.source.ndim == 3:

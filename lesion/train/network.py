@@ -19,6 +19,8 @@ class Network(NamedTuple):
         predict: (params, batch_stats, inputs) -> logit.
         sample: (params, batch_stats, inputs, keys [B]) -> logit, as predicted but for dropout in the head.
         embed: (params, batch_stats, inputs) -> [B, W], what the last layer sees.
+        loss: (params, batch_stats, inputs, label [B], mask, keys) -> (loss [B], logit, batch_stats), of a network that
+            does not minimise the cross-entropy of its logit; `label` is 0 or 1 everywhere, `mask` is for statistics.
     """
 
     init: Callable[..., tuple[Any, Any]]
@@ -26,6 +28,7 @@ class Network(NamedTuple):
     predict: Callable[..., jax.Array]
     sample: Callable[..., jax.Array]
     embed: Callable[..., jax.Array]
+    loss: Callable[..., tuple[jax.Array, jax.Array, Any]] | None = None
 
 
 def pool_features(x: jax.Array, pooling: str) -> jax.Array:
@@ -132,3 +135,43 @@ def of_backbone(
         return head.apply({"params": params["head"]}, features, embed=True)
 
     return Network(init, apply, predict, sample, embed)
+
+
+def of_baseline(
+    model: nn.Module,
+    head: Any,
+    variables: Mapping[str, Any],
+    given: Mapping[str, Any],
+    *,
+    start: str | None,
+    stop: str,
+    pooling: str,
+    own_loss: bool,
+) -> Network:
+    """A network of Table 7, its features trained with the classifier that it was published with.
+
+    Args:
+        model: its features, see `of_backbone`.
+        head: its classifier, see `of_backbone`; with `own_loss` its method `loss` takes features [B, D], inputs and
+            labels [B] and gives (loss [B], logit [B]).
+        variables: what training of the features begins from.
+        given: {module: parameters} that training of the classifier begins from, where it has such a module.
+        start: see `of_backbone`.
+        stop: see `of_backbone`.
+        pooling: see `pool_features`.
+        own_loss: whether that is minimised, and not the cross-entropy.
+    """
+    plain = of_backbone(model, head, variables, start=start, stop=stop, pooling=pooling, update_statistics=True)
+
+    def init(key: jax.Array, inputs: jax.Array) -> tuple[Any, Any]:
+        params, batch_stats = plain.init(key, inputs)
+        return params | {"head": {name: given.get(name, fresh) for name, fresh in params["head"].items()}}, batch_stats
+
+    def loss(params: Any, batch_stats: Any, inputs: jax.Array, label: jax.Array, mask: jax.Array, keys: jax.Array):
+        del mask, keys  # there is neither BatchNorm nor dropout in a network of this kind
+        x = model.apply({"params": params["backbone"]}, inputs, train=True, start=start, stop=stop)
+        features = pool_features(jnp.asarray(x), pooling).astype(jnp.float32)
+        each, logit = head.apply({"params": params["head"]}, features, inputs, label, method="loss")
+        return each, logit, batch_stats
+
+    return plain._replace(init=init, loss=loss if own_loss else None)

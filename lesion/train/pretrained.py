@@ -27,9 +27,14 @@ def _packaged_file() -> Path:
 @functools.cache
 def shapes(name: str, classifier: bool = True) -> dict:
     """The variables of a backbone as shapes, without computing anything: at 1000 classes, or without classifier."""
-    size = models.get_spec(name).input_size
     model = models.get_model(name, 1000 if classifier else None)
-    return jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, size, size, 3))), jax.random.key(0))
+    return jax.eval_shape(lambda key: model.init(key, _picture(name)), jax.random.key(0))
+
+
+def _picture(name: str) -> jax.Array:
+    """What a backbone is initialised with."""
+    spec = models.get_spec(name)
+    return jnp.zeros((1, spec.input_size, spec.input_size, spec.channels))
 
 
 def _source_file(name: str, source: str, path: str | None) -> tuple[Path, str]:
@@ -72,18 +77,24 @@ def convert_file(name: str, source: str, path: str | None, output: str) -> dict[
     return {**record, "sha256": checkpoint.save_variables(output, variables, record)}
 
 
-def random_variables(name: str, seed: int) -> tuple[dict, dict[str, Any]]:
-    """A backbone as initialised, with `pretrained: False` in its provenance."""
-    size = models.get_spec(name).input_size
-    init = jax.jit(models.get_model(name).init)
-    variables = jax.device_get(init(jax.random.key(seed), jnp.zeros((1, size, size, 3))))
-    record = {"model": name, "source": "random", "seed": seed, "pretrained": False}
+def random_variables(name: str, seed: int, untaught: bool = False) -> tuple[dict, dict[str, Any]]:
+    """A backbone as initialised, with `pretrained: False` in its provenance.
+
+    Args:
+        name: a row of the registry; of a baseline only the features, its classifier is initialised for every fold.
+        seed: of the initialisation.
+        untaught: whether the network is meant to begin so: its provenance says `scratch`, and of pretraining nothing.
+    """
+    init = jax.jit(models.get_model(name, None if name in models.BASELINES else 1000).init)
+    variables = jax.device_get(init(jax.random.key(seed), _picture(name)))
+    source = {"source": "scratch", "pretrained": None} if untaught else {"source": "random", "pretrained": False}
+    record = {"model": name, "seed": seed, **source}
     return variables, {**record, "sha256": trees.sha256(variables)}
 
 
 def load(name: str, directory: str) -> tuple[dict, dict[str, Any]]:
     """Converted weights of backbone `name`, merged strictly; returns (variables, provenance)."""
     variables, provenance = checkpoint.load_variables(directory)
-    if provenance.get("model") != name:
+    if provenance.get("model") not in (name, models.get_spec(name).weights_of):
         raise UserError(f"{directory} holds weights of {provenance.get('model')}, not of {name}: convert those first")
     return weights.merge(shapes(name, provenance.get("classifier", True)), variables), provenance

@@ -22,7 +22,7 @@ from lesion.train.checkpoint import write_json
 CONFIG = "config.json"
 METRICS = "metrics.json"
 NOT_COMPARED = {"device", "command", "started", "finished"}
-RECORDED = ("versions.", "data.preprocess.")  # beginnings of names that are recorded, not compared
+RECORDED = ("versions.", "data.preprocess.", "baseline.")  # beginnings of names that are recorded, not compared
 PLACES = (".weights", ".file")  # ends of names: where weights lie does not matter, their hash does
 PACKAGES = ("lesion", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "pillow")
 

@@ -28,8 +28,8 @@ class Objective(NamedTuple):
     """What is minimised beside plain binary cross-entropy.
 
     Attributes:
-        class_weight: float32 [2], factors on the loss of encephalitis and glioma.
-        label_smoothing: labels 0 and 1 become s / 2 and 1 − s / 2.
+        class_weight: float32 [2], factors on the loss of encephalitis and glioma, whatever the loss.
+        label_smoothing: labels 0 and 1 become s / 2 and 1 − s / 2; not of a network with a loss of its own.
     """
 
     class_weight: jax.Array | tuple[float, float] = (1.0, 1.0)
@@ -50,12 +50,18 @@ def masked_bce(
     logit: jax.Array, label: jax.Array, mask: jax.Array, objective: Objective = PLAIN
 ) -> tuple[jax.Array, jax.Array]:
     """Sum of the binary cross-entropy in nats over the masked, and their count: logit [B] float32, both [] float32."""
-    assert logit.shape == label.shape == mask.shape, (logit.shape, label.shape, mask.shape)
     target = jnp.where(mask, label, 0).astype(logit.dtype)
-    weight = jnp.asarray(objective.class_weight, logit.dtype)[jnp.where(mask, label, 0)]
     smooth = target * (1.0 - objective.label_smoothing) + objective.label_smoothing / 2.0
-    loss = weight * optax.sigmoid_binary_cross_entropy(logit, smooth)
-    return jnp.sum(jnp.where(mask, loss, 0.0)), jnp.sum(mask, dtype=logit.dtype)
+    return masked_sum(optax.sigmoid_binary_cross_entropy(logit, smooth), label, mask, objective)
+
+
+def masked_sum(
+    loss: jax.Array, label: jax.Array, mask: jax.Array, objective: Objective = PLAIN
+) -> tuple[jax.Array, jax.Array]:
+    """Sum of the losses [B] of the masked, each times its class's weight, and their count: both [] float32."""
+    assert loss.shape == label.shape == mask.shape, (loss.shape, label.shape, mask.shape)
+    weight = jnp.asarray(objective.class_weight, loss.dtype)[jnp.where(mask, label, 0)]
+    return jnp.sum(jnp.where(mask, weight * loss, 0.0)), jnp.sum(mask, dtype=loss.dtype)
 
 
 def train_step(
@@ -65,6 +71,7 @@ def train_step(
     *,
     apply_fn: Callable[..., tuple[jax.Array, Any]],
     tx: optax.GradientTransformation,
+    own_loss: Callable[..., tuple[jax.Array, jax.Array, Any]] | None = None,
     objective: Objective = PLAIN,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Any]]:
@@ -76,6 +83,7 @@ def train_step(
         batch: this device's part.
         apply_fn: (params, batch_stats, inputs, mask, key) -> (logit [B] float32, batch_stats).
         tx: what `state.opt_state` belongs to.
+        own_loss: see `Network.loss`; it takes the place of `apply_fn` and cross-entropy.
         objective: what is minimised.
         axis_name: of the devices the batch is spread over, None on one.
 
@@ -84,8 +92,13 @@ def train_step(
     """
 
     def loss_fn(params):
-        logit, batch_stats = apply_fn(params, state.batch_stats, batch.inputs, batch.mask, key)
-        total, count = masked_bce(logit, batch.label, batch.mask, objective)
+        if own_loss is None:
+            logit, batch_stats = apply_fn(params, state.batch_stats, batch.inputs, batch.mask, key)
+            total, count = masked_bce(logit, batch.label, batch.mask, objective)
+        else:
+            known = jnp.where(batch.mask, batch.label, 0)
+            each, logit, batch_stats = own_loss(params, state.batch_stats, batch.inputs, known, batch.mask, key)
+            total, count = masked_sum(each, known, batch.mask, objective)
         # Divided by the global count, so that the sum of the devices' gradients is the global batch's.
         count = count if axis_name is None else jax.lax.psum(count, axis_name)
         return total / jnp.maximum(count, 1.0), (logit, batch_stats)

@@ -15,7 +15,7 @@ from lesion import errors, models
 from lesion.active import experiment
 from lesion.data import Slices, splits
 from lesion.models.layers import BatchNorm, Conv, run_stages
-from lesion.train import devices, loop, pretrained, rundir
+from lesion.train import devices, loop, rundir
 
 ROOT = Path(__file__).parents[2]
 SIDE = 16
@@ -87,7 +87,7 @@ def changed(made, changes):
 def setup(made, data_dir):
     """What `loop.load` would have read."""
     given = slices()
-    variables, weights = pretrained.random_variables("tiny", 0)
+    variables, weights = loop.load_weights(made)
     folds = splits.make(given.label, given.patient, made.num_folds, made.seed)
     run = rundir.identity(made, {"fingerprint": "tiny", "phantom": True}, folds.hash, weights, "cpu")
     return loop.Setup(Path(data_dir), given, folds, variables, run)

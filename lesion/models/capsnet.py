@@ -1,0 +1,163 @@
+"""CapsNet: Sabour, Frosst & Hinton, NIPS 2017 (arXiv:1710.09829), with the trunk of Afshar et al., ICIP 2018.
+
+Capsules have no bias, the routing's start is zero and not trained, and the decoder sees both class capsules, one of
+them masked: only so is the published number of parameters met.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lesion.models.conv import NO_PADDING, Form
+from lesion.models.layers import Conv, Stage, run_stages
+
+PRIMARY, CLASS = 8, 16  # numbers of a capsule
+CAPSULES = 18432  # 32 on each of 24x24 cells
+CLASSES = 2
+UPPER, LOWER, ABSENT = 0.9, 0.1, 0.5  # m+, m- and lambda of the margin loss
+RECONSTRUCTION = 0.0005  # weight of the summed squared error
+DECODER = (512, 1024)  # hidden layers
+EPSILON = 1e-9  # below the squared length of a vector, whose root's gradient is infinite at 0
+ITERATIONS = 3  # of routing
+
+
+def squash(s: jax.Array) -> jax.Array:
+    """Vectors [..., D] to the same directions and lengths |s|² / (1 + |s|²) (Sabour 2017, eq. 1)."""
+    squared = jnp.sum(jnp.square(s), axis=-1, keepdims=True)
+    return s * squared / (1.0 + squared) / jnp.sqrt(squared + EPSILON)
+
+
+def length(v: jax.Array) -> jax.Array:
+    """[..., D] to [...]."""
+    return jnp.sqrt(jnp.sum(jnp.square(v), axis=-1) + EPSILON)
+
+
+def route(votes: jax.Array, iterations: int = ITERATIONS) -> jax.Array:
+    """Routing by agreement (Sabour 2017, procedure 1).
+
+    Gradients go through all iterations, as in the authors' published code; others' stop those of all but the last.
+
+    Args:
+        votes: û [B, I, J, D], what capsule i of the lower layer says of capsule j.
+        iterations: r, at least 1.
+
+    Returns:
+        The upper layer's capsules v [B, J, D], each shorter than 1.
+    """
+    assert votes.ndim == 4 and iterations > 0, (votes.shape, iterations)
+    logits = jnp.zeros(votes.shape[:3], votes.dtype)
+    for i in range(iterations):
+        v = squash(jnp.einsum("bij,bijd->bjd", jax.nn.softmax(logits, axis=2), votes))
+        if i + 1 < iterations:
+            logits = logits + jnp.einsum("bijd,bjd->bij", votes, v)
+    return v
+
+
+def margin_loss(lengths: jax.Array, label: jax.Array) -> jax.Array:
+    """Σ T max(0, .9 − |v|)² + .5 (1 − T) max(0, |v| − .1)² over classes: [B, J] and int32 [B] to [B] (eq. 4)."""
+    assert lengths.ndim == 2 and label.shape == lengths.shape[:1], (lengths.shape, label.shape)
+    present = jax.nn.one_hot(label, lengths.shape[1], dtype=lengths.dtype)
+    missing, seen = jax.nn.relu(UPPER - lengths), jax.nn.relu(lengths - LOWER)
+    return jnp.sum(present * jnp.square(missing) + ABSENT * (1.0 - present) * jnp.square(seen), axis=1)
+
+
+class CapsuleTrunk(nn.Module):
+    """The two convolutions below the capsules.
+
+    Attributes:
+        num_classes: None; the classes are the head's.
+        axis_name: of the devices; as there is no BatchNorm, it changes nothing.
+        form: how convolutions are computed, see `conv.conv2d`.
+    """
+
+    num_classes: None = None
+    axis_name: str | None = None
+    form: Form = "auto"
+
+    def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
+        """`conv1`, `relu1`, `primary`, whose map [B, 24, 24, 256] is the primary capsules before they are squashed."""
+
+        def conv(name: str, features: int, stride: int) -> Stage:
+            def run(x: jax.Array) -> jax.Array:
+                return Conv(features, (9, 9), stride, NO_PADDING, use_bias=True, form=self.form, name=name)(x)
+
+            return name, run
+
+        return [conv("conv1", 64, 1), ("relu1", nn.relu), conv("primary", 256, 2)]
+
+    @nn.compact
+    def __call__(
+        self,
+        images: jax.Array,
+        train: bool = False,
+        *,
+        mask: jax.Array | None = None,
+        start: str | None = None,
+        stop: str | None = None,
+    ) -> jax.Array:
+        """Images [B, 64, 64, 1] in [0, 1] to features [B, 147456]; see `run_stages`."""
+        assert self.num_classes is None, "there is no classifier"
+        x, done = run_stages(self.stages(train, mask), images, start, stop)
+        return x.reshape(len(x), -1) if done and stop is None else x
+
+
+class CapsuleHead(nn.Module):
+    """Class capsules, and the decoder that draws the picture from the right one.
+
+    The logit of glioma is ln |v_glioma| − ln |v_encephalitis|: its sigmoid is glioma's share of the two lengths, above
+    one half exactly where the network's own answer, the longer capsule, is glioma.
+
+    Attributes:
+        pixels: side of the picture.
+        capsules: I, of the lower layer.
+        dropout: there is none.
+    """
+
+    pixels: int = 64
+    capsules: int = CAPSULES
+    dropout: float = 0.0
+
+    def setup(self) -> None:
+        """The class capsules' transformations, and the decoder's layers."""
+        shape = self.capsules, CLASSES, PRIMARY, CLASS
+        # So wide that both lengths begin away from 0 and from 1, where squash has hardly a gradient.
+        self.transformation = self.param("transformation", nn.initializers.truncated_normal(0.1), shape, jnp.float32)
+        self.decoder = [*(nn.Dense(width) for width in DECODER), nn.Dense(self.pixels**2)]
+
+    def capsules_of(self, features: jax.Array) -> jax.Array:
+        """Features [B, 8 I] to the class capsules [B, 2, 16]."""
+        assert features.shape[1:] == (self.capsules * PRIMARY,), features.shape
+        primary = squash(features.reshape(len(features), self.capsules, PRIMARY))
+        return route(jnp.einsum("bik,ijkd->bijd", primary, self.transformation))
+
+    def reconstruct(self, v: jax.Array, label: jax.Array) -> jax.Array:
+        """The picture [B, S·S] in [0, 1] from the capsule of class `label` int32 [B]; v [B, 2, 16]."""
+        x = (v * jax.nn.one_hot(label, CLASSES, dtype=v.dtype)[..., None]).reshape(len(v), -1)
+        for layer in self.decoder[:-1]:
+            x = nn.relu(layer(x))
+        return nn.sigmoid(self.decoder[-1](x))
+
+    def __call__(self, features: jax.Array, train: bool = False, embed: bool = False) -> jax.Array:
+        """Features [B, 8 I] to the logit of glioma [B], or with `embed` to both class capsules, [B, 32]."""
+        v = self.capsules_of(features)
+        if self.is_initializing():
+            self.reconstruct(v, jnp.zeros(len(v), jnp.int32))
+        if embed:
+            return v.reshape(len(v), -1)
+        lengths = jnp.log(length(v))
+        return lengths[:, 1] - lengths[:, 0]
+
+    def loss(self, features: jax.Array, images: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Margin loss and 0.0005 × the summed squared error of the drawn picture: ([B], the logit [B]).
+
+        Args:
+            features: [B, 8 I].
+            images: [B, S, S, 1] in [0, 1].
+            label: int32 [B], 0 or 1.
+        """
+        v = self.capsules_of(features)
+        lengths = length(v)
+        drawn = self.reconstruct(v, label)
+        error = jnp.sum(jnp.square(drawn - images.reshape(len(images), -1).astype(drawn.dtype)), axis=1)
+        logit = jnp.log(lengths[:, 1]) - jnp.log(lengths[:, 0])
+        return margin_loss(lengths, label) + RECONSTRUCTION * error, logit

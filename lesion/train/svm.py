@@ -1,0 +1,113 @@
+"""A classical classifier on features that a network gives: selection, then a support vector machine (Table 7, [12])."""
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import expit
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.feature_selection import SelectKBest, f_classif
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from lesion.errors import UserError
+
+CALIBRATION_FOLDS = 5  # at most: of the training patients, for the sigmoid
+
+
+class Recipe(NamedTuple):
+    """How to fit.
+
+    Attributes:
+        num_features: that are kept, those with the largest F of an analysis of variance between the classes.
+        c: C of the support vector machine, whose kernel is Gaussian, gamma 1 / num_features.
+        augmented: whether the training slices' augmented copies are fitted too.
+        balanced: whether both classes weigh the same.
+    """
+
+    num_features: int
+    c: float
+    augmented: bool
+    balanced: bool
+
+
+def pipeline(how: Recipe) -> Pipeline:
+    """Standardised features, selected, then the machine; not fitted."""
+    machine = SVC(C=how.c, kernel="rbf", gamma="auto", class_weight="balanced" if how.balanced else None)
+    steps = [("scale", StandardScaler()), ("select", SelectKBest(f_classif, k=how.num_features)), ("svm", machine)]
+    return Pipeline(steps)
+
+
+def _folds(label: np.ndarray, patient: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of the examples [M], patients kept together, as many as the rarer class has patients, at most five."""
+    count = min(len(np.unique(patient[label == c])) for c in (0, 1))
+    if count < 2:
+        raise UserError(
+            "a fold has fewer than two training patients of a class, too few for probabilities: label more patients"
+        )
+    return list(StratifiedGroupKFold(min(count, CALIBRATION_FOLDS)).split(label, label, patient))
+
+
+def fit(
+    how: Recipe, features: np.ndarray, label: np.ndarray, patient: np.ndarray, train: np.ndarray
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Fits on some slices and predicts all.
+
+    The probability is Platt's: a sigmoid of the machine's decision value, fitted to the decision values of training
+    slices whose patients were left out (`CalibratedClassifierCV`, not ensembled); the machine itself sees all of them.
+
+    Args:
+        how: see `Recipe`.
+        features: [N, 1 + copies, D]; [:, 0] are the slices themselves.
+        label: int32 [N]; read only where `train` is true.
+        patient: str [N].
+        train: bool [N].
+
+    Returns:
+        The numbers that predict, see `decide`, as {name: array}; and the probability of glioma, float32 [N].
+
+    Raises:
+        UserError: if a class has fewer than two training patients.
+    """
+    assert features.ndim == 3 and features.shape[:1] == label.shape == patient.shape == train.shape, features.shape
+    copies = features.shape[1] if how.augmented else 1
+    shown = np.asarray(features[train][:, :copies], np.float64).reshape(-1, features.shape[2])
+    known, of_patient = np.repeat(label[train], copies), np.repeat(patient[train], copies)
+    folds = _folds(known, of_patient)
+    calibrated = CalibratedClassifierCV(pipeline(how), method="sigmoid", cv=folds, ensemble=False)
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        # A feature that is 0 for all, as many of ReLU's are, has no F: it is selected last.
+        warnings.filterwarnings("ignore", "Features .* are constant", UserWarning)
+        calibrated.fit(shown, known)
+    (whole,) = calibrated.calibrated_classifiers_
+    params = _numbers(whole.estimator, whole.calibrators[0])
+    return params, probability(params, np.asarray(features[:, 0], np.float64))
+
+
+def _numbers(fitted: Pipeline, sigmoid: Any) -> dict[str, Any]:
+    scale, select, machine = (fitted.named_steps[name] for name in ("scale", "select", "svm"))
+    return {
+        "mean": scale.mean_,
+        "scale": scale.scale_,
+        "selected": select.get_support(indices=True),
+        "support_vectors": machine.support_vectors_,
+        "dual_coef": machine.dual_coef_[0],
+        "intercept": machine.intercept_,
+        "sigmoid": np.array([sigmoid.a_, sigmoid.b_]),
+    }
+
+
+def decide(params: dict[str, Any], features: np.ndarray) -> np.ndarray:
+    """The machine's decision values [N], positive for glioma, of features [N, D]."""
+    x = ((features - params["mean"]) / params["scale"])[:, params["selected"]]
+    vectors = params["support_vectors"]
+    squared = (x**2).sum(1)[:, None] + (vectors**2).sum(1) - 2 * x @ vectors.T
+    return np.exp(-np.maximum(squared, 0) / x.shape[1]) @ params["dual_coef"] + params["intercept"]
+
+
+def probability(params: dict[str, Any], features: np.ndarray) -> np.ndarray:
+    """Of glioma, float32 [N], of features [N, D]."""
+    a, b = params["sigmoid"]
+    return expit(-(a * decide(params, features) + b)).astype(np.float32)
