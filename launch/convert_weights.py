@@ -5,6 +5,7 @@ Reads --input, or fetches the public file that third_party/imagenet_weights/file
 
     python -m launch.convert_weights --model=resnet50 --source=torchvision --output=runs/weights/resnet50
     python -m launch.convert_weights --model=resnet50_v1 --source=keras --input=FILE.h5 --output=runs/weights/v1
+    python -m launch.convert_weights --model=cnn_f --source=matconvnet --input=imagenet-vgg-f.mat --output=WEIGHTS
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from lesion import errors
 from lesion.train import pretrained
 
 FLAGS = flags.FLAGS
-SOURCES = ["torchvision", "timm", "keras", "onnx", "lite"]
+SOURCES = ["torchvision", "timm", "keras", "onnx", "lite", "matconvnet"]
 flags.DEFINE_string("model", "efficientnet_lite0", "Backbone, a row of lesion.models.MODELS.")
 flags.DEFINE_enum("source", "lite", SOURCES, "Whose names and layout the file has.")
 flags.DEFINE_string("input", None, "The file to read; default: the public one is fetched (lite: comes with a package).")

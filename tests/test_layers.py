@@ -19,9 +19,10 @@ ROOMS = {
     "lesion.annotate": GROUND | {"lesion.data"},
     "lesion.models": GROUND,
     "lesion.weights": GROUND,
-    "lesion.weights.rules": GROUND | {"lesion.models.inception"},  # the order in which its units are created
     "lesion.explain.gradcam": {"lesion.train.network"},
     "lesion.explain": set(),
+    # The order in which Inception's units are created, and what is subtracted from CNN-F's pictures.
+    "lesion.weights.rules": GROUND | {"lesion.models.inception", "lesion.models.cnn_f"},
     "lesion.train.state": set(),
     "lesion.train.steps": {"lesion.train.state"},
     "lesion.train.network": set(),

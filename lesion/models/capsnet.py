@@ -45,11 +45,11 @@ def route(votes: jax.Array, iterations: int = ITERATIONS) -> jax.Array:
         The upper layer's capsules v [B, J, D], each shorter than 1.
     """
     assert votes.ndim == 4 and iterations > 0, (votes.shape, iterations)
-    logits = jnp.zeros(votes.shape[:3], votes.dtype)
-    for i in range(iterations):
+    v = squash(jnp.sum(votes, axis=1) / votes.shape[2])  # coupled equally at first
+    logits = jnp.zeros((), votes.dtype)
+    for _ in range(iterations - 1):
+        logits = logits + jnp.einsum("bijd,bjd->bij", votes, v)
         v = squash(jnp.einsum("bij,bijd->bjd", jax.nn.softmax(logits, axis=2), votes))
-        if i + 1 < iterations:
-            logits = logits + jnp.einsum("bijd,bjd->bij", votes, v)
     return v
 
 
@@ -65,11 +65,13 @@ class CapsuleTrunk(nn.Module):
     """The two convolutions below the capsules.
 
     Attributes:
+        widths: channels of both; eight of the second are a capsule.
         num_classes: None; the classes are the head's.
         axis_name: of the devices; as there is no BatchNorm, it changes nothing.
         form: how convolutions are computed, see `conv.conv2d`.
     """
 
+    widths: tuple[int, int] = (64, 256)
     num_classes: None = None
     axis_name: str | None = None
     form: Form = "auto"
@@ -83,7 +85,7 @@ class CapsuleTrunk(nn.Module):
 
             return name, run
 
-        return [conv("conv1", 64, 1), ("relu1", nn.relu), conv("primary", 256, 2)]
+        return [conv("conv1", self.widths[0], 1), ("relu1", nn.relu), conv("primary", self.widths[1], 2)]
 
     @nn.compact
     def __call__(

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
+import scipy.io.matlab
 from google.protobuf.message import DecodeError
 
 from lesion.errors import UserError
-from lesion.weights import keras_files, torch_files
+from lesion.weights import keras_files, matlab_files, torch_files
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80\x02"
 MANGLED = (pickle.UnpicklingError, zipfile.BadZipFile, struct.error, safetensors.SafetensorError, DecodeError)
+MANGLED += (scipy.io.matlab.MatReadError,)
 WRONG = (ValueError, EOFError, KeyError, IndexError, AttributeError, TypeError, OverflowError, MemoryError, OSError)
 
 
@@ -23,10 +25,12 @@ def read(path: Path | str) -> dict[str, np.ndarray]:
     """Reads a checkpoint; its content, not its name, tells the format.
 
     Args:
-        path: torch's `.pth` (zip or old format), `.safetensors`, Keras' `.h5`, `.weights.h5` or `.keras`, or ONNX.
+        path: torch's `.pth` (zip or old format), `.safetensors`, Keras' `.h5`, `.weights.h5` or `.keras`, ONNX,
+            or MatConvNet's `.mat`.
 
     Returns:
-        The arrays under their source names and in its layout; Keras' always as `layer/leaf`, see `keras_files`.
+        The arrays under their source names and in its layout; Keras' always as `layer/leaf`, see `keras_files`,
+        MatConvNet's too, see `matlab_files`.
 
     Raises:
         UserError: if the file is missing, truncated, of another format, or asks for code to be run.
@@ -40,7 +44,7 @@ def read(path: Path | str) -> dict[str, np.ndarray]:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(
             f"{path} cannot be read ({reason}): get it again; known are torch's .pth, .safetensors, Keras' .h5, "
-            ".weights.h5 and .keras, and ONNX"
+            ".weights.h5 and .keras, ONNX, and MatConvNet's .mat"
         ) from error
     return arrays
 
@@ -48,6 +52,8 @@ def read(path: Path | str) -> dict[str, np.ndarray]:
 def _read(path: Path) -> dict[str, np.ndarray]:
     with open(path, "rb") as file:
         begin = file.read(16)
+    if begin.startswith(matlab_files.MAGIC):
+        return matlab_files.read(path)
     if begin.startswith(HDF5_MAGIC):
         return keras_files.read_hdf5(path)
     if begin.startswith(ZIP_MAGIC):

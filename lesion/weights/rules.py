@@ -8,6 +8,7 @@ import numpy as np
 
 from lesion import trees
 from lesion.errors import UserError
+from lesion.models.cnn_f import MEAN_RGB
 from lesion.models.inception import unit_names
 
 Renamed = dict[str, tuple[str, str, str]]  # source name: (collection, module path, leaf), of those to keep
@@ -133,6 +134,23 @@ def _caffe_onnx(names: Iterable[str]) -> Renamed:
     }
 
 
+def _matconvnet(names: Iterable[str]) -> Renamed:
+    """MatConvNet's `conv1/filters`, `conv1/biases`; the mean picture is no weight."""
+    leaves, split = {"filters": "kernel", "biases": "bias"}, {name: name.rpartition("/") for name in names}
+    return {name: ("params", layer, leaves[leaf]) for name, (layer, _, leaf) in split.items() if layer}
+
+
+def _recentred(arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """MatConvNet's arrays for pictures minus `MEAN_RGB` instead of the file's mean, a channel: conv1 is not padded.
+
+    How a mean picture differs from pixel to pixel is dropped.
+    """
+    if "averageImage" not in arrays or not {"conv1/filters", "conv1/biases"} <= arrays.keys():
+        return arrays
+    more = np.array(MEAN_RGB) - arrays["averageImage"]
+    return {**arrays, "conv1/biases": arrays["conv1/biases"] + np.einsum("hwio,i->o", arrays["conv1/filters"], more)}
+
+
 RULES: dict[tuple[str, str], Callable[..., Renamed]] = {
     ("alexnet", "onnx"): _caffe_onnx,
     ("alexnet_torchvision", "torchvision"): _torch,
@@ -145,6 +163,7 @@ RULES: dict[tuple[str, str], Callable[..., Renamed]] = {
     ("inception_v3_keras", "keras"): _keras_inception,
     ("efficientnet_lite0", "lite"): _torch,
     ("efficientnet_lite0", "timm"): _timm_lite,
+    ("cnn_f", "matconvnet"): _matconvnet,
 }
 FLATTENED = {"fc6": 256, "classifier_1": 256}  # dense layers on a flattened picture, and its channels
 SINGLE_TOWER = {"conv2": 2, "conv4": 2, "conv5": 2}  # groups that the original has there
@@ -163,6 +182,8 @@ def _layout(name: str, source: str, module: str, leaf: str, array: np.ndarray) -
     """One array as Flax wants it: kernels kh, kw, I, O or in, out."""
     if leaf != "kernel":
         return array
+    if source == "matconvnet":  # a dense layer is a convolution there, whose kernel covers all cells
+        return array.reshape(-1, array.shape[-1]) if module.startswith("fc") else array
     if source != "keras":
         array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
     if module in FLATTENED and array.ndim == 2:  # rows C, H, W to H, W, C
@@ -195,6 +216,8 @@ def convert(name: str, source: str, arrays: Mapping[str, np.ndarray], **options:
         raise UserError(f"no rule for {name} from {source}: there is {known}")
     if arrays and all(key.startswith("module.") for key in arrays):  # saved by torch's DataParallel
         arrays = {key.removeprefix("module."): array for key, array in arrays.items()}
+    if source == "matconvnet":
+        arrays = _recentred(arrays)
     flat: dict[str, np.ndarray] = {}
     for key, (collection, module, leaf) in RULES[name, source](arrays, **options).items():
         array = np.asarray(arrays[key])
