@@ -108,7 +108,7 @@ def method(folder: read.Folder) -> str:
     """The networks in words, as far as the configuration says."""
     names = {run.model: run.title for run in folder.transfer if run.model}
     config = next(iter(_main(folder)), {})
-    inner, weights = part(config, "config"), part(config, "weights")
+    inner, weights, baseline = (part(config, name) for name in ("config", "weights", "baseline"))
     modes = {
         "frozen": ", frozen, a new classifier trained on its features",
         "finetune": ", fine-tuned",
@@ -120,7 +120,9 @@ def method(folder: read.Folder) -> str:
         mode = modes.get(next(iter(found)), "").replace("its features", "their features") if len(found) == 1 else ""
         return f"Networks: {', '.join(names.values())}{mode}"
     name = next(iter(names), "") or str(inner.get("backbone") or weights.get("model") or "not named by the run")
-    return f"Network: {name}{trained.get(weights.get('pretrained', ''), '')}{modes.get(str(inner.get('mode')), '')}"
+    name = str(baseline.get("title") or name)
+    told = f"Network: {name}{trained.get(weights.get('pretrained', ''), '')}{modes.get(str(inner.get('mode')), '')}"
+    return f"{told}. Of it not published: {str(baseline['guesses']).rstrip('.')}" if "guesses" in baseline else told
 
 
 def beside(folder: read.Folder) -> list[str]:
