@@ -122,7 +122,7 @@ def method(folder: read.Folder) -> str:
     name = next(iter(names), "") or str(inner.get("backbone") or weights.get("model") or "not named by the run")
     name = str(baseline.get("title") or name)
     told = f"Network: {name}{trained.get(weights.get('pretrained', ''), '')}{modes.get(str(inner.get('mode')), '')}"
-    return f"{told}. Of it not published: {str(baseline['guesses']).rstrip('.')}" if "guesses" in baseline else told
+    return f"{told}. What is assumed: {str(baseline['guesses']).rstrip('.')}" if "guesses" in baseline else told
 
 
 def beside(folder: read.Folder) -> list[str]:

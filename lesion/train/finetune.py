@@ -113,8 +113,9 @@ def train_program(
     `rows` and `mask` are this device's part of the batch; `info` is the global batch's: {"loss": nats [], "logit":
     float32 [total · B]}.
     """
-    own = {"apply_fn": network.apply, "own_loss": network.loss}
-    step_fn = functools.partial(steps.train_step, **own, tx=tx, axis_name=axis_name)
+    step_fn = functools.partial(
+        steps.train_step, apply_fn=network.apply, own_loss=network.loss, tx=tx, axis_name=axis_name
+    )
 
     def step(key, state, constants, rows, mask, clock, class_weight):
         first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * len(mask)

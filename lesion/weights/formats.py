@@ -16,8 +16,14 @@ from lesion.weights import keras_files, matlab_files, torch_files
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80\x02"
-MANGLED = (pickle.UnpicklingError, zipfile.BadZipFile, struct.error, safetensors.SafetensorError, DecodeError)
-MANGLED += (scipy.io.matlab.MatReadError,)
+MANGLED = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    struct.error,
+    safetensors.SafetensorError,
+    DecodeError,
+    scipy.io.matlab.MatReadError,
+)
 WRONG = (ValueError, EOFError, KeyError, IndexError, AttributeError, TypeError, OverflowError, MemoryError, OSError)
 
 
