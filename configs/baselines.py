@@ -21,9 +21,4 @@ def get_config(arg: str = "") -> ConfigDict:
     baseline, sequence = common.split_arg(arg, ("hncnn", "ce_t1wi"))
     config = common.get_common(baseline, sequence)  # backbone: a row of lesion.models.BASELINES
     config.mode = "frozen" if baseline == SVM else "scratch"
-    config.head.widths = ()  # a baseline has a classifier of its own
-    config.svm = ConfigDict()  # of cnn_f_svm alone
-    config.svm.num_features = 500  # of 4096, those with the largest F between the classes; a guess
-    config.svm.c = 1.0  # of the support vector machine with Gaussian kernel; a guess
-    config.svm.augmented = True  # whether the training slices' augmented copies are fitted too
-    return config.lock()
+    return common.add_baselines(config).lock()

@@ -70,6 +70,9 @@ def add_plan(config: ConfigDict) -> ConfigDict:
     config.transfer.backbones = ()  # Tables 3 to 6, Figs 5 to 8; empty: config.backbone
     config.transfer.sequences = ("flair", "ce_t1wi", "t2wi")
     config.explain = False  # whether Grad-CAM sheets of each of these are drawn
+    config.baselines = add_baselines(ConfigDict())
+    config.baselines.backbones = ()  # rows of lesion.models.BASELINES, Table 7
+    config.baselines.sequences = ("ce_t1wi",)
     config.fusion = add_fusion(ConfigDict())
     config.fusion.sequences = ()  # of a patient, fused
     config.leakage = ConfigDict()
@@ -79,6 +82,16 @@ def add_plan(config: ConfigDict) -> ConfigDict:
     config.ablations = ConfigDict()  # {sweep: settings}; a setting is a tuple of (field, value)
     config.ablations.transfer = ConfigDict()
     config.ablations.active = ConfigDict()
+    return config
+
+
+def add_baselines(config: ConfigDict) -> ConfigDict:
+    """What a baseline has beside the shared fields: a classifier of its own."""
+    config.head = ConfigDict({"widths": (), "dropout": 0.0, "pooling": ""})
+    config.svm = ConfigDict()  # of cnn_f_svm alone
+    config.svm.num_features = 500  # of 4096, those with the largest F between the classes; a guess
+    config.svm.c = 1.0  # of the support vector machine with Gaussian kernel; a guess
+    config.svm.augmented = True  # whether the training slices' augmented copies are fitted too
     return config
 
 

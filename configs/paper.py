@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from configs import common, head_search
 
 BACKBONES = ("alexnet", "resnet50", "inception_v3")
+BASELINES = ("cnn_f", "cnn_f_svm", "capsnet", "diamant", "hncnn", "kiryu")
 # Where fine-tuning may begin, from the last part of a backbone to all of it.
 STARTS = {
     "alexnet": ("conv5", "conv3", "conv1"),
@@ -30,6 +31,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.transfer.backbones = (given,) if given else BACKBONES
     config.transfer.mode = "finetune"
     config.explain = True
+    config.baselines.backbones = BASELINES
     config.fusion.sequences = ("flair", "ce_t1wi", "t2wi")
     config.leakage.sequences = ("ce_t1wi",)
     # On frozen features: fine-tuned (--config.active.mode=finetune) a run costs as much as ten folds of transfer.

@@ -20,6 +20,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.num_epochs = 20
     config.transfer.backbones = (backbone, *(name for name in paper.BACKBONES if name != backbone))
     config.explain = True
+    config.baselines.backbones = paper.BASELINES
+    config.baselines.num_epochs = 3
     config.fusion.sequences = ("flair", "ce_t1wi", "t2wi")
     config.leakage.sequences = ("ce_t1wi",)
     config.active.sequences = ("flair", "ce_t1wi", "t2wi")

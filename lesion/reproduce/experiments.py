@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from lesion import models
 from lesion.active.experiment import check_asking, run_active
 from lesion.data import cohort
 from lesion.errors import UserError
@@ -14,7 +15,7 @@ from lesion.train import checkpoint, explain, fusion
 from lesion.train.loop import check_config, load, run_transfer
 
 # Of a plan alone; what else stands in a configuration is shared by all its experiments.
-PARTS = ("transfer", "explain", "fusion", "leakage", "active", "ablations")
+PARTS = ("transfer", "explain", "baselines", "fusion", "leakage", "active", "ablations")
 LISTS = ("backbones", "sequences")  # of a part; its other fields stand over the shared ones
 LEAKAGE = {f"{split}_{labels}": (split, labels) for split in ("patient", "leaky") for labels in ("true", "shuffled")}
 
@@ -82,7 +83,7 @@ def experiment_config(config: ConfigDict, part: str = "", **fields: Any) -> Conf
     if made.mode == "scratch":
         made.weights = ""
     elif "weights" not in fields:
-        made.weights = weights_of(made.backbone, config.weights)
+        made.weights = weights_of(models.get_spec(made.backbone).weights_of or made.backbone, config.weights)
     return made.lock()
 
 
@@ -114,7 +115,7 @@ def plan(config: ConfigDict, data_dir: Path) -> tuple[list[Experiment], dict[str
     """
     sequences = {name for name, counts in cohort.load_info(data_dir)["sequences"].items() if counts}
     experiments, left_out = [], {}
-    for part in (_transfer, _fusion, _leakage, _active, _ablations):
+    for part in (_transfer, _baselines, _fusion, _leakage, _active, _ablations):
         for one in part(config):
             one.kind.check(one.config)
             wanted = one.config.fusion.sequences if one.kind is FUSION else (one.config.sequence,)
@@ -136,6 +137,15 @@ def _transfer(config: ConfigDict) -> Iterator[Experiment]:
             yield Experiment(f"transfer/{backbone}/{sequence}", one, TRANSFER)
             if config.explain:
                 yield Experiment(f"explain/{backbone}/{sequence}", one, EXPLAIN)
+
+
+def _baselines(config: ConfigDict) -> Iterator[Experiment]:
+    """Table 7: other networks, with classifiers of their own."""
+    for backbone in config.baselines.backbones:
+        for sequence in config.baselines.sequences:
+            mode = {"mode": models.BASELINES[backbone].modes[0]} if backbone in models.BASELINES else {}
+            one = experiment_config(config, "baselines", backbone=backbone, sequence=sequence, **mode)
+            yield Experiment(f"baselines/{backbone}/{sequence}", one, TRANSFER)
 
 
 def _fusion(config: ConfigDict) -> Iterator[Experiment]:

@@ -45,6 +45,7 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
     if (data_dir / cohort.READERS_FILE).exists():
         shutil.copyfile(data_dir / cohort.READERS_FILE, workdir / cohort.READERS_FILE)
     checkpoint.write_json(workdir / "models.json", models.table())
+    checkpoint.write_json(workdir / "baselines.json", models.baseline_table())
     checkpoint.write_json(workdir / PLAN, {"experiments": [one.name for one in experiments], "left_out": left_out})
     for name, why in left_out.items():
         print(f"{name}: {why}, left out")
