@@ -83,7 +83,7 @@ def mean_pool(
         total = sum(windows(jnp.pad(x, ((0, 0), *padding, (0, 0))), (size, size), stride))
     else:
         window, strides = (1, size, size, 1), (1, stride, stride, 1)
-        zero = jnp.zeros((), x.dtype)
+        zero = np.zeros((), x.dtype)  # a number and no tracer: with those it has no gradient
         total = jax.lax.reduce_window(x, zero, jax.lax.add, window, strides, ((0, 0), *padding, (0, 0)))
     inside = [
         np.pad(np.ones(n), pad, constant_values=count_padding) for n, pad in zip(x.shape[1:3], padding, strict=True)
