@@ -96,8 +96,9 @@ def test_what_looks_at_labels_sees_those_that_were_told_only():
 
 def test_ceal_trains_on_what_it_is_sure_of_and_pays_nothing_for_it(monkeypatch):
     monkeypatch.setattr(program, "PSEUDO_START", 0.6)  # so that a weak model is sure of something
-    info, _ = program.algorithm1(METHOD, SCORED, Asking(5), 4)(one(2), SHOWN, PATIENT)
-    plain, _ = program.algorithm1(METHOD, SCORED, Asking(5), 4)(one(0), SHOWN, PATIENT)
+    run = jax.jit(program.algorithm1(METHOD, SCORED, Asking(5), 4))
+    info, _ = run(one(2), SHOWN, PATIENT)
+    plain, _ = run(one(0), SHOWN, PATIENT)
     assert info.pseudo_slices[0] == 0 and (info.pseudo_slices[1:] > 0).any() and not plain.pseudo_slices.any()
     np.testing.assert_array_equal(info.labeled_slices, plain.labeled_slices)
     np.testing.assert_array_equal(info.probs[0], plain.probs[0])

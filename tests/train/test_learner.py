@@ -14,21 +14,22 @@ KEY = jax.random.key(0)
 
 def examples(n=40, copies=2, width=8):
     # Copies are noisy versions of the slice, as augmented ones are.
-    noise = 0.1 * jax.random.normal(jax.random.key(1), (n, copies, width))
-    inputs = jax.random.normal(KEY, (n, 1, width)) + noise
-    return learner.Examples(inputs, (inputs[:, 0, 0] > 0).astype(jnp.int32))
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((n, 1, width), np.float32) + 0.1 * rng.standard_normal((n, copies, width), np.float32)
+    return learner.Examples(jnp.asarray(inputs), jnp.asarray(inputs[:, 0, 0] > 0, jnp.int32))
 
 
 def batch(n=8, width=8):
-    inputs = jax.random.normal(KEY, (n, width))
-    return steps.Batch(inputs, (inputs[:, 0] > 0).astype(jnp.int32), jnp.ones(n, bool))
+    inputs = np.random.default_rng(0).standard_normal((n, width), np.float32)
+    return steps.Batch(inputs, (inputs[:, 0] > 0).astype(np.int32), np.ones(n, bool))
 
 
 @pytest.fixture
 def setup():
     head = Head((4,), dropout=0.3)
     part, tx = network.of_head(head), recipe.optimizer(recipe.Recipe(lr=1e-2))
-    return state.create(*part.init(KEY, batch().inputs), tx), dict(apply_fn=part.apply, tx=tx)
+    start = state.create(*jax.jit(part.init)(KEY, batch().inputs), tx)
+    return start, functools.partial(steps.train_step, apply_fn=part.apply, tx=tx)
 
 
 def keys(n, first=0):
@@ -48,24 +49,24 @@ def test_bce_is_the_formula_over_the_masked_only():
 
 
 def test_padding_changes_nothing(setup):
-    start, fixed = setup
+    start, step = setup
     plain = batch()
-    padded = steps.Batch(*(jnp.concatenate([a, a[:3]]) for a in plain))
-    padded = padded._replace(label=padded.label.at[-3:].set(-1), mask=padded.mask.at[-3:].set(False))
-    a, info_a = steps.train_step(keys(8), start, plain, **fixed)
-    b, info_b = steps.train_step(keys(11), start, padded, **fixed)
+    padded = steps.Batch(*(np.concatenate([a, a[:3]]) for a in plain))
+    padded.label[-3:], padded.mask[-3:] = -1, False
+    a, info_a = jax.jit(step)(keys(8), start, plain)
+    b, info_b = jax.jit(step)(keys(11), start, padded)
     close(a, b, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(info_a["loss"], info_b["loss"], rtol=1e-6)
 
 
 def test_devices_give_the_numbers_of_one(setup):
-    start, fixed = setup
+    start, step = setup
     whole = batch()
-    whole = whole._replace(mask=whole.mask.at[0].set(False))  # the halves hold different counts
-    one, info = steps.train_step(keys(8), start, whole, **fixed)
+    whole.mask[0] = False  # the halves hold different counts
+    one, info = jax.jit(step)(keys(8), start, whole)
     halves = jax.tree.map(lambda x: x.reshape(2, -1, *x.shape[1:]), whole)
-    step = functools.partial(steps.train_step, **fixed, axis_name="device")
-    two, infos = jax.vmap(step, (0, None, 0), axis_name="device")(keys(8).reshape(2, 4), start, halves)
+    on_devices = jax.vmap(functools.partial(step, axis_name="device"), (0, None, 0), axis_name="device")
+    two, infos = jax.jit(on_devices)(keys(8).reshape(2, 4), start, halves)
     close(one, jax.tree.map(lambda x: x[1], two), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(infos["loss"], info["loss"], rtol=1e-6)
 
@@ -107,7 +108,7 @@ def test_patience_takes_the_best_epoch():
     assert 3 < count < 60
     assert np.isfinite(info["loss"][:count]).all() and np.isnan(info["loss"][count:]).all()
     shorter = learner.frozen(part, how._replace(num_epochs=count - 3, patience=0))
-    close(fitted, shorter.fit(KEY, shorter.init(KEY, shown), shown, mask)[0], rtol=1e-5, atol=1e-6)
+    close(fitted, jax.jit(shorter.fit)(KEY, shorter.init(KEY, shown), shown, mask)[0], rtol=1e-5, atol=1e-6)
 
 
 def test_the_order_of_an_epoch_has_every_masked_example_once_and_first():
@@ -158,18 +159,22 @@ def test_an_epoch_is_the_plain_loop():
     start = method.init(KEY, shown)
     fitted, info = method.fit(KEY, start, shown, mask)
     params, tx, losses = start.params, optax.scale_by_adam(), []
-    opt_state = tx.init(params)
-    inputs, label = shown.inputs.reshape(20, -1), jnp.repeat(shown.label, 2)
+    opt_state, update = tx.init(params), jax.jit(tx.update)
+    inputs, label = np.reshape(shown.inputs, (20, -1)), np.repeat(shown.label, 2)
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss_and_grads(params, inputs, label):
+        return optax.sigmoid_binary_cross_entropy(head.apply({"params": params["head"]}, inputs), label).mean()
+
     for epoch in range(2):
-        order = learner.epoch_order(jax.random.fold_in(jax.random.fold_in(KEY, 0), epoch), jnp.repeat(mask, 2))[:18]
+        key = jax.random.fold_in(jax.random.fold_in(KEY, 0), epoch)
+        order = np.asarray(learner.epoch_order(key, jnp.repeat(mask, 2)))[:18]
         for at in (order[:8], order[8:16], order[16:]):
-            loss_fn = lambda p, at=at: optax.sigmoid_binary_cross_entropy(  # noqa: E731
-                head.apply({"params": p["head"]}, inputs[at]), label[at].astype(jnp.float32)
-            ).mean()
-            loss, grads = jax.value_and_grad(loss_fn)(params)
+            loss, grads = loss_and_grads(params, inputs[at], label[at].astype(np.float32))
             losses.append(float(loss) * len(at))
             with jax.numpy_dtype_promotion("standard"):
-                updates, opt_state = tx.update(grads, opt_state)
+                updates, opt_state = update(grads, opt_state)
             params = jax.tree.map(lambda p, u, lr=1e-2 * 0.5**epoch: p - lr * u, params, updates)
     close(fitted, start._replace(params=params), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(info["loss"], np.reshape(losses, (2, 3)).sum(1) / 18, rtol=1e-4)
