@@ -23,6 +23,7 @@ from lesion.data.pictures import Picture, Series
 TITLES = {"flair": "FLAIR", "ce_t1wi": "CE-T1WI", "t2wi": "T2WI"}
 COLORS = {"encephalitis": "#0072B2", "glioma": "#D55E00", "unlabeled": "#666666"}  # Okabe and Ito: colour-blind-safe
 A_ROW = 6
+GAP = 8  # pixels between two of a row
 
 
 class Example(NamedTuple):
@@ -120,21 +121,27 @@ def draw_cohort(path: Path, records: dict[str, list[Record]], phantom: bool | st
     ]
     figure = Figure(figsize=(12, 2.0 * len(rows) + 0.5), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(rows), A_ROW, squeeze=False)
-    for line, (sequence, label, some) in zip(axes, rows, strict=True):
-        shown = spread_over_patients(some, A_ROW)
-        for ax, record in zip(line, shown + [None] * (A_ROW - len(shown)), strict=True):
-            ax.set_xticks([])
-            ax.set_yticks([])
-            ax.spines[:].set_visible(False)
-            if record is not None:
-                ax.imshow(np.asarray(Image.open(io.BytesIO(record.image))), cmap="gray", vmin=0, vmax=255)
+    axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for ax, (sequence, label, some) in zip(axes, rows, strict=True):
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.spines[:].set_visible(False)
+        ax.imshow(_side_by_side(spread_over_patients(some, A_ROW)), cmap="gray", vmin=0, vmax=255)
         patients = len({record.patient for record in some})
-        line[0].set_ylabel(
+        ax.set_ylabel(
             f"{TITLES[sequence]}\n{label}\n{len(some)} slices\n{patients} patients", color=COLORS[label],
             rotation=0, ha="right", va="center", fontsize=11,
         )  # fmt: skip
     _save(figure, path, "The cohort", phantom)
+
+
+def _side_by_side(records: Sequence[Record]) -> np.ndarray:
+    """Their pictures from the left in one, white where there are fewer than `A_ROW`: axes of their own draw slowly."""
+    side, step = preprocess.SIZE, preprocess.SIZE + GAP
+    row = np.full((side, A_ROW * step - GAP), 255, np.uint8)
+    for at, record in enumerate(records):
+        row[:, at * step : at * step + side] = np.asarray(Image.open(io.BytesIO(record.image)))
+    return row
 
 
 def spread_over_patients(records: Sequence[Record], limit: int) -> list[Record]:

@@ -90,37 +90,37 @@ def test_text_touching_the_head_is_not_in_the_pictures(tmp_path):
     assert (difference > 40).mean() < 0.05
 
 
-def test_the_same_key_gives_the_same_pseudonyms_another_key_others(tree):
-    first = prepare(tree)
-    second = prepare(tree, tree.parent / "second")
+def test_the_same_key_gives_the_same_pseudonyms_another_key_others(flair_tree):
+    first = prepare(flair_tree)
+    second = prepare(flair_tree, flair_tree.parent / "second")
     info, other = cohort.load_info(first), cohort.load_info(second)
     assert info["fingerprint"] == other["fingerprint"]
     heights = cohort.load_slices(first, "flair").position_mm
     assert sorted(set(heights.tolist())) == [0, 6.5, 13]  # from the patient's lowest slice, not the scanner's origin
-    shutil.rmtree(tree / "lesion_private")
-    third = prepare(tree, tree.parent / "third")
+    shutil.rmtree(flair_tree / "lesion_private")
+    third = prepare(flair_tree, flair_tree.parent / "third")
     ids = [set(cohort.load_slices(folder, "flair").patient) for folder in (first, second, third)]
     assert ids[0] == ids[1]
     assert not ids[0] & ids[2]
-    with (tree / "lesion_private" / privacy.TABLE_FILE).open() as stream:
+    with (flair_tree / "lesion_private" / privacy.TABLE_FILE).open() as stream:
         table = {row["pseudonym"]: row["original"] for row in csv.DictReader(stream)}
     assert {table[p] for p in ids[2]} == {f"MRN00{i}" for i in range(4)}
-    assert (tree / "lesion_private" / privacy.KEY_FILE).stat().st_mode & 0o077 == 0
+    assert (flair_tree / "lesion_private" / privacy.KEY_FILE).stat().st_mode & 0o077 == 0
 
 
-def test_what_readers_said_is_kept_under_pseudonyms_and_leaves_the_fingerprint_alone(tree):
-    alone = cohort.load_info(prepare(tree))
+def test_what_readers_said_is_kept_under_pseudonyms_and_leaves_the_fingerprint_alone(flair_tree):
+    alone = cohort.load_info(prepare(flair_tree))
     rows = [("MRN002", "Zhou", "Glioma"), ("MRN000", "Adam", "0"), ("MRN002", "Adam", "encephalitis")]
     rows += [("MRN003", "simulated reader 9", "glioma")]
-    write_csv(tree / "readers.csv", ("patient_id", "reader", "label"), *rows, ("MRN001", "Zhou", ""))
-    output = prepare(tree, tree.parent / "second")
+    write_csv(flair_tree / "readers.csv", ("patient_id", "reader", "label"), *rows, ("MRN001", "Zhou", ""))
+    output = prepare(flair_tree, flair_tree.parent / "second")
     info = cohort.load_info(output)
     assert (info["fingerprint"], info["readers"]) == (
         alone["fingerprint"],
         {"reader_1": 1, "reader_2": 2, "simulated_reader_3": 1},
     )
-    assert "readers" not in alone and not (tree.parent / "data" / cohort.READERS_FILE).exists()
-    with (tree / "lesion_private" / privacy.TABLE_FILE).open() as stream:
+    assert "readers" not in alone and not (flair_tree.parent / "data" / cohort.READERS_FILE).exists()
+    with (flair_tree / "lesion_private" / privacy.TABLE_FILE).open() as stream:
         table = {row["pseudonym"]: row["original"] for row in csv.DictReader(stream)}
     with (output / cohort.READERS_FILE).open() as stream:
         got = [(table[row["patient"]], table[row["reader"]], row["label"]) for row in csv.DictReader(stream)]
@@ -131,15 +131,15 @@ def test_what_readers_said_is_kept_under_pseudonyms_and_leaves_the_fingerprint_a
         ("MRN003", "simulated reader 9", "1"),
     ]
     with pytest.raises(UserError, match="other inputs"):
-        prepare(tree)  # the dataset without readers
+        prepare(flair_tree)  # the dataset without readers
 
 
-def test_slices_of_a_phantom_are_said_to_be_so(tree):
-    for path in tree.glob("*/*/IM*"):
+def test_slices_of_a_phantom_are_said_to_be_so(flair_tree):
+    for path in flair_tree.glob("*/*/IM*"):
         edit(path, QualityControlImage="YES")
-    assert cohort.load_info(prepare(tree))["phantom"] is True
-    edit(first_file(tree), QualityControlImage="NO")
-    assert cohort.load_info(prepare(tree, tree.parent / "b"))["phantom"] == "mixed"
+    assert cohort.load_info(prepare(flair_tree))["phantom"] is True
+    edit(first_file(flair_tree), QualityControlImage="NO")
+    assert cohort.load_info(prepare(flair_tree, flair_tree.parent / "b"))["phantom"] == "mixed"
 
 
 def test_a_tree_mixed_with_everything_else(tree, pydicom_files):
@@ -198,20 +198,20 @@ def test_a_second_copy_serves_where_the_first_is_broken(tmp_path):
     assert info["rejected"] == {"duplicate": 1, "undecodable pixels": 1}
 
 
-def test_linked_folders_are_read_once(tree):
-    whole = cohort.load_info(prepare(tree))
-    (tree / f"{NAME}_0").rename(tree.parent / "elsewhere")
-    (tree / f"{NAME}_0").symlink_to(tree.parent / "elsewhere")
-    (tree / "round").symlink_to(tree)
-    info = cohort.load_info(prepare(tree, tree.parent / "second"))
+def test_linked_folders_are_read_once(flair_tree):
+    whole = cohort.load_info(prepare(flair_tree))
+    (flair_tree / f"{NAME}_0").rename(flair_tree.parent / "elsewhere")
+    (flair_tree / f"{NAME}_0").symlink_to(flair_tree.parent / "elsewhere")
+    (flair_tree / "round").symlink_to(flair_tree)
+    info = cohort.load_info(prepare(flair_tree, flair_tree.parent / "second"))
     assert info["fingerprint"] == whole["fingerprint"]
     assert info["rejected"] == {}
 
 
-def test_a_file_name_that_is_not_utf_8_is_told(tree):
-    (tree / os.fsdecode("病人".encode("gbk"))).write_bytes(b"garbage")
-    prepare(tree)
-    assert "\\udcb2\\udca1" in "".join(rejects(tree))
+def test_a_file_name_that_is_not_utf_8_is_told(flair_tree):
+    (flair_tree / os.fsdecode("病人".encode("gbk"))).write_bytes(b"garbage")
+    prepare(flair_tree)
+    assert "\\udcb2\\udca1" in "".join(rejects(flair_tree))
 
 
 def test_undecodable_pixels_are_rejected(tmp_path):
@@ -308,30 +308,30 @@ def test_strict_stops_at_a_broken_header(tree):
     assert not (tree.parent / "data").exists()
 
 
-def test_other_inputs_are_not_prepared_over_a_dataset(tree):
-    output = prepare(tree)
+def test_other_inputs_are_not_prepared_over_a_dataset(flair_tree):
+    output = prepare(flair_tree)
     before = snapshot(output)
-    save(dataset(head().astype(np.uint16), "NEW", "77"), tree / "new")
+    save(dataset(head().astype(np.uint16), "NEW", "77"), flair_tree / "new")
     with pytest.raises(UserError, match="other inputs"):
-        prepare(tree)
-    os.remove(tree / "new")
-    prepare(tree)
+        prepare(flair_tree)
+    os.remove(flair_tree / "new")
+    prepare(flair_tree)
     assert snapshot(output) == before
 
 
 @pytest.mark.parametrize("where", ["write", "draw", "private"])
-def test_a_full_disk_leaves_nothing(tree, monkeypatch, where):
+def test_a_full_disk_leaves_nothing(flair_tree, monkeypatch, where):
     def full(*args, **kwargs):
         raise RuntimeError("RESOURCE: No space left on device") if where == "write" else OSError(errno.ENOSPC, "full")
 
     targets = {"write": (cohort, "write"), "draw": (assemble.sheets, "draw_cohort"), "private": (privacy, "save")}
     monkeypatch.setattr(*targets[where], full)
-    before = snapshot(tree.parent)
+    before = snapshot(flair_tree.parent)
     with pytest.raises(OSError) as error:  # noqa: PT011 (errno is looked at)
-        prepare(tree)
+        prepare(flair_tree)
     assert error.value.errno == errno.ENOSPC
-    assert snapshot(tree.parent) == before
-    assert {p.name for p in tree.parent.iterdir()} == {"dicom"}
+    assert snapshot(flair_tree.parent) == before
+    assert {p.name for p in flair_tree.parent.iterdir()} == {"dicom"}
 
 
 def test_the_sheets_are_pictures_of_a_usable_size(tree):
