@@ -21,4 +21,5 @@ def get_config(arg: str = "") -> ConfigDict:
     baseline, sequence = common.split_arg(arg, ("hncnn", "ce_t1wi"))
     config = common.get_common(baseline, sequence)  # backbone: a row of lesion.models.BASELINES
     config.mode = "frozen" if baseline == SVM else "scratch"
+    config.optim.lr = common.BASELINE_RATES.get(baseline, config.optim.lr)
     return common.add_baselines(config).lock()

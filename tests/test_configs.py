@@ -5,7 +5,7 @@ from importlib import import_module
 
 import pytest
 
-from lesion import reproduce
+from lesion import models, reproduce
 from lesion.errors import UserError
 from lesion.train import loop
 
@@ -44,6 +44,14 @@ def test_the_papers_numbers():
     assert (config.batch_size, config.optim.lr, config.optim.lr_decay, config.num_folds) == (32, 1e-3, 0.9, 5)
     assert (config.initial_labeled, config.num_acquire, config.entropy_threshold) == (400, 50, 0.3)
     assert config.head.widths == (512, 256)
+
+
+def test_every_baseline_is_runnable_at_the_papers_rate_but_capsnet():
+    for name in models.BASELINES:
+        config = get("baselines", f"{name},t2wi")
+        loop.check_config(config)
+        assert (config.backbone, config.sequence) == (name, "t2wi")
+        assert config.optim.lr == config.optim.backbone_lr == (1e-4 if name == "capsnet" else 1e-3)
 
 
 def test_arguments_name_backbone_and_sequence():

@@ -91,8 +91,9 @@ BASELINES = {
         ("scratch",),
         "CapsNet",
         "CapsNet [11]",
-        "[11] adds a coarse box around the tumour as input, which this data does not have: left out; initial weights "
-        "and the probability, one capsule's share of both lengths, are assumptions.",
+        "[11] adds a coarse box around the tumour as input, which this data does not have: left out; initial weights, "
+        "the learning rate (1e-4: at the paper's 1e-3 both capsules saturate at once) and the probability, one capsule's "
+        "share of both lengths, are assumptions.",
     ),
     "diamant": BaselineSpec(
         _grey(_small(cnn.DIAMANT, "prelu"), 224, 512, 93_408, "CNN after Diamant 2019", "prelu3"),

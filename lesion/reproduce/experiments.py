@@ -16,7 +16,7 @@ from lesion.train.loop import check_config, load, run_transfer
 
 # Of a plan alone; what else stands in a configuration is shared by all its experiments.
 PARTS = ("transfer", "explain", "baselines", "fusion", "leakage", "active", "ablations")
-LISTS = ("backbones", "sequences")  # of a part; its other fields stand over the shared ones
+LISTS = ("backbones", "sequences", "rates")  # of a part; its other fields stand over the shared ones
 LEAKAGE = {f"{split}_{labels}": (split, labels) for split in ("patient", "leaky") for labels in ("true", "shuffled")}
 
 
@@ -144,7 +144,8 @@ def _baselines(config: ConfigDict) -> Iterator[Experiment]:
     for backbone in config.baselines.backbones:
         for sequence in config.baselines.sequences:
             mode = {"mode": models.BASELINES[backbone].modes[0]} if backbone in models.BASELINES else {}
-            one = experiment_config(config, "baselines", backbone=backbone, sequence=sequence, **mode)
+            rate = {"optim.lr": config.baselines.rates[backbone]} if backbone in config.baselines.rates else {}
+            one = experiment_config(config, "baselines", backbone=backbone, sequence=sequence, **mode, **rate)
             yield Experiment(f"baselines/{backbone}/{sequence}", one, TRANSFER)
 
 
