@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 # learnt.
 BASELINE_RATES = {"capsnet": 1e-4}
 
+
 def get_common(backbone: str, sequence: str) -> ConfigDict:
     """The paper's recipe (section 2) on one backbone and sequence."""
     config = ConfigDict()

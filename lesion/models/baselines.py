@@ -92,7 +92,7 @@ BASELINES = {
         "CapsNet",
         "CapsNet [11]",
         "[11] adds a coarse box around the tumour as input, which this data does not have: left out; initial weights, "
-        "the learning rate (1e-4: at the paper's 1e-3 both capsules saturate at once) and the probability, one capsule's "
+        "the learning rate (1e-4: at the paper's 1e-3 both capsules saturate) and the probability, one capsule's "
         "share of both lengths, are assumptions.",
     ),
     "diamant": BaselineSpec(
