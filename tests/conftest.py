@@ -11,9 +11,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 SEED = 20201122
 # Tiny networks, compiled for every test anew: without optimizations and with XLA's older, simpler code generator that
-# takes a third of the time, here and in the processes that these tests start. Backbones, weights and everything of full
-# size are compiled as users do.
-COMPILED_FAST = {"active", "explain", "train"}
+# takes a third of the time, and kept in a folder for all processes of a run, here and in those that these tests start.
+# Backbones, weights and everything of full size are compiled as users do.
+COMPILED_FAST = {"active", "benchmarks", "explain", "train"}
 SIMPLE = {"xla_cpu_use_fusion_emitters": False}
 
 
@@ -24,10 +24,15 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def phantom_dicom(tmp_path_factory):
-    """The tiny cohort as launch.make_phantom writes it, made once for all processes of a run; not to be changed."""
+def shared(tmp_path_factory):
+    """A folder that all processes of a run see."""
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def phantom_dicom(shared):
+    """The tiny cohort as launch.make_phantom writes it, made once for all processes of a run; not to be changed."""
     with filelock.FileLock(shared / "phantom.lock"):  # what is there is whole, and made again at once
         command = [sys.executable, "-m", "launch.make_phantom", "--preset=tiny", f"--output={shared}/phantom"]
         subprocess.run(command, check=True)
@@ -42,22 +47,31 @@ def rng():
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _compiled_fast(request):
+def _compiled_fast(request, shared):
     if request.path.parent.name not in COMPILED_FAST:
         yield
         return
     import jax
     from jax._src import compiler  # there is no public way to set an option of XLA for a while
+    from jax.experimental.compilation_cache import compilation_cache
 
     def simply(*args, env_options_overrides, **kwargs):
         return options(*args, env_options_overrides=SIMPLE | env_options_overrides, **kwargs)
 
     options = compiler.get_compile_options
+    fast = {
+        "jax_disable_most_optimizations": True,
+        "jax_compilation_cache_dir": str(shared / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.1,  # with less, writing takes as long as compiling
+    }
     jax.block_until_ready(jax.numpy.ones(1) + 1)  # XLA reads its flags once: those below are for other processes
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        for name, value in fast.items():
+            patch.setenv(name.upper(), str(value))
+            jax.config.update(name, value)
         patch.setenv("XLA_FLAGS", " ".join(f"--{name}={str(value).lower()}" for name, value in SIMPLE.items()))
         patch.setattr(compiler, "get_compile_options", simply)
-        jax.config.update("jax_disable_most_optimizations", True)
         yield
         jax.config.update("jax_disable_most_optimizations", False)
+        jax.config.update("jax_compilation_cache_dir", None)
+        compilation_cache.reset_cache()

@@ -70,7 +70,7 @@ MOMENTS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MOMENTS)
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(mode, tmp_path, monkeypatch):
-    context, (changes, moments) = tiny.forked(monkeypatch, tmp_path / "compiled"), MOMENTS[mode]
+    context, (changes, moments) = tiny.forked(monkeypatch), MOMENTS[mode]
 
     def start(workdir):
         process = context.Process(target=tiny.label, args=(workdir,), kwargs={"mode": mode} | changes)

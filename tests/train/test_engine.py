@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
+def start():
     """Begins `tiny.train` in a new process, forked from one that has everything imported but no device yet."""
     import tiny
 
@@ -26,7 +26,7 @@ def start(tmp_path_factory):
         return process
 
     with pytest.MonkeyPatch.context() as patch:
-        context = tiny.forked(patch, tmp_path_factory.mktemp("compiled"))
+        context = tiny.forked(patch)
         yield begin
 
 

@@ -93,11 +93,9 @@ def setup(made, data_dir):
     return loop.Setup(Path(data_dir), given, folds, variables, run)
 
 
-def forked(patch, folder):
+def forked(patch):
     """A context whose processes are forked from one that has everything imported but no device yet."""
     patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(Path(__file__).parent)]))
-    patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
-    patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tiny"])
     return context
