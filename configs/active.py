@@ -1,4 +1,4 @@
-"""Algorithm 1 against random choice on one sequence at the paper's sizes (Figs 9-11).
+r"""Algorithm 1 against random choice on one sequence at the paper's sizes (Figs 9-11).
 
     python -m launch.active --config=configs/active.py:efficientnet_lite0,ce_t1wi \
         --config.weights=runs/weights/efficientnet_lite0 --data=DATA_DIR --workdir=runs/active_ce_t1wi
@@ -11,6 +11,8 @@ Writes curves.csv, acquisitions.csv and stops.csv, every fold and seed, and metr
 from ml_collections import ConfigDict
 
 from configs import common
+
+ARGUMENT = "BACKBONE,SEQUENCE"  # of --config, after the colon
 
 
 def get_config(arg: str = "") -> ConfigDict:

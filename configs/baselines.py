@@ -1,4 +1,4 @@
-"""The baselines of Table 7 on one sequence, under the same folds and augmentation as transfer.
+r"""The baselines of Table 7 on one sequence, under the same folds and augmentation as transfer.
 
     python -m launch.train --config=configs/baselines.py:hncnn,ce_t1wi --data=DATA_DIR --workdir=runs/hncnn_ce_t1wi
     python -m launch.train --config=configs/baselines.py:cnn_f_svm,ce_t1wi \
@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 
+ARGUMENT = "BASELINE,SEQUENCE"  # of --config, after the colon
 SVM = "cnn_f_svm"
 
 

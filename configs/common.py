@@ -37,11 +37,11 @@ def get_common(backbone: str, sequence: str) -> ConfigDict:
     config.optim = ConfigDict()
     config.optim.lr = 1e-3  # Adam's, in the first epoch
     config.optim.backbone_lr = config.optim.get_ref("lr")  # of the backbone; follows lr unless set
-    config.optim.lr_decay = 0.9  # factor on both
-    config.optim.decay_every = "epoch"  # or step
+    config.optim.lr_decay = 0.9  # factor on both rates
+    config.optim.decay_every = "epoch"  # epoch or step
     config.head = ConfigDict()
     config.head.widths = (512, 256)  # hidden layers of the new classifier
-    config.head.dropout = 0.0  # before each of its layers
+    config.head.dropout = 0.0  # before each layer of the classifier
     config.head.pooling = ""  # of the last map: mean, max, flatten; empty: the backbone's own
     return config
 
@@ -72,7 +72,7 @@ def add_plan(config: ConfigDict) -> ConfigDict:
     """What launch.reproduce runs: nothing yet. A part's other fields stand over the shared ones."""
     config.transfer = ConfigDict()
     config.transfer.backbones = ()  # Tables 3 to 6, Figs 5 to 8; empty: config.backbone
-    config.transfer.sequences = ("flair", "ce_t1wi", "t2wi")
+    config.transfer.sequences = ("flair", "ce_t1wi", "t2wi")  # each backbone on each of them
     config.explain = False  # whether Grad-CAM sheets of each of these are drawn
     config.baselines = add_baselines(ConfigDict())
     config.baselines.backbones = ()  # rows of lesion.models.BASELINES, Table 7

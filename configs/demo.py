@@ -1,4 +1,4 @@
-"""The ten-minute taste: transfer on the three sequences, Algorithm 1 against random on CE-T1WI, a report.
+r"""The ten-minute taste: transfer on the three sequences, Algorithm 1 against random on CE-T1WI, a report.
 
     bash launch/demo.sh
     python -m launch.reproduce --config=configs/demo.py --config.weights=runs/demo/weights \
@@ -10,6 +10,8 @@ On the demo phantom of 48 patients; sizes of the labelling loop are scaled down 
 from ml_collections import ConfigDict
 
 from configs import common
+
+ARGUMENT = "BACKBONE"  # of --config, after the colon
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -1,4 +1,4 @@
-"""Algorithm 1 with a doctor as the oracle, on a dataset most of whose slices have no label.
+r"""Algorithm 1 with a doctor as the oracle, on a dataset most of whose slices have no label.
 
     python -m launch.active --config=configs/doctor.py:efficientnet_lite0,ce_t1wi \
         --config.weights=runs/weights/efficientnet_lite0 --data=DATA_DIR --workdir=runs/doctor_ce_t1wi
@@ -11,6 +11,8 @@ In turn, until a rule says to stop: no slice with more entropy than --config.ent
 from ml_collections import ConfigDict
 
 from configs import common
+
+ARGUMENT = "BACKBONE,SEQUENCE"  # of --config, after the colon
 
 
 def get_config(arg: str = "") -> ConfigDict:

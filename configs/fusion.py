@@ -1,4 +1,4 @@
-"""The three sequences of a patient fused: early, late and by attention over slices, beside each alone.
+r"""The three sequences of a patient fused: early, late and by attention over slices, beside each alone.
 
     python -m launch.train --config=configs/fusion.py:efficientnet_lite0 \
         --config.weights=runs/weights/efficientnet_lite0 --data=DATA_DIR --workdir=runs/fusion
@@ -11,6 +11,8 @@ another backbone: --config.fusion.backbones.flair.backbone=resnet50 --config.fus
 from ml_collections import ConfigDict
 
 from configs import common
+
+ARGUMENT = "BACKBONE"  # of --config, after the colon
 
 
 def get_config(arg: str = "") -> ConfigDict:

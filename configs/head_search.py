@@ -1,6 +1,6 @@
-"""Which head: depth, widths, dropout and pooling, as the paper tried "numbers of layers and nodes" (section 1.2).
+r"""Which head: depth, widths, dropout and pooling, as the paper tried "numbers of layers and nodes" (section 1.2).
 
-    python -m launch.train --config=configs/head_search.py:efficientnet_lite0,ce_t1wi \\
+    python -m launch.train --config=configs/head_search.py:efficientnet_lite0,ce_t1wi \
         --config.head.widths="(256,)" --config.weights=WEIGHTS --data=DATA_DIR --workdir=runs/head_256
 
 One run a setting that `sweep` names; all share the cached features, so that each costs seconds. The paper kept 512-256.
@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from configs import transfer
 
+ARGUMENT = "BACKBONE,SEQUENCE"  # of --config, after the colon
 WIDTHS = ((), (256,), (512,), (512, 256), (1024, 512), (512, 256, 128))
 
 

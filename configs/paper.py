@@ -1,4 +1,4 @@
-"""Everything that Tables 2 to 7 and Figures 1 and 5 to 11 need, at the paper's sizes: for GPU machines.
+r"""Everything that Tables 2 to 7 and Figures 1 and 5 to 11 need, at the paper's sizes: for GPU machines.
 
     python -m launch.reproduce --config=configs/paper.py --config.weights=runs/weights \
         --data=DATA_DIR --workdir=runs/paper
@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from configs import common, head_search
 
+ARGUMENT = "BACKBONE"  # of --config, after the colon
 BACKBONES = ("alexnet", "resnet50", "inception_v3")
 BASELINES = ("cnn_f", "cnn_f_svm", "capsnet", "diamant", "hncnn", "kiryu")
 # Where fine-tuning may begin, from the last part of a backbone to all of it.

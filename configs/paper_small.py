@@ -1,4 +1,4 @@
-"""Every part of configs/paper.py in small: under an hour on two cores, on the demo phantom of 48 patients.
+r"""Every part of configs/paper.py in small: under an hour on two cores, on the demo phantom of 48 patients.
 
     python -m launch.reproduce --config=configs/paper_small.py --config.weights=runs/weights \
         --data=runs/demo/data --workdir=runs/paper_small
@@ -11,6 +11,8 @@ ImageNet whatever else is at hand. Backbones are frozen, copies and epochs fewer
 from ml_collections import ConfigDict
 
 from configs import common, head_search, paper
+
+ARGUMENT = "BACKBONE"  # of --config, after the colon
 
 
 def get_config(arg: str = "") -> ConfigDict:

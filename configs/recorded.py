@@ -1,4 +1,4 @@
-"""The configuration of a run that was made before, from its config.json.
+r"""The configuration of a run that was made before, from its config.json.
 
     python -m launch.train --config=configs/recorded.py:runs/transfer_ce_t1wi/config.json \
         --data=DATA_DIR --workdir=runs/again
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
+
+ARGUMENT = "RUN/config.json"  # of --config, after the colon
 
 
 def _tuples(value: Any) -> Any:

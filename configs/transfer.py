@@ -1,4 +1,4 @@
-"""Feature transfer on one sequence, 5-fold cross-validation over patients (Tables 3-5).
+r"""Feature transfer on one sequence, 5-fold cross-validation over patients (Tables 3-5).
 
     python -m launch.train --config=configs/transfer.py:efficientnet_lite0,ce_t1wi \
         --config.weights=runs/weights/efficientnet_lite0 --data=DATA_DIR --workdir=runs/transfer_ce_t1wi
@@ -11,6 +11,8 @@ Fine-tuned from a stage on: --config.mode=finetune --config.finetune_from=layer4
 from ml_collections import ConfigDict
 
 from configs import common
+
+ARGUMENT = "BACKBONE,SEQUENCE"  # of --config, after the colon
 
 
 def get_config(arg: str = "") -> ConfigDict:

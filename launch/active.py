@@ -1,8 +1,9 @@
-"""Active labelling, Algorithm 1, against random choice on one sequence (Figs 9-11), or with a doctor who answers.
+r"""Active labelling, Algorithm 1, against random choice on one sequence (Figs 9-11), or with a doctor who answers.
 
 Reads the dataset --data (made by launch.prepare) and writes the folder --workdir:
 config.json, acquisitions.csv, curves.csv, stops.csv (where each rule would have stopped), runs.csv, metrics.json.
-The same command again goes on where it was stopped or killed, and finds what is finished.
+The same command again goes on where it was stopped or killed, and finds what is finished; with --dry_run it tells what
+would be done.
 
     python -m launch.active --config=configs/active.py:efficientnet_lite0,ce_t1wi \
         --data=DATA_DIR --workdir=RUN_DIR --config.weights=WEIGHTS_DIR
@@ -16,25 +17,32 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import errors
+from lesion import errors, options
+from lesion.active import preview
 from lesion.active.doctor import run_doctor
 from lesion.active.experiment import check_asking, run_active
 from lesion.train.loop import load
 
 FLAGS = flags.FLAGS
-errors.define_config("configs/active.py")
-flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
-flags.DEFINE_string("workdir", None, "Folder of this run.", required=True)
+options.define_config("configs/active.py")
+options.define_data()
+options.define_workdir("Folder of this run.")
+options.define_dry_run()
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
     config, data, workdir = FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir)
     check_asking(config)
-    if config.oracle == "doctor":
-        print(run_doctor(config, load(config, data, with_folds=False), workdir))
+    doctor = config.oracle == "doctor"
+    setup = load(config, data, with_folds=not doctor, keep=not FLAGS.dry_run)
+    if FLAGS.dry_run:
+        print((preview.with_doctor if doctor else preview.active)(config, setup, workdir))
         return
-    run_active(config, load(config, data), workdir)
+    if doctor:
+        print(run_doctor(config, setup, workdir))
+        return
+    run_active(config, setup, workdir)
     print(f"{FLAGS.workdir}: done; python -m launch.report --workdir={FLAGS.workdir} shows it")
 
 

@@ -1,6 +1,8 @@
 """Makes a phantom cohort as a DICOM tree with patients.csv and slices.csv.
 
-python -m launch.make_phantom --preset=demo --seed=0 --output=runs/demo/dicom
+Reads nothing and writes the folder --output, which launch.prepare takes as --input.
+
+    python -m launch.make_phantom --preset=demo --seed=0 --output=runs/demo/dicom
 
 With --labeled=12 the other patients have no label in patients.csv: a cohort to try launch.annotate on. With
 --readers=2 there is a readers.csv of two simulated readers, to try the comparison with readers on.
@@ -13,12 +15,12 @@ from absl import flags
 from lesion import errors
 from lesion.data import phantom
 
-PRESET = flags.DEFINE_string("preset", "demo", "size of the cohort: " + ", ".join(phantom.PRESETS))
-SEED = flags.DEFINE_integer("seed", 0, "the same seed gives the same bytes")
-OVERLAP = flags.DEFINE_float("overlap", phantom.OVERLAP, "share of atypical cases, 0 to 1")
-LABELED = flags.DEFINE_integer("labeled", None, "patients whose label is told; not given: all")
-READERS = flags.DEFINE_integer("readers", 0, "simulated readers, who judge every patient in readers.csv")
-OUTPUT = flags.DEFINE_string("output", None, "folder to make", required=True)
+PRESET = flags.DEFINE_string("preset", "demo", f"Size of the cohort: {', '.join(phantom.PRESETS)}.")
+SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same bytes.")
+OVERLAP = flags.DEFINE_float("overlap", phantom.OVERLAP, "Share of atypical cases, 0 to 1.")
+LABELED = flags.DEFINE_integer("labeled", None, "Patients whose label is told; not given: all.")
+READERS = flags.DEFINE_integer("readers", 0, "Simulated readers, who judge every patient in readers.csv.")
+OUTPUT = flags.DEFINE_string("output", None, "Folder to make.", required=True)
 
 
 def main(argv):

@@ -1,6 +1,10 @@
-"""Turns a folder of DICOM files into a dataset: python -m launch.prepare --input=DICOM_DIR --output=DATA_DIR.
+"""Turns a folder of DICOM files into a dataset.
 
-Beside the DICOM tree lie patients.csv (patient_id,label), slices.csv (sop_instance_uid,frame; optional) and series.csv
+Reads the DICOM tree --input and writes the folder --output, which the other programs take as --data.
+
+    python -m launch.prepare --input=DICOM_DIR --output=DATA_DIR
+
+In the DICOM tree lie patients.csv (patient_id,label), slices.csv (sop_instance_uid,frame; optional), series.csv
 (series_instance_uid,sequence; optional) and readers.csv (patient_id,reader,label; optional: what doctors said of a
 patient). The pseudonym key and table and rejects.csv (file,reason) go to the private folder, which stays with the
 patients' data. A second run on the same inputs does nothing.

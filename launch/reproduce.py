@@ -1,8 +1,8 @@
-"""Every experiment of a configuration and one report.
+r"""Every experiment of a configuration and one report.
 
 Reads the dataset --data (made by launch.prepare) and writes the folder --workdir:
 transfer/, active/, cohort/, report.html.
-The same command again finds what is finished and does not do it again.
+The same command again finds what is finished and does not do it again; with --dry_run it tells what would be done.
 
     python -m launch.reproduce --config=configs/demo.py \
         --data=DATA_DIR --workdir=RUN_DIR --config.weights=WEIGHTS_DIR
@@ -13,17 +13,21 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import errors
-from lesion.reproduce import reproduce
+from lesion import errors, options
+from lesion.reproduce import dry_run, reproduce
 
 FLAGS = flags.FLAGS
-errors.define_config("configs/demo.py")
-flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
-flags.DEFINE_string("workdir", None, "Folder of this run.", required=True)
+options.define_config("configs/demo.py")
+options.define_data()
+options.define_workdir("Folder of this run.")
+options.define_dry_run()
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
+    if FLAGS.dry_run:
+        dry_run(FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir))
+        return
     print(reproduce(FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir)))
 
 

@@ -1,8 +1,9 @@
-"""Feature transfer with cross-validation over patients on one sequence (Tables 3-5), or fusion of several.
+r"""Feature transfer with cross-validation over patients on one sequence (Tables 3-5), or fusion of several.
 
 Reads the dataset --data (made by launch.prepare) and writes the folder --workdir:
 config.json, checkpoints/, tensorboard/, predictions.csv, metrics.json.
-The same command again goes on where it was stopped or killed, and finds what is finished.
+The same command again goes on where it was stopped or killed, and finds what is finished; with --dry_run it tells what
+would be done.
 
     python -m launch.train --config=configs/transfer.py:efficientnet_lite0,ce_t1wi \
         --data=DATA_DIR --workdir=RUN_DIR --config.weights=WEIGHTS_DIR
@@ -20,14 +21,15 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import errors
-from lesion.train import fusion, loop
+from lesion import errors, options
+from lesion.train import fusion, loop, preview
 from lesion.train.devices import connect
 
 FLAGS = flags.FLAGS
-errors.define_config("configs/transfer.py")
-flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
-flags.DEFINE_string("workdir", None, "Folder of this run.", required=True)
+options.define_config("configs/transfer.py")
+options.define_data()
+options.define_workdir("Folder of this run.")
+options.define_dry_run()
 flags.DEFINE_string("coordinator", None, "HOST:PORT of the first process, where several run without SLURM.")
 flags.DEFINE_integer("num_processes", None, "How many there are.", lower_bound=1)
 flags.DEFINE_integer("process_id", None, "Which this is, from 0.", lower_bound=0)
@@ -36,12 +38,17 @@ flags.DEFINE_integer("process_id", None, "Which this is, from 0.", lower_bound=0
 def main(argv: Sequence[str]) -> None:
     del argv
     connect(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-    config, data, workdir = FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir)
-    if "fusion" in config:
-        fusion.run_fusion(config, fusion.load(config, data), workdir)
+    config, data, workdir, dry = FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir), FLAGS.dry_run
+    several = "fusion" in config
+    setup = (fusion if several else loop).load(config, data, keep=not dry)
+    if dry:
+        print((preview.fused if several else preview.transfer)(config, setup, workdir))
+        return
+    if several:
+        fusion.run_fusion(config, setup, workdir)
         workdir /= "early"
     else:
-        loop.run_transfer(config, loop.load(config, data), workdir)
+        loop.run_transfer(config, setup, workdir)
     print(f"{FLAGS.workdir}: done; python -m launch.report --workdir={workdir} shows it")
 
 

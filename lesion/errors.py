@@ -5,13 +5,12 @@ import errno
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
-flags.disclaim_key_flags()  # what is defined here belongs to who calls: --help shows it there
+from lesion import usage
 
 MENDED_BY = {
     errno.ENOSPC: "free some space, or name a folder on another disk, and run the command again",
@@ -28,28 +27,24 @@ class Interrupted(Exception):  # noqa: N818  # nothing went wrong
     """A SIGTERM was heeded and everything saved: one line that says how far it got."""
 
 
-def define_config(default: str) -> None:
-    """The flag --config=FILE.py or FILE.py:ARGUMENT, whose fields --config.FIELD=VALUE overrides."""
-    with _one_line(sys.argv):  # where only fields are given, ml_collections reads the default file at once
-        config_flags.DEFINE_config_file("config", default, "Configuration; --config.FIELD=VALUE overrides.")
-
-
-def _parse_flags(argv: Sequence[str]) -> list[str]:
-    with _one_line(argv):
-        return flags.FLAGS(argv)
+def _parse_flags(argv: Sequence[str], program: Mapping[str, Any]) -> list[str]:
+    if not usage.asked(argv):
+        with one_line():
+            return flags.FLAGS(argv)
+    with contextlib.suppress(flags.Error):  # what must be given need not be, to read the help
+        flags.FLAGS([arg for arg in argv if not usage.asked(["", arg])], known_only=True)
+    own = flags.FLAGS["config"] if "config" in flags.FLAGS else None
+    config, file = (None, "") if own is None else (own.value, own.config_filename)  # type: ignore[attr-defined]
+    print(usage.help_text(program, argv, config, file))
+    sys.exit(0)
 
 
 @contextlib.contextmanager
-def _one_line(argv: Sequence[str]) -> Iterator[None]:
+def one_line() -> Iterator[None]:
     """What is wrong with the flags ends the process with one line."""
     try:
         yield
-    except AttributeError as error:  # ml_collections, of a field that the configuration lacks
-        name = re.findall(r"\w+", str(error))[0]
-        near = re.search(r'Did you mean "(\w+)"', str(error))
-        field = next((a.partition("=")[0] for a in argv if re.search(rf"\.{name}\b", a)), name)
-        sys.exit(f"error: the configuration has no field {field}: {f'is it {near[1]}?' if near else 'see its file'}")
-    except (flags.Error, KeyError, TypeError, ValueError) as error:
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         sys.exit(f"error: {_last_line(error)}; --help tells the flags")
 
 
@@ -79,4 +74,7 @@ def run(main: Callable[[Sequence[str]], Any], **kwargs: Any) -> None:
             what = f"{error.strerror}: {error.filename or 'output'}"
             sys.exit(": ".join(["error", what, *filter(None, [MENDED_BY.get(error.errno or 0)])]))
 
-    app.run(guarded, flags_parser=_parse_flags, **kwargs)
+    def parse(argv: Sequence[str]) -> list[str]:
+        return _parse_flags(argv, main.__globals__)
+
+    app.run(guarded, flags_parser=parse, **kwargs)

@@ -124,14 +124,14 @@ def test_values_that_disagree_are_one_line(changes, message):
 
 
 FLAGS = {
-    "an unknown field": (["--config.nope=3"], "no field --config.nope: see its file"),
+    "an unknown field": (["--config.nope=3"], "no field --config.nope: --help tells which there are"),
     "a field misspelt": (
         ["--config=configs/active.py", "--config.optim.lrr=3"],
-        "no field --config.optim.lrr: is it lr?",
+        "no field --config.optim.lrr: is it --config.optim.lr?",
     ),
-    "no number": (["--config.num_epochs=many"], "invalid literal for int"),
+    "no number": (["--config.num_epochs=many"], "--config.num_epochs=many: it takes a whole number, such as --config."),
     "too many parts": (["--config=configs/transfer.py:a,b,c"], "at most 2 parts"),
-    "no file": (["--config=configs/nowhere.py"], "No such file"),
+    "no file": (["--config=configs/nowhere.py"], "there are configs/active.py, "),
     "no record": (["--config=configs/recorded.py:nowhere"], "name a run's config.json"),
     "an unknown flag": (["--nope=3"], "flag 'nope'"),
     "no dataset": ([], "no dataset in"),

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"lesion", "lesion.errors", "lesion.progress", "lesion.trees"}
+GROUND = {"lesion", "lesion.errors", "lesion.progress", "lesion.trees", "lesion.usage"}
 PURE = {f"lesion.train.{name}" for name in ("state", "steps", "network", "recipe")}
 # What the modules of a room may import of this project beside themselves; the longest prefix counts.
 ROOMS = {
-    "lesion.errors": set(),
+    "lesion.usage": set(),
+    "lesion.errors": {"lesion.usage"},
+    "lesion.options": {"lesion.errors", "lesion.usage"},
     "lesion.progress": set(),
     "lesion.trees": set(),
     "lesion.metrics": set(),

@@ -44,7 +44,7 @@ def run_doctor(config: ConfigDict, setup: Setup, workdir: Path) -> str:
     Raises:
         UserError: if the round that waits is not complete.
     """
-    _check(config, setup.slices)
+    check(config, setup.slices)
     if rundir.open_run(workdir, setup.run):
         shutil.rmtree(workdir / "rounds", ignore_errors=True)
         return f"{workdir}: the labelling is finished"
@@ -72,7 +72,8 @@ def run_doctor(config: ConfigDict, setup: Setup, workdir: Path) -> str:
     return f"{told}: {workdir}/predictions.csv, the model in {workdir}/{MODEL}"
 
 
-def _check(config: ConfigDict, slices: Slices) -> None:
+def check(config: ConfigDict, slices: Slices) -> None:
+    """Raises a one-line `UserError` for a value that cannot be run on this dataset."""
     experiment.check_asking(config)
     if len(config.strategies) != 1:
         raise UserError("a doctor answers one strategy: --config.strategies=\"('entropy',)\"")

@@ -138,8 +138,10 @@ def hold_out(patient: np.ndarray, label: np.ndarray, train: np.ndarray, share: f
     return held
 
 
-def load_or_make(data_dir: Path, label: np.ndarray, patient: np.ndarray, num_folds: int, seed: int) -> Splits:
-    """The dataset's split for (num_folds, seed): read from DATA_DIR/splits.json, or made and added there."""
+def load_or_make(
+    data_dir: Path, label: np.ndarray, patient: np.ndarray, num_folds: int, seed: int, keep: bool = True
+) -> Splits:
+    """The dataset's split for (num_folds, seed): read from DATA_DIR/splits.json, or made and, if `keep`, added."""
     path = Path(data_dir) / FILE
     try:
         saved = json.loads(path.read_text()) if path.exists() else {}
@@ -150,7 +152,7 @@ def load_or_make(data_dir: Path, label: np.ndarray, patient: np.ndarray, num_fol
     entry = {"hash": splits.hash, **splits._asdict()}
     if name in saved and saved[name] != entry:
         raise UserError(f"{path} holds another split {name} of other patients: remove the file and run again")
-    if name not in saved:
+    if keep and name not in saved:
         temporary = path.with_name(f".{FILE}.{os.getpid()}")
         temporary.write_text(json.dumps(saved | {name: entry}, indent=1, sort_keys=True) + "\n")
         temporary.replace(path)

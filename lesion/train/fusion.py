@@ -88,8 +88,8 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"--config.fusion.{name}={config.fusion[name]}: {least} is the least")
 
 
-def load(config: ConfigDict, data_dir: Path) -> FusionSetup:
-    """Reads and checks what fusion needs; writes nothing but the dataset's split.
+def load(config: ConfigDict, data_dir: Path, *, keep: bool = True) -> FusionSetup:
+    """Reads and checks what fusion needs; writes the dataset's split, and without `keep` nothing.
 
     Raises:
         UserError: if a value cannot be run, a sequence is not in the dataset, nobody has two, or a class of a fold has
@@ -97,7 +97,7 @@ def load(config: ConfigDict, data_dir: Path) -> FusionSetup:
     """
     check(config)
     slices = {name: cohort.load_slices(data_dir, name) for name in config.fusion.sequences}
-    dealt = loop.cohort_folds(data_dir, config.num_folds, config.seed)
+    dealt = loop.cohort_folds(data_dir, config.num_folds, config.seed, keep)
     return prepare(config, data_dir, cohort.load_info(data_dir), slices, dealt)
 
 
@@ -143,7 +143,7 @@ def run_fusion(config: ConfigDict, setup: FusionSetup, workdir: Path) -> dict[st
     """
     patients = setup.patients
     cases = Cases(patients.label, patients.patient, np.full(len(patients.label), ""))
-    parts = _parts(config, setup, cases, workdir)
+    parts = parts_of(config, setup, cases, workdir)
     results: dict[str, Any] = {}
     with resume.heed_sigterm() as bell:
         for number, (name, build, summarise) in enumerate(parts):
@@ -156,7 +156,7 @@ def run_fusion(config: ConfigDict, setup: FusionSetup, workdir: Path) -> dict[st
     return results or None
 
 
-def _parts(config: ConfigDict, setup: FusionSetup, cases: Cases, workdir: Path) -> list[Part]:
+def parts_of(config: ConfigDict, setup: FusionSetup, cases: Cases, workdir: Path) -> list[Part]:
     """What is run, in this order; features are computed when the first part that trains asks for them."""
     patients, how, dropout = setup.patients, methods.recipe_of(config), config.head.dropout
     widths, label = tuple(config.head.widths), jnp.asarray(patients.label)

@@ -110,20 +110,20 @@ def _check_svm(config: ConfigDict, width: int) -> None:
         raise UserError(f"--config.svm.c={config.svm.c}: above 0")
 
 
-def cohort_folds(data_dir: Path, num_folds: int, seed: int) -> splits.Splits:
+def cohort_folds(data_dir: Path, num_folds: int, seed: int, keep: bool = True) -> splits.Splits:
     """One deal of the cohort's patients for all its sequences, so that results on them can be compared and fused."""
     present = [name for name, counts in cohort.load_info(data_dir)["sequences"].items() if counts]
     loaded = [cohort.load_slices(data_dir, name) for name in present]
     label = np.concatenate([s.label for s in loaded])
     patient = np.concatenate([s.patient for s in loaded])
-    return splits.load_or_make(data_dir, label, patient, num_folds, seed)
+    return splits.load_or_make(data_dir, label, patient, num_folds, seed, keep)
 
 
-def _folds(config: ConfigDict, data_dir: Path, slices: Slices) -> splits.Splits:
+def _folds(config: ConfigDict, data_dir: Path, slices: Slices, keep: bool) -> splits.Splits:
     """The cohort's deal of patients; or, to measure what a leak is worth, a deal of slices that is kept nowhere."""
     if config.split == "leaky":
         return splits.make(slices.label, slices.slice_id, config.num_folds, config.seed)
-    return cohort_folds(data_dir, config.num_folds, config.seed)
+    return cohort_folds(data_dir, config.num_folds, config.seed, keep)
 
 
 @functools.cache  # several experiments of one process share them
@@ -139,8 +139,8 @@ def load_weights(config: ConfigDict) -> tuple[dict, dict[str, Any]]:
     return _weights(config.backbone, config.weights, config.seed, untaught)
 
 
-def load(config: ConfigDict, data_dir: Path, *, with_folds: bool = True) -> Setup:
-    """Reads and checks what an experiment needs; writes nothing but the dataset's split.
+def load(config: ConfigDict, data_dir: Path, *, with_folds: bool = True, keep: bool = True) -> Setup:
+    """Reads and checks what an experiment needs; writes the dataset's split, and without `keep` nothing.
 
     Without folds nothing is held back, and few labels are enough.
     """
@@ -151,7 +151,7 @@ def load(config: ConfigDict, data_dir: Path, *, with_folds: bool = True) -> Setu
     info = cohort.load_info(data_dir)
     folds = splits.Splits({}, 0, config.seed)
     if with_folds:
-        folds = _folds(config, data_dir, slices)
+        folds = _folds(config, data_dir, slices, keep)
     if config.patience and with_folds:
         for train in fold_masks(config, folds, cases_of(slices))[0]:
             splits.hold_out(slices.patient, slices.label, train, config.validation, config.seed)

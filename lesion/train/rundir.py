@@ -85,17 +85,22 @@ def open_run(workdir: Path, run: dict[str, Any]) -> bool:
         UserError: if the folder holds another run; it names the first differences.
     """
     path = workdir / CONFIG
-    if path.exists():
-        different = differences(workdir, run)
-        if different:
-            shown = "; ".join(different[:3]) + (f"; and {len(different) - 3} more" if len(different) > 3 else "")
-            raise UserError(f"{workdir} holds another run ({shown}): name another --workdir, or remove this one")
-        return (workdir / METRICS).exists()
-    if not is_first():
-        return False
+    if path.exists() or not is_first():
+        return is_finished(workdir, run)
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(path, run | {"versions": versions(), "command": command(), "started": now()})
     return False
+
+
+def is_finished(workdir: Path, run: dict[str, Any]) -> bool:
+    """Whether this very run is finished in `workdir`, which may be missing; a `UserError` if it holds another one."""
+    if not (workdir / CONFIG).exists():
+        return False
+    different = differences(workdir, run)
+    if different:
+        shown = "; ".join(different[:3]) + (f"; and {len(different) - 3} more" if len(different) > 3 else "")
+        raise UserError(f"{workdir} holds another run ({shown}): name another --workdir, or remove this one")
+    return (workdir / METRICS).exists()
 
 
 def is_first() -> bool:

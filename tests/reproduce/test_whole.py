@@ -7,6 +7,12 @@ import sys
 
 import pytest
 
+from configs import active, demo
+from lesion import reproduce
+from lesion.active import preview
+from lesion.errors import UserError
+from lesion.train import loop
+
 pytestmark = pytest.mark.slow
 SMALL = (
     "--config.num_epochs=3",
@@ -84,6 +90,32 @@ def test_a_second_run_does_nothing_again_and_another_config_is_refused(root):
     assert other.returncode == 1
     assert other.stderr.strip().splitlines()[-1].startswith("error: ")
     assert "config.optim.lr is 0.001 there, 0.1 now" in other.stderr
+
+
+def small(config, root, **changes):
+    changes = {"num_folds": 2, "num_copies": 1, "num_epochs": 3, "weights": f"{root}/weights"} | changes
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def test_a_dry_run_tells_what_would_be_done_and_writes_nothing(root, capsys):
+    data, before = root / "data", {p: p.stat().st_mtime_ns for p in root.rglob("*")}
+    # Of another seed: its folds are not in the dataset's splits.json yet.
+    flags = "--config.num_folds=2", "--config.seed=7", f"--data={data}", f"--workdir={root}/new", "--dry_run"
+    told = launch("train", *flags).stdout
+    for line in ("would run  feature transfer on ce_t1wi", "PHANTOM", "RANDOM", "new, 0 of 2 folds are finished"):
+        assert line in told
+    config = small(active.get_config(), root, initial_labeled=4, num_acquire=2, seed=7)
+    told = preview.active(config, loop.load(config, data, keep=False), root / "new")
+    assert "lite's efficientnet-lite0" in told and "20 (2 folds, 5 seeds, 2 strategies) of 10 rounds" in told
+    fields = {flag.partition("=")[0].removeprefix("--config."): int(flag.partition("=")[2]) for flag in SMALL}
+    reproduce.dry_run(small(demo.get_config(), root, **fields), data, root / "run")
+    assert capsys.readouterr().out.count(": finished already") == 4
+    fields |= {"active.initial_labeled": 400}
+    with pytest.raises(UserError, match="1 of 4 experiments would fail"):
+        reproduce.dry_run(small(demo.get_config(), root, **fields), data, root / "new")
+    assert "active/ce_t1wi: WOULD FAIL: a fold of ce_t1wi has" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
 
 
 def test_an_interrupted_run_ends_with_the_same_numbers(root):
