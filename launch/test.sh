@@ -4,11 +4,16 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 ruff check .
 mypy
-# The doctor's page is tested in a browser, which is installed where that can be done.
-if ! command -v chromedriver >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-  { apt-get update && apt-get install -y chromium chromium-driver; } >/dev/null 2>&1 || true
+# The doctor's page is tested in a browser, sweeps on a SLURM: installed where that can be done.
+wanted=()
+command -v chromedriver >/dev/null || wanted+=(chromium chromium-driver)
+command -v slurmctld >/dev/null && command -v munged >/dev/null || wanted+=(slurm-wlm munge)
+if [ "${#wanted[@]}" != 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y "${wanted[@]}"; } >/dev/null 2>&1 || true
 fi
 command -v chromedriver >/dev/null ||
   echo "warning: no chromium and chromedriver, and they could not be installed: the page's browser tests are skipped" >&2
+command -v slurmctld >/dev/null && command -v munged >/dev/null ||
+  echo "warning: no SLURM (slurm-wlm, munge), and it could not be installed: its test is skipped" >&2
 # A file's tests share what is slow to make: they stay together, in the order that conftest.py gives.
 exec python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"

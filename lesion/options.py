@@ -67,6 +67,11 @@ def config_value(argv: Sequence[str], default: str) -> str:
     return value
 
 
+def config_file(flag: Any) -> tuple[str, dict[str, Any]]:
+    """Of the parsed flag --config: what it was given as, and {field: value} of its overrides."""
+    return config_flags.get_config_filename(flag), config_flags.get_override_values(flag)
+
+
 def load_module(value: str) -> ModuleType:
     """The module that FILE.py or FILE.py:ARGUMENT names; a `UserError` if there is none."""
     path = Path(value.partition(":")[0])

@@ -96,11 +96,9 @@ def _own_flags(module: str) -> Iterator[str]:
     needed = {name for name, flag in own.items() if any("other than None" in v.message for v in flag.validators)}
     for name in sorted(own, key=lambda name: (name not in needed, name)):
         flag = own[name]
-        default = flag.default_as_str
+        default = "..." if flag.default_as_str is None else _short(flag.default_as_str.strip("'"))
         end = " Must be given." if name in needed else ""
-        shown = (
-            f"--{name}" if flag.boolean else f"--{name}={'...' if default is None else _short(default.strip(chr(39)))}"
-        )
+        shown = f"--{name}" if flag.boolean else f"--{name}={default}"
         yield _line(shown, (flag.help or "") + end)
 
 

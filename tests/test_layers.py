@@ -43,6 +43,7 @@ ROOMS = {
     "lesion.benchmarks": GROUND | {"lesion.data", "lesion.models", "lesion.train", "lesion.weights", "lesion.active"},
     "lesion.inspect": GROUND | {"lesion.data", "lesion.explain", "lesion.models", "lesion.train"},
     "lesion.reproduce": GROUND | {"lesion.data", "lesion.models", "lesion.train", "lesion.active", "lesion.report"},
+    "lesion.sweep": GROUND | {"lesion.data", "lesion.train", "lesion.active"},
     "launch": {"lesion"},
     "configs": {"configs"},
 }

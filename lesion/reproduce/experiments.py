@@ -13,6 +13,7 @@ from lesion.data import cohort
 from lesion.errors import UserError
 from lesion.train import checkpoint, explain, fusion
 from lesion.train.loop import check_config, load, run_transfer
+from lesion.train.rundir import setting_name
 
 # Of a plan alone; what else stands in a configuration is shared by all its experiments.
 PARTS = ("transfer", "explain", "baselines", "fusion", "leakage", "active", "ablations")
@@ -58,17 +59,6 @@ TRANSFER = Kind(check_config, load, run_transfer)
 ACTIVE = Kind(_check_active, load, run_active)
 FUSION = Kind(fusion.check, fusion.load, fusion.run_fusion)
 EXPLAIN = Kind(check_config, lambda config, data_dir: data_dir, _explain, shared=False)
-
-
-def setting_name(overrides: tuple[tuple[str, Any], ...]) -> str:
-    """A folder's name for what a run differs in: `head.widths=512-256,head.dropout=0.5`."""
-
-    def text(value: Any) -> str:
-        if isinstance(value, tuple | list):
-            return "-".join(map(str, value)) or "none"
-        return str(value).replace("/", "_") or "none"
-
-    return ",".join(f"{name}={text(value)}" for name, value in overrides)
 
 
 def experiment_config(config: ConfigDict, part: str = "", **fields: Any) -> ConfigDict:

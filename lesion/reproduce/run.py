@@ -17,7 +17,6 @@ from lesion.reproduce.experiments import Experiment, plan
 from lesion.train import checkpoint, rundir
 
 COHORT_FILES = ("cohort.json", "cohort.png", "preprocessing.png")
-FAILED = "failed.json"
 PLAN = "plan.json"
 
 
@@ -53,7 +52,7 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
     for number, one in enumerate(experiments, 1):
         told = _run(one, data_dir, workdir)
         print(f"{number} of {len(experiments)}, {one.name}: {told}", flush=True)
-        if (workdir / one.name / FAILED).exists():
+        if (workdir / one.name / rundir.FAILED).exists():
             failed.append(one.name)
     path = report.write(workdir)
     if failed:
@@ -67,7 +66,7 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
 def _run(one: Experiment, data_dir: Path, workdir: Path) -> str:
     """One experiment; what becomes of it, in words. A failure is left in its folder, as one line for the report."""
     folder = workdir / one.name
-    (folder / FAILED).unlink(missing_ok=True)
+    (folder / rundir.FAILED).unlink(missing_ok=True)
     try:
         setup = one.kind.load(one.config, data_dir)
         if one.kind.shared:
@@ -78,10 +77,7 @@ def _run(one: Experiment, data_dir: Path, workdir: Path) -> str:
     except Exception as error:
         if not isinstance(error, UserError):
             traceback.print_exc(file=sys.stderr)
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_json(folder / FAILED, {"error": line, "when": rundir.now(), "command": rundir.command()})
-        return f"FAILED: {line}"
+        return f"FAILED: {rundir.fail(folder, error)}"
 
 
 def _link_finished(run: dict[str, Any], workdir: Path, folder: Path) -> None:

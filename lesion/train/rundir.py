@@ -21,6 +21,7 @@ from lesion.train.checkpoint import write_json
 
 CONFIG = "config.json"
 METRICS = "metrics.json"
+FAILED = "failed.json"
 NOT_COMPARED = {"device", "command", "started", "finished"}
 RECORDED = ("versions.", "data.preprocess.", "baseline.")  # beginnings of names that are recorded, not compared
 PLACES = (".weights", ".file")  # ends of names: where weights lie does not matter, their hash does
@@ -76,7 +77,7 @@ def open_run(workdir: Path, run: dict[str, Any]) -> bool:
 
     Args:
         workdir: made if it is not there.
-        run: see `identity`.
+        run: see `identity`; `command` in it stands for what was typed.
 
     Returns:
         Whether this very run is finished there.
@@ -88,7 +89,7 @@ def open_run(workdir: Path, run: dict[str, Any]) -> bool:
     if path.exists() or not is_first():
         return is_finished(workdir, run)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(path, run | {"versions": versions(), "command": command(), "started": now()})
+    write_json(path, {"command": command()} | run | {"versions": versions(), "started": now()})
     return False
 
 
@@ -127,6 +128,25 @@ def command() -> str:
 def now() -> str:
     """The time, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def fail(folder: Path, error: Exception) -> str:
+    """Leaves in a run's folder why there is no result; returns that, in one line."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / FAILED, {"error": line, "when": now(), "command": command()})
+    return line
+
+
+def setting_name(overrides: tuple[tuple[str, Any], ...]) -> str:
+    """A folder's name for what a run differs in: `head.widths=512-256,head.dropout=0.5`."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, tuple | list):
+            return "-".join(map(str, value)) or "none"
+        return str(value).replace("/", "_") or "none"
+
+    return ",".join(f"{name}={text(value)}" for name, value in overrides)
 
 
 def finish(workdir: Path, metrics: dict[str, Any]) -> None:
