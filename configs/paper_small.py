@@ -23,7 +23,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.transfer.backbones = (backbone, *(name for name in paper.BACKBONES if name != backbone))
     config.explain = True
     config.baselines.backbones = paper.BASELINES
-    config.baselines.num_epochs = 3
+    config.baselines.num_epochs = 3  # too few to learn much: that every part runs is all that this size can show
+    config.baselines.num_copies = 0
     config.fusion.sequences = ("flair", "ce_t1wi", "t2wi")
     config.leakage.sequences = ("ce_t1wi",)
     config.active.sequences = ("flair", "ce_t1wi", "t2wi")
