@@ -36,7 +36,7 @@ def get_common(backbone: str, sequence: str) -> ConfigDict:
     config.data_on = "auto"  # device: all slices there. host: streamed by Grain. auto: device where they fit
     config.optim = ConfigDict()
     config.optim.lr = 1e-3  # Adam's, in the first epoch
-    config.optim.backbone_lr = config.optim.get_ref("lr")  # of the backbone; follows lr unless set
+    config.optim.backbone_lr = config.optim.get_oneway_ref("lr")  # of the backbone; follows lr unless set
     config.optim.lr_decay = 0.9  # factor on both rates
     config.optim.decay_every = "epoch"  # epoch or step
     config.head = ConfigDict()
@@ -73,11 +73,19 @@ def add_plan(config: ConfigDict) -> ConfigDict:
     config.transfer = ConfigDict()
     config.transfer.backbones = ()  # Tables 3 to 6, Figs 5 to 8; empty: config.backbone
     config.transfer.sequences = ("flair", "ce_t1wi", "t2wi")  # each backbone on each of them
+    # The shared fields unless set: the other parts stand on frozen features.
+    config.transfer.mode = config.get_oneway_ref("mode")  # frozen, finetune or scratch
+    config.transfer.finetune_from = config.get_oneway_ref("finetune_from")  # finetune: the first stage trained
+    config.transfer.augmentation = config.get_oneway_ref("augmentation")  # fixed, or fresh every epoch (finetune)
+    config.transfer.patience = config.get_oneway_ref("patience")  # epochs without a lower validation loss; 0: never
     config.explain = False  # whether Grad-CAM sheets of each of these are drawn
     config.baselines = add_baselines(ConfigDict())
     config.baselines.backbones = ()  # rows of lesion.models.BASELINES, Table 7
     config.baselines.sequences = ("ce_t1wi",)
-    config.baselines.rates = ConfigDict(BASELINE_RATES)  # optim.lr of those that want their own
+    config.baselines.patience = 0  # the SVM has no epochs
+    config.baselines.label_smoothing = 0.0  # neither the SVM nor CapsNet knows it
+    config.baselines.rates = ConfigDict()  # of those that want their own
+    config.baselines.rates.capsnet = BASELINE_RATES["capsnet"]  # optim.lr of capsnet
     config.fusion = add_fusion(ConfigDict())
     config.fusion.sequences = ()  # of a patient, fused
     config.leakage = ConfigDict()

@@ -19,9 +19,12 @@ BASELINES = ("cnn_f", "cnn_f_svm", "capsnet", "diamant", "hncnn", "kiryu")
 # Where fine-tuning may begin, from the last part of a backbone to all of it.
 STARTS = {
     "alexnet": ("conv5", "conv3", "conv1"),
+    "alexnet_caffe": ("conv5", "conv3", "conv1"),
+    "alexnet_torchvision": ("features_10", "features_6", "features_0"),
     "resnet50": ("layer4", "layer3", "layer2", "layer1", "conv1"),
     "resnet50_v1": ("layer4", "layer3", "layer2", "layer1", "conv1"),
     "inception_v3": ("Mixed_7a", "Mixed_6a", "Mixed_5b", "Conv2d_1a_3x3"),
+    "inception_v3_keras": ("Mixed_7a", "Mixed_6a", "Mixed_5b", "Conv2d_1a_3x3"),
     "efficientnet_lite0": ("conv_head", "blocks_11", "blocks_5", "conv_stem"),
 }
 

@@ -32,5 +32,5 @@ def get_config(arg: str = "") -> ConfigDict:
         ) from error
     config = ConfigDict(_tuples(recorded))
     if config.optim.backbone_lr == config.optim.lr:
-        config.optim.backbone_lr = config.optim.get_ref("lr")  # follows it, as in configs/common.py
+        config.optim.backbone_lr = config.optim.get_oneway_ref("lr")  # follows it, as in configs/common.py
     return config.lock()

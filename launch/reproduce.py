@@ -1,11 +1,14 @@
 r"""Every experiment of a configuration and one report.
 
-Reads the dataset --data (made by launch.prepare) and writes the folder --workdir:
-transfer/, active/, cohort/, report.html.
-The same command again finds what is finished and does not do it again; with --dry_run it tells what would be done.
+Reads the dataset --data (made by launch.prepare) and writes the folder --workdir: a folder for each part of the plan
+(transfer/, explain/, baselines/, fusion/, leakage/, active/, ablations/), cohort/, report.html and paper/, its tables
+and figures for LaTeX. The same command again finds what is finished and does not do it again, under a plan that has
+grown too; what failed is tried again. With --dry_run it tells what would be done.
 
     python -m launch.reproduce --config=configs/demo.py \
         --data=DATA_DIR --workdir=RUN_DIR --config.weights=WEIGHTS_DIR
+    python -m launch.reproduce --config=configs/paper.py \
+        --data=DATA_DIR --workdir=RUN_DIR --config.weights=FOLDER_OF_WEIGHTS
 """
 
 from collections.abc import Sequence

@@ -76,6 +76,8 @@ def test_the_backbones_rate_follows_the_heads_unless_set():
     config = get("transfer")
     config.optim.lr = 3e-4
     assert config.optim.backbone_lr == 3e-4
+    config.optim.backbone_lr = 1e-5
+    assert (config.optim.lr, config.optim.backbone_lr) == (3e-4, 1e-5)
 
 
 def test_every_setting_of_the_head_search_is_runnable():

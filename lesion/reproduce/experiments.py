@@ -52,7 +52,8 @@ def _check_active(config: ConfigDict) -> None:
 
 def _explain(config: ConfigDict, data_dir: Path, folder: Path) -> dict[str, Any] | None:
     """Of the transfer run of the same name."""
-    return explain.explain_run(folder.parents[2] / "transfer" / folder.parent.name / folder.name, data_dir, folder)
+    run = folder.parents[2] / "transfer" / folder.parent.name / folder.name
+    return explain.explain_run(run, data_dir, folder, weights=config.weights)
 
 
 TRANSFER = Kind(check_config, load, run_transfer)
@@ -107,7 +108,10 @@ def plan(config: ConfigDict, data_dir: Path) -> tuple[list[Experiment], dict[str
     experiments, left_out = [], {}
     for part in (_transfer, _baselines, _fusion, _leakage, _active, _ablations):
         for one in part(config):
-            one.kind.check(one.config)
+            try:
+                one.kind.check(one.config)
+            except UserError as error:
+                raise UserError(f"{one.name}: {error}") from error
             wanted = one.config.fusion.sequences if one.kind is FUSION else (one.config.sequence,)
             absent = [name for name in wanted if name not in sequences]
             if absent:
@@ -145,6 +149,9 @@ def _fusion(config: ConfigDict) -> Iterator[Experiment]:
         one = experiment_config(config, sequence="")
         with one.unlocked():
             one.fusion = copy.deepcopy(config.fusion)
+            for own in one.fusion.backbones.values():
+                if own.backbone and not own.weights:
+                    own.weights = weights_of(own.backbone, config.weights)
         yield Experiment("fusion", one, FUSION)
 
 

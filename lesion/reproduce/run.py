@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from lesion import models, report
 from lesion.data import cohort
 from lesion.errors import Interrupted, UserError
-from lesion.reproduce.experiments import Experiment, plan
+from lesion.reproduce.experiments import PARTS, Experiment, plan
 from lesion.train import checkpoint, rundir
 
 COHORT_FILES = ("cohort.json", "cohort.png", "preprocessing.png")
@@ -37,7 +37,7 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
     """
     experiments, left_out = plan(config, data_dir)
     whole = experiments[0].kind.load(experiments[0].config, data_dir).run
-    rundir.open_run(workdir, whole | {"config": json.loads(config.to_json())})
+    _open(workdir, whole | {"config": json.loads(config.to_json())})
     (workdir / "cohort").mkdir(exist_ok=True)
     for name in COHORT_FILES:
         shutil.copyfile(data_dir / name, workdir / "cohort" / name)
@@ -63,6 +63,17 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
     return path
 
 
+def _open(workdir: Path, whole: dict[str, Any]) -> None:
+    """Claims `workdir`. A plan may grow or shrink in it: each of its experiments is known by its own configuration."""
+    if (workdir / rundir.CONFIG).exists():
+        there = json.loads((workdir / rundir.CONFIG).read_text())
+        now = there | {"config": there["config"] | {k: v for k, v in whole["config"].items() if k in PARTS}}
+        if now != there and not rundir.differences(now, whole):
+            (workdir / rundir.METRICS).unlink(missing_ok=True)
+            checkpoint.write_json(workdir / rundir.CONFIG, now)
+    rundir.open_run(workdir, whole)
+
+
 def _run(one: Experiment, data_dir: Path, workdir: Path) -> str:
     """One experiment; what becomes of it, in words. A failure is left in its folder, as one line for the report."""
     folder = workdir / one.name
@@ -86,7 +97,10 @@ def _link_finished(run: dict[str, Any], workdir: Path, folder: Path) -> None:
         return
     for path in sorted(workdir.rglob(rundir.METRICS)):
         found = path.parent
-        if found != workdir and (found / rundir.CONFIG).exists() and not rundir.differences(found, run):
+        if found == workdir or any(part.startswith(".") for part in found.relative_to(workdir).parts):
+            continue  # the whole, or a copy that was not completed
+        config = found / rundir.CONFIG
+        if config.exists() and not rundir.differences(json.loads(config.read_text()), run):
             partial = folder.with_name(f".{folder.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             # Files of a run are replaced, never changed: both names may share them.

@@ -111,7 +111,7 @@ def is_finished(one: Setting, setup: Setup, workdir: Path) -> bool:
     path, run = workdir / one.name / rundir.CONFIG, setup.run
     if path.exists() and not run["weights"]["pretrained"]:
         there = json.loads(path.read_text())["weights"]
-        # Drawn there on a GPU, here on CPU: the same seed, other last digits.
+        # Drawn there on another processor: the same seed, perhaps other last digits.
         run = run | {"weights": there if there.get("seed") == run["weights"]["seed"] else run["weights"]}
     return rundir.is_finished(workdir / one.name, run)
 

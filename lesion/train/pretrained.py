@@ -86,7 +86,8 @@ def random_variables(name: str, seed: int, untaught: bool = False) -> tuple[dict
         untaught: whether the network is meant to begin so: its provenance says `scratch`, and of pretraining nothing.
     """
     init = jax.jit(models.get_model(name, None if name in models.BASELINES else 1000).init)
-    variables = jax.device_get(init(jax.random.key(seed), _picture(name)))
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):  # their hash is a run's: the same on every device
+        variables = jax.device_get(init(jax.random.key(seed), _picture(name)))
     source = {"source": "scratch", "pretrained": None} if untaught else {"source": "random", "pretrained": False}
     record = {"model": name, "seed": seed, **source}
     return variables, {**record, "sha256": trees.sha256(variables)}

@@ -62,9 +62,9 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     return {k: v for key, item in value.items() for k, v in _flat(item, f"{name}.{key}" if name else key).items()}
 
 
-def differences(workdir: Path, run: dict[str, Any]) -> list[str]:
-    """In what `run`, see `identity`, is another than the one in `workdir`: nothing if they are the same run."""
-    before, now = (_flat(r) for r in (json.loads((workdir / CONFIG).read_text()), json.loads(json.dumps(run))))
+def differences(recorded: dict[str, Any], run: dict[str, Any]) -> list[str]:
+    """In what `run`, see `identity`, is another than the one in a config.json: nothing if they are the same run."""
+    before, now = _flat(recorded), _flat(json.loads(json.dumps(run)))
     return [
         f"{name} is {before.get(name)!r} there, {now.get(name)!r} now"
         for name in sorted((now.keys() | before.keys()) - NOT_COMPARED)
@@ -97,7 +97,7 @@ def is_finished(workdir: Path, run: dict[str, Any]) -> bool:
     """Whether this very run is finished in `workdir`, which may be missing; a `UserError` if it holds another one."""
     if not (workdir / CONFIG).exists():
         return False
-    different = differences(workdir, run)
+    different = differences(json.loads((workdir / CONFIG).read_text()), run)
     if different:
         shown = "; ".join(different[:3]) + (f"; and {len(different) - 3} more" if len(different) > 3 else "")
         raise UserError(f"{workdir} holds another run ({shown}): name another --workdir, or remove this one")

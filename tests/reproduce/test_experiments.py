@@ -119,3 +119,38 @@ def test_a_run_that_is_finished_elsewhere_is_found_by_what_it_is(ran):
     told, folder = ran(experiment("ablations/copies/num_copies=4", error=RuntimeError("was run again")))
     assert told == "finished before, kept" and (folder / "predictions.csv").read_text() == "told\n"
     assert ran(experiment("ablations/seed/seed=1", seed=1))[0] == "done"
+
+
+def test_a_copy_that_was_not_completed_is_no_finished_run(ran):
+    _, folder = ran(experiment("transfer/a"))
+    partial = folder.with_name(".b.partial")
+    folder.rename(partial)
+    (partial / "predictions.csv").unlink()
+    told, folder = ran(experiment("transfer/b"))
+    assert told == "done" and (folder / "predictions.csv").exists()
+
+
+def test_a_plan_may_grow_in_its_folder_and_the_shared_fields_may_not_change(tmp_path):
+    def whole(**changes):
+        return {"config": json.loads(get("demo", **changes).to_json()), "split_hash": "x"}
+
+    runs._open(tmp_path, whole())
+    rundir.finish(tmp_path, {})
+    runs._open(tmp_path, whole())
+    assert rundir.is_finished(tmp_path, whole())
+    runs._open(tmp_path, whole(**{"active.sequences": ("flair", "ce_t1wi")}))
+    assert not (tmp_path / rundir.METRICS).exists()
+    recorded = (tmp_path / rundir.CONFIG).read_bytes()
+    with pytest.raises(UserError, match=r"config.num_epochs is 50 there, 3 now"):
+        runs._open(tmp_path, whole(num_epochs=3, explain=True))
+    assert (tmp_path / rundir.CONFIG).read_bytes() == recorded
+
+
+def test_transfer_may_differ_from_what_the_other_parts_share(monkeypatch):
+    config = get("paper_small", **{"transfer.patience": 5, "transfer.mode": "finetune"})
+    assert (config.mode, config.patience) == ("frozen", 0)
+    by_part = {one.name.split("/")[0]: one.config for one in planned(monkeypatch, config)[0]}
+    assert (by_part["transfer"].mode, by_part["transfer"].patience) == ("finetune", 5)
+    assert {by_part[part].mode for part in ("fusion", "leakage")} == {"frozen"}
+    with pytest.raises(UserError, match=r"baselines/cnn_f_svm/ce_t1wi: .*smoothing"):
+        planned(monkeypatch, get("paper_small", **{"baselines.label_smoothing": 0.1}))
