@@ -5,13 +5,14 @@ from ml_collections import ConfigDict
 # At 1e-3 one step of Adam moves the votes of CapsNet's 18,432 capsules so far that both lengths stay at 1: nothing is
 # learnt.
 BASELINE_RATES = {"capsnet": 1e-4}
+SEQUENCES = ("flair", "ce_t1wi", "t2wi")  # the paper's; of those that lesion.data.SEQUENCES knows
 
 
 def get_common(backbone: str, sequence: str) -> ConfigDict:
     """The paper's recipe (section 2) on one backbone and sequence."""
     config = ConfigDict()
     config.backbone = backbone  # a row of lesion.models.MODELS
-    config.sequence = sequence  # flair, ce_t1wi or t2wi
+    config.sequence = sequence  # a row of lesion.data.SEQUENCES: flair, ce_t1wi, t2wi
     config.weights = ""  # folder written by launch/convert_weights; empty: random weights
     # frozen: features computed once, the head trained on them. finetune: the backbone too. scratch: random weights.
     config.mode = "frozen"
@@ -72,7 +73,7 @@ def add_plan(config: ConfigDict) -> ConfigDict:
     """What launch.reproduce runs: nothing yet. A part's other fields stand over the shared ones."""
     config.transfer = ConfigDict()
     config.transfer.backbones = ()  # Tables 3 to 6, Figs 5 to 8; empty: config.backbone
-    config.transfer.sequences = ("flair", "ce_t1wi", "t2wi")  # each backbone on each of them
+    config.transfer.sequences = SEQUENCES  # each backbone on each of them
     # The shared fields unless set: the other parts stand on frozen features.
     config.transfer.mode = config.get_oneway_ref("mode")  # frozen, finetune or scratch
     config.transfer.finetune_from = config.get_oneway_ref("finetune_from")  # finetune: the first stage trained
@@ -110,7 +111,7 @@ def add_baselines(config: ConfigDict) -> ConfigDict:
 
 def add_fusion(config: ConfigDict) -> ConfigDict:
     """Fusion's fields; backbone, weights and recipe are the shared ones."""
-    config.sequences = ("flair", "ce_t1wi", "t2wi")  # two or more; a patient may lack some
+    config.sequences = SEQUENCES  # two or more; a patient may lack some
     config.backbones = ConfigDict()  # of each sequence
     for sequence in config.sequences:
         config.backbones[sequence] = ConfigDict()

@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 from lesion.annotate import FOLDER, journal, rounds, worklist
 from lesion.annotate.journal import PAGE, Entry, Held
 from lesion.annotate.rounds import Round
-from lesion.data import LABELS
+from lesion.data import LABELS, SEQUENCES
 from lesion.errors import UserError
 
 HOST = "127.0.0.1"
@@ -65,6 +65,7 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
         stacks = [{name: [s.position_mm for s in stack] for name, stack in one.items()} for one in this.stacks]
         items = [{"patient": item.patient, "place": item.place} for item in this.items]
         about = {"sequence": this.sequence, "phantom": this.phantom, "command": this.command, "labels": list(LABELS)}
+        about["sequences"] = list(SEQUENCES.items())  # pairs: JSON's objects have no order
         return about | {"stacks": stacks, "items": items, "state": _state(workdir, this)}
 
     @pages.get("/state")

@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lesion.data import LABELS, SEQUENCES, Slices, intake, pictures
+from lesion.data import LABELS, Slices, intake, phantom_scan, pictures
 from lesion.errors import UserError
 from lesion.train import features, pretrained
 
@@ -85,7 +85,7 @@ def load(folder: Path) -> dict[str, Sample]:
     series, _ = intake.choose(folder, found, inputs)
     made_of, _ = pictures.picture_all(series, strict=False)
     samples = {}
-    for sequence in SEQUENCES:
+    for sequence in phantom_scan.SIMULATED:
         images, rows, labels, patients, ids, spacings, heights = [], [], [], [], [], [], []
         for one, made in zip(series, made_of, strict=True):
             files = {mr.sop_uid: mr.file for mr, _, _ in one.members}

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-SEQUENCES = ("flair", "ce_t1wi", "t2wi")
+SEQUENCES = {"flair": "FLAIR", "ce_t1wi": "CE-T1WI", "t2wi": "T2WI"}  # as shown, in the order shown
 LABELS = {"encephalitis": 0, "glioma": 1}
 UNLABELED = -1
 

@@ -114,7 +114,7 @@ def scan(folder: Path, files: Sequence[tuple[str, int, int]], strict: bool) -> S
 
 
 def choose(folder: Path, found: Scan, inputs: Inputs) -> tuple[list[pictures.Series], list[dicom.Skip]]:
-    """Groups frames into series of the three sequences that hold at least one chosen slice.
+    """Groups frames into series of the known sequences that hold at least one chosen slice.
 
     Returns:
         The series, sorted, and the MR files left out with the reason.
@@ -155,7 +155,7 @@ def gather(folder: Path, found: Scan, inputs: Inputs) -> tuple[list[pictures.Ser
                 continue
             kinds[name, frame.plane, frame.spacing].append(frame.number)
         if not kinds:
-            reason = "MR, sagittal or coronal" if along else "MR, none of the three sequences"
+            reason = "MR, sagittal or coronal" if along else "MR, another sequence"
             left_out.append(dicom.Skip(mr.file, reason))
         for (name, plane, spacing), numbers in kinds.items():
             picked = [n for n in numbers if is_chosen(inputs, mr.sop_uid, n)]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lesion.data import LABELS, SEQUENCES, lesions, phantom_dicom, phantom_scan, phantom_tables, privacy, workers
+from lesion.data import LABELS, lesions, phantom_dicom, phantom_scan, phantom_tables, privacy, workers
 from lesion.errors import UserError
 
 VERSION = 2  # of what a seed gives; raise it whenever a byte changes
@@ -68,7 +68,7 @@ PRESETS = {
     ),
     "tiny": Preset(
         {"encephalitis": 4, "glioma": 4},
-        {label: dict.fromkeys(SEQUENCES, 12) for label in LABELS},
+        {label: dict.fromkeys(phantom_scan.SIMULATED, 12) for label in LABELS},
         3,
         (14, 14),
         256,
@@ -103,7 +103,7 @@ def plan_cohort(preset: Preset, seed: int, overlap: float = OVERLAP) -> list[Pat
     patients, start = [], 0
     for label, number in preset.patients.items():
         rng = np.random.default_rng([seed, 1, LABELS[label]])
-        counts = {s: _share(rng, preset.slices[label][s], number) for s in SEQUENCES}
+        counts = {s: _share(rng, slices, number) for s, slices in preset.slices[label].items()}
         sets = {
             "vendor": _deal(rng, tuple(phantom_dicom.VENDORS), number),
             "atypical": _deal(rng, (True,) * round(overlap * number) + (False,), number, repeat=False),
@@ -137,7 +137,7 @@ def plan_cohort(preset: Preset, seed: int, overlap: float = OVERLAP) -> list[Pat
                 num_series=preset.num_series,
             )
             case = lesions.draw_case(own, label, row["band"], row["atypical"])
-            patients.append(Patient(index, (seed, index), who, case, scan, {s: int(counts[s][k]) for s in SEQUENCES}))
+            patients.append(Patient(index, (seed, index), who, case, scan, {s: int(counts[s][k]) for s in counts}))
         start += number
     return sorted(patients, key=lambda patient: patient.number)
 
@@ -279,7 +279,7 @@ def render(patient: Patient) -> tuple[phantom_scan.Picture, list[np.ndarray]]:
     """The scan, and for each of its series the slices that the doctors choose."""
     sequences = [s for s, _ in phantom_scan.PROTOCOLS[patient.scan.vendor][: patient.scan.num_series]]
     rng = np.random.default_rng([*patient.seed, 3])
-    wanted, taken = [], dict.fromkeys(SEQUENCES, 0)
+    wanted, taken = [], dict.fromkeys(patient.counts, 0)
     for sequence in sequences:  # two series of one sequence share its slices
         copies = sequences.count(sequence)
         wanted.append((patient.counts[sequence] + taken[sequence]) // copies)

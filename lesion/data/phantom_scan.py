@@ -11,11 +11,9 @@ THICKNESS_MM, GAP_MM = 5.0, 1.5
 VISIBLE_MM2 = 60.0  # a lesion of this area in a slice is seen; less is overlooked
 VESSEL_MILLIMOLAR = 0.8  # blood, some minutes after the injection
 CHANGED = 0.35  # share of a voxel that counts as lesion
-BRIGHTEST = {
-    "flair": 0.42,
-    "ce_t1wi": 0.48,
-    "t2wi": 0.58,
-}  # signal shown as white; fixed, so no lesion dims a brain
+# Signal shown as white, fixed, so no lesion dims a brain; of each sequence there is in a phantom.
+BRIGHTEST = {"flair": 0.42, "ce_t1wi": 0.48, "t2wi": 0.58}
+SIMULATED = tuple(BRIGHTEST)
 
 # Series in the order scanned, one table a vendor; the contrast protocol (agent, dose, delay) is the same for all.
 PROTOCOLS: dict[str, tuple[tuple[str, Pulse], ...]] = {

@@ -20,7 +20,6 @@ from lesion.data import LABELS, SEQUENCES, UNLABELED, dicom, preprocess
 from lesion.data.cohort import Record
 from lesion.data.pictures import Picture, Series
 
-TITLES = {"flair": "FLAIR", "ce_t1wi": "CE-T1WI", "t2wi": "T2WI"}
 COLORS = {"encephalitis": "#0072B2", "glioma": "#D55E00", "unlabeled": "#666666"}  # Okabe and Ito: colour-blind-safe
 A_ROW = 6
 GAP = 8  # pixels between two of a row
@@ -103,7 +102,7 @@ def draw_preprocessing(path: Path, examples: Sequence[Example], phantom: bool | 
             )  # fmt: skip
         x, y, wide, high = example.crop
         row[1].add_patch(Rectangle((x, y), wide, high, fill=False, edgecolor="#56B4E9", linewidth=1.5))
-        row[0].set_ylabel(TITLES[example.sequence], fontsize=13)
+        row[0].set_ylabel(SEQUENCES[example.sequence], fontsize=13)
         row[2].set_xlabel(f"{example.cropped.shape[1]} × {example.cropped.shape[0]} pixels", fontsize=9)
     for ax, title in zip(axes[0], steps, strict=True):
         ax.set_title(title, fontsize=11)
@@ -129,7 +128,7 @@ def draw_cohort(path: Path, records: dict[str, list[Record]], phantom: bool | st
         ax.imshow(_side_by_side(spread_over_patients(some, A_ROW)), cmap="gray", vmin=0, vmax=255)
         patients = len({record.patient for record in some})
         ax.set_ylabel(
-            f"{TITLES[sequence]}\n{label}\n{len(some)} slices\n{patients} patients", color=COLORS[label],
+            f"{SEQUENCES[sequence]}\n{label}\n{len(some)} slices\n{patients} patients", color=COLORS[label],
             rotation=0, ha="right", va="center", fontsize=11,
         )  # fmt: skip
     _save(figure, path, "The cohort", phantom)

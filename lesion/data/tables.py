@@ -70,7 +70,7 @@ def read_series(folder: Path) -> dict[str, tuple[str, int]]:
     """The user's own word on series: SeriesInstanceUID to (sequence or "skip", row); empty without the file.
 
     Raises:
-        UserError: wrong columns, or a sequence that is none of the three.
+        UserError: wrong columns, or an unknown sequence.
     """
     path = folder / SERIES
     if not path.exists():

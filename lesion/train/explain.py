@@ -11,7 +11,7 @@ from scipy import stats
 from scipy.special import expit
 
 from lesion import models
-from lesion.data import LABELS, Slices, cohort
+from lesion.data import LABELS, SEQUENCES, Slices, cohort
 from lesion.errors import UserError
 from lesion.explain import choose, gradcam, sheet
 from lesion.explain.choose import Chosen
@@ -27,7 +27,6 @@ GRADCAM = (
     *("slice", "patient", "fold", "label", "probability", "why", "evidence_for"),
     *("peak_row", "peak_column", "random_head_correlation"),
 )
-TITLES = {"flair": "FLAIR", "ce_t1wi": "CE-T1WI", "t2wi": "T2WI"}
 NAMES = {number: name for name, number in LABELS.items()}
 
 
@@ -205,7 +204,7 @@ def _draw(path: Path, run: Trained, slices: Slices, chosen: list[Chosen], looks:
                 if (reason, row.label) == (why, label)
             ]
             rows.append(sheet.Row(f"{name}\n{why}", panels, f"no slice of {name} is {why}"))
-    title = f"{models.get_spec(run.config.backbone).title} on {TITLES[run.config.sequence]}: where the network looks"
+    title = f"{models.get_spec(run.config.backbone).title} on {SEQUENCES[run.config.sequence]}: where the network looks"
     correlation = _median(np.array([look.correlation for look in looks]))
     check = "none is defined" if correlation is None else f"median {correlation:.2f}"
     cells = "×".join(map(str, looks[0].heat.shape))

@@ -4,8 +4,6 @@ import htm from './htm.mjs';
 import { PLAIN, Viewer, Windowing, zoomed } from './viewer.js';
 
 const html = htm.bind(h);
-const NAMES = { flair: 'FLAIR', ce_t1wi: 'CE-T1WI', t2wi: 'T2WI' };
-const ORDER = ['flair', 'ce_t1wi', 't2wi'];
 const SKIP = 'skip';
 const PHANTOM = { true: 'Phantom: simulated images, no patients', mixed: 'Phantom and patients mixed' };
 const POLL_MS = 3000;
@@ -227,6 +225,7 @@ class Page extends Component {
     const { round, answers, at, shown, view, busy, ready } = this.state;
     const { patient, place } = round.items[at];
     const now = answers.answers[at].label;
+    const names = new Map(round.sequences);
     const away = shown - place;
     const note = away ? `neighbour ${away > 0 ? '+' : '−'}${Math.abs(away)}: answers are for the outlined slice` : '';
     const said = round.items.flatMap((item, i) => {
@@ -237,11 +236,11 @@ class Page extends Component {
     return html`<main>
       <${Windowing} view=${view} />
       <section class="large">
-        <h2>${NAMES[round.sequence]}</h2>
+        <h2>${names.get(round.sequence)}</h2>
         <${Viewer} loaded=${this.loaded} src=${this.picture(patient, round.sequence, shown)} view=${view} note=${note}
           change=${this.change} scroll=${this.scroll} />
       </section>
-      <aside>${ORDER.filter((s) => s !== round.sequence).map((s) => this.beside(patient, s))}</aside>
+      <aside>${[...names].filter(([s]) => s !== round.sequence).map(([s, name]) => this.beside(patient, s, name))}</aside>
       <nav aria-label="neighbouring slices">${this.stack().map((_, i) => html`<button key=${i}
         class=${`${i === place ? 'asked' : ''} ${i === shown ? 'shown' : ''}`} aria-label=${`slice ${i + 1}`}
         onClick=${() => this.setState({ shown: i })}><img src=${this.picture(patient, round.sequence, i)} alt="" /></button>`)}
@@ -262,16 +261,16 @@ class Page extends Component {
     </main>`;
   }
 
-  beside(patient, sequence) {
+  beside(patient, sequence, name) {
     const { round, shown } = this.state;
     const positions = round.stacks[patient][sequence] ?? [];
-    if (!positions.length) return html`<figure key=${sequence}><figcaption>${NAMES[sequence]}: none</figcaption></figure>`;
+    if (!positions.length) return html`<figure key=${sequence}><figcaption>${name}: none</figcaption></figure>`;
     const place = nearest(positions, this.stack(), shown);
     const off = positions[place] - this.stack()[shown];
     const distance = positions[place] == null || this.stack()[shown] == null || Math.abs(off) < 0.5
       ? '' : ` · ${off > 0 ? '+' : '−'}${Math.abs(off).toFixed(0)} mm`;
-    return html`<figure key=${sequence}><figcaption>${NAMES[sequence]}${distance}</figcaption>
-      <img src=${this.picture(patient, sequence, place)} alt=${`${NAMES[sequence]} of the same patient`} /></figure>`;
+    return html`<figure key=${sequence}><figcaption>${name}${distance}</figcaption>
+      <img src=${this.picture(patient, sequence, place)} alt=${`${name} of the same patient`} /></figure>`;
   }
 }
 
