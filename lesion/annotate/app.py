@@ -64,8 +64,13 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
         this = rounds.newest(workdir)
         stacks = [{name: [s.position_mm for s in stack] for name, stack in one.items()} for one in this.stacks]
         items = [{"patient": item.patient, "place": item.place} for item in this.items]
-        about = {"sequence": this.sequence, "phantom": this.phantom, "command": this.command, "labels": list(LABELS)}
-        about["sequences"] = list(SEQUENCES.items())  # pairs: JSON's objects have no order
+        about: dict[str, Any] = {
+            "sequence": this.sequence,
+            "phantom": this.phantom,
+            "command": this.command,
+            "labels": list(LABELS),
+            "sequences": list(SEQUENCES.items()),  # pairs, for JSON's objects have no order
+        }
         return about | {"stacks": stacks, "items": items, "state": _state(workdir, this)}
 
     @pages.get("/state")
