@@ -8,7 +8,8 @@ Coordinates are MNI millimetres, RAS: x to the right, y to the front, z up.
 """
 
 import functools
-import importlib.resources
+import importlib.util
+from pathlib import Path
 from typing import NamedTuple
 
 import nibabel
@@ -117,11 +118,13 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float 
 @functools.cache
 def load_atlas() -> Atlas:
     """Reads nilearn's maps and builds the distance maps (about two seconds, once per process)."""
-    folder = importlib.resources.files("nilearn.datasets") / "data"
+    nilearn = importlib.util.find_spec("nilearn")  # found and not imported, which takes longer than all that follows
+    assert nilearn is not None and nilearn.origin is not None
+    folder = Path(nilearn.origin).parent / "datasets" / "data"
 
     def read(kind: str) -> np.ndarray:
-        with importlib.resources.as_file(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz") as path:
-            return np.asarray(nibabel.load(path).dataobj, np.float32)  # type: ignore[attr-defined]
+        path = folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz"
+        return np.asarray(nibabel.load(path).dataobj, np.float32)  # type: ignore[attr-defined]
 
     t1, gm, wm = read("t1"), read("gm") / 255, read("wm") / 255
     brain = ndimage.binary_fill_holes(t1 > 0)
