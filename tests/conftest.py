@@ -1,3 +1,4 @@
+import collections
 import os
 import subprocess
 import sys
@@ -18,9 +19,9 @@ SIMPLE = {"xla_cpu_use_fusion_emitters": False}
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests go first: each runs in one process, and the last should be a short one."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Files with most slow tests go first: each runs in one process, and the last should be a short one."""
+    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")
