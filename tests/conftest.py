@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import filelock
+import hypothesis
 import pytest
 
 # Before JAX is imported: dtype promotion is an error everywhere in the tests.
@@ -11,6 +12,8 @@ os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 SEED = 20201122
+hypothesis.settings.register_profile("untimed", deadline=None)  # speed is no test's matter
+hypothesis.settings.load_profile("untimed")
 # Tiny networks, compiled for every test anew: without optimizations and with XLA's older, simpler code generator that
 # takes a third of the time, and kept in a folder for all processes of a run, here and in those that these tests start.
 # Backbones, weights and everything of full size are compiled as users do.
