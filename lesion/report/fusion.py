@@ -5,6 +5,7 @@ from typing import Any
 from lesion import metrics
 from lesion.report import figures, read, resample, results, words
 from lesion.report.canvas import Drawing
+from lesion.report.read.files import called
 from lesion.report.tables import Cell, Column, Table, change, instead, score, triple
 
 _TITLES = {
@@ -13,13 +14,12 @@ _TITLES = {
     "attention": "attention over all slices",
     "best_single": "best single sequence",
 }
-_BEST = "best_single"
+_BEST, _ALONE = "best_single", "only_"
 
 
 def _title(run: read.Run) -> str:
-    if run.model.startswith("only_"):
-        return f"{results.title(run.sequence)} alone"
-    return _TITLES.get(run.model, run.model.replace("_", " "))
+    alone = f"{results.title(run.sequence)} alone" if run.model.startswith(_ALONE) else ""
+    return called(alone or _TITLES.get(run.model, run.model.replace("_", " ")), run.config)
 
 
 def rival(runs: list[read.Run], scores: list[dict[str, Any]]) -> tuple[int, str] | None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from lesion.report import figures, paper, read, resample, results, words
 from lesion.report.canvas import Drawing
+from lesion.report.read.files import called
 from lesion.report.tables import Cell, Column, Table, instead, score, triple
 
 CELLS = {
@@ -67,7 +68,7 @@ def _sequence(folder: read.Folder, sequence: str) -> dict[str, Any]:
     for cell in dict.fromkeys((*CELLS, *runs)):
         title = CELLS.get(cell, cell.replace("_", " "))
         if cell in runs:
-            rows.append((Cell(title), *(score(name, scores[cell][name]) for name in _SHOWN)))
+            rows.append((Cell(called(title, runs[cell].config)), *(score(name, scores[cell][name]) for name in _SHOWN)))
         rows += [
             instead(title, f"FAILED: {one.error}", 1 + len(_SHOWN))
             for one in folder.failed

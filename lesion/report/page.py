@@ -85,7 +85,7 @@ def _looks(folder: read.Folder) -> dict[str, list[read.Look]]:
     """Grad-CAM sheets by backbone."""
     result: dict[str, list[read.Look]] = {}
     for look in folder.looks:
-        result.setdefault(look.title or "The network", []).append(look)
+        result.setdefault(look.title.removeprefix(", ") or "The network", []).append(look)
     return result
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lesion.report import paper, read, results, words
-from lesion.report.read.files import part
+from lesion.report.read.files import RANDOM, is_random, part
 from lesion.report.tables import Column, Table, text
 
 PHANTOM = "PHANTOM RESULTS: made by simulation, they say nothing about patients"
@@ -47,11 +47,26 @@ def banners(folder: read.Folder) -> list[str]:
         result.append(_MIXED)
     elif flags[0]:
         result.append(PHANTOM)
-    if any(part(config, "weights").get("pretrained") is False for config in _main(folder)):
-        names = dict.fromkeys(run.title.split(",")[0] for run in folder.transfer if "random weights" in run.title)
-        who = f"of {' and '.join(names)}" if names else "of the backbone"
-        result.append(f"{_RANDOM}: those {who} were never trained on ImageNet; this is a control, not the method")
+    who = _untaught(folder)
+    if who:
+        result.append(f"{_RANDOM}: those of {who} were never trained on ImageNet; this is a control, not the method")
     return result
+
+
+def _untaught(folder: read.Folder) -> str:
+    """Whose weights are random though they should not be, in words; "" where none are."""
+    on_purpose = {one.run.name for one in folder.ablations if ablates(one, "weights")}
+    runs = [(kind, run) for kind, run in experiments(folder) if is_random(run.config) and run.name not in on_purpose]
+    if not runs:
+        return "the backbone" if is_random(folder.config) and not experiments(folder) else ""
+    named = [run.title.removesuffix(RANDOM) for kind, run in runs if kind in ("Transfer", "Baseline")]
+    others = dict.fromkeys(f"{kind.lower()} runs" for kind, _ in runs if kind not in ("Transfer", "Baseline"))
+    return words.listed([name or "the backbone" for name in dict.fromkeys(named)] + list(others))
+
+
+def ablates(one: read.Ablation, field: str) -> bool:
+    """Whether a setting's name says that this very field is varied."""
+    return f",{field}=" in f",{one.setting}"
 
 
 def stamp(folder: read.Folder) -> str:
@@ -107,6 +122,7 @@ def who(folder: read.Folder, transfer: list[dict[str, Any]]) -> str:
 def method(folder: read.Folder) -> str:
     """The networks in words, as far as the configuration says."""
     names = {run.model: run.title for run in folder.transfer if run.model}
+    names = {name: title.removesuffix(RANDOM) for name, title in names.items()} if len(names) == 1 else names
     config = next(iter(_main(folder)), {})
     inner, weights, baseline = (part(config, name) for name in ("config", "weights", "baseline"))
     modes = {

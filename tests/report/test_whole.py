@@ -10,7 +10,7 @@ import urllib.parse
 
 import numpy as np
 import pytest
-from fake_run import CONFIG, fake_failure, fake_paper, fake_transfer
+from fake_run import CONFIG, fake_failure, fake_paper, fake_png, fake_transfer, write_json
 from test_page import Page, text_of
 
 from lesion import metrics, report
@@ -212,3 +212,30 @@ def test_a_folder_that_only_fuses_and_one_without_weights_are_told(tmp_path):
     text = text_of(report.render(read.read(tmp_path / "b")))
     assert "RANDOM WEIGHTS: those of alexnet were never trained" in text
     assert "alexnet, random weights" in text and "resnet50, random weights" not in text
+
+
+def test_random_weights_are_told_wherever_they_are_shown(tmp_path):
+    random = CONFIG | {"weights": {"pretrained": False}}
+    scratch = random | {"config": {"mode": "scratch"}}
+    write_json(tmp_path / "baselines.json", {"cnn_f_svm": {"title": "CNN-F features, SVM"}})
+    sweep = tmp_path / "ablations" / "start"
+    fake_transfer(sweep / "weights=none", 0, 1.0, random, num_patients=12)
+    fake_transfer(tmp_path / "transfer" / "alexnet" / "flair", 0, 1.0, num_patients=12)
+    fake_transfer(tmp_path / "baselines" / "diamant" / "ce_t1wi", 0, 1.0, scratch, num_patients=12)
+    assert not any("RANDOM" in banner for banner in report.banners(read.read(tmp_path)))  # on purpose, and no method's
+    fake_transfer(sweep / "mode=frozen", 0, 1.0, random, num_patients=12)
+    fake_transfer(tmp_path / "baselines" / "cnn_f_svm" / "ce_t1wi", 0, 1.0, random, num_patients=12)
+    fake_transfer(tmp_path / "fusion" / "late", 0, 1.0, random, num_patients=12, one_a_patient=True)
+    fake_transfer(tmp_path / "leakage" / "flair" / "leaky_true", 0, 1.0, random, num_patients=12)
+    fake_png(tmp_path / "explain" / "resnet50" / "flair" / "gradcam.png", 100, 100)
+    write_json(tmp_path / "explain" / "resnet50" / "flair" / "config.json", random)
+    text = text_of(report.render(read.read(tmp_path)))
+    for said in (
+        "RANDOM WEIGHTS: those of CNN-F features, SVM, fusion runs, leakage runs and ablation runs were never",
+        "CNN-F features, SVM, random weights",
+        "late: what each sequence says, averaged, random weights",
+        "leaky folds, true labels, random weights",
+        "resnet50, random weights",
+    ):
+        assert said in text, said
+    assert "diamant, random weights" not in text and "alexnet, random weights" not in text

@@ -82,15 +82,7 @@ def _networks(source: files.Source, failed: list[Failed], kind: str) -> list[Run
     for folder in _two_levels(parent, tuple(source.titles), tuple(paper.TITLES)):
         model = folder.parent.name if folder.parent != parent else None
         runs += _try(source, failed, folder, model or "", lambda f=folder, m=model: files.scored(source, f, m))  # type: ignore[misc]
-    if kind == "transfer":
-        runs = [run._replace(title=f"{run.title}, random weights") if _is_random(run) else run for run in runs]
     return runs
-
-
-def _is_random(run: Run) -> bool:
-    """Whether the method lacked its weights; what is trained from scratch needs none."""
-    lacks = files.part(run.config, "weights").get("pretrained") is False
-    return lacks and files.part(run.config, "config").get("mode") != "scratch"
 
 
 def _labellings(source: files.Source, failed: list[Failed]) -> list[Labelling]:
@@ -148,14 +140,17 @@ def _ablations(source: files.Source, failed: list[Failed]) -> list[Ablation]:
 
 def _looks(source: files.Source, failed: list[Failed]) -> list[Look]:
     result = []
-    for folder in _two_levels(source.root / "explain", tuple(source.titles), tuple(paper.TITLES)):
-        model = folder.parent.name if folder.parent != source.root / "explain" else ""
+    parent, transfer = source.root / "explain", source.root / "transfer"  # the maps are of the run of the same name
+    for folder in _two_levels(parent, tuple(source.titles), tuple(paper.TITLES)):
+        model = folder.parent.name if folder.parent != parent else ""
         if (folder / "failed.json").is_file() and not (folder / "gradcam.png").is_file():
             failed.append(files.failed(source, folder, model))
             continue
         uri = files.picture(source, folder / "gradcam.png")
         if uri:
-            result.append(Look(model, source.titles.get(model, model), folder.name, uri))
+            run = folder if (folder / "config.json").is_file() else transfer / folder.relative_to(parent)
+            config = files.json_object(source, run / "config.json", wanted=False)
+            result.append(Look(model, files.called(source.titles.get(model, model), config), folder.name, uri))
     return result
 
 

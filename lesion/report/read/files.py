@@ -20,6 +20,7 @@ _CURVES = ("fold", "seed", "strategy", "round", "labeled_slices", "labeled_patie
 _STOPS = ("strategy", "rule", "fold", "labeled_slices", "accuracy_lost")
 _ROUNDS = ("round", "labeled_slices", "labeled_patients", "max_entropy", "mean_entropy")
 _PNG = b"\x89PNG\r\n\x1a\n"
+RANDOM = ", random weights"
 _CALLS = {"0": 0, "1": 1, "encephalitis": 0, "glioma": 1}
 
 
@@ -65,6 +66,16 @@ def part(config: dict[str, Any], name: str) -> dict[str, Any]:
     """An object inside a config, {} where there is none."""
     value = config.get(name)
     return value if isinstance(value, dict) else {}
+
+
+def is_random(config: dict[str, Any]) -> bool:
+    """Whether the method lacked its weights; what is trained from scratch needs none."""
+    return part(config, "weights").get("pretrained") is False and part(config, "config").get("mode") != "scratch"
+
+
+def called(title: str, config: dict[str, Any]) -> str:
+    """A title that says so where the weights are random."""
+    return title + RANDOM if is_random(config) else title
 
 
 def _rows(path: pathlib.Path, columns: Iterable[str], *, some: bool = True) -> list[dict[str, str]]:
@@ -124,7 +135,7 @@ def predictions(source: Source, folder: pathlib.Path, model: str | None = None, 
         label,
         probability,
         model,
-        source.titles.get(model, model),
+        called(source.titles.get(model, model), config),
         source.name(folder),
         np.array([r.get("slice") or "" for r in rows]),
     )
