@@ -13,7 +13,7 @@ import pytest
 from fake_run import CONFIG, fake_failure, fake_paper, fake_png, fake_transfer, write_json
 from test_page import Page, text_of
 
-from lesion import metrics, report
+from lesion import errors, metrics, report
 from lesion.report import canvas, figures, manuscript, page, read, resample, tables
 
 
@@ -214,10 +214,33 @@ def test_a_folder_that_only_fuses_and_one_without_weights_are_told(tmp_path):
     assert "alexnet, random weights" in text and "resnet50, random weights" not in text
 
 
+def test_what_failed_is_not_shown_as_the_older_run_in_its_folder(tmp_path):
+    for name in ("transfer/alexnet/flair", "fusion/late", "ablations/k/n=1", "leakage/flair/leaky_true"):
+        fake_transfer(tmp_path / name, 0, 1.0, num_patients=12, one_a_patient=name.startswith("fusion"))
+    fake_png(tmp_path / "explain" / "alexnet" / "flair" / "gradcam.png", 100, 100)
+    failing = [
+        "transfer/alexnet/flair",
+        "fusion",
+        "ablations/k/n=1",
+        "leakage/flair/leaky_true",
+        "explain/alexnet/flair",
+    ]
+    for name in failing:
+        fake_failure(tmp_path / name)
+    folder = read.read(tmp_path)
+    assert sorted(one.name for one in folder.failed) == sorted(failing)
+    assert not (folder.transfer or folder.fusion or folder.ablations or folder.leakage or folder.looks)
+    assert ("fusion/late", "not shown: fusion failed, it may be an older run's") in folder.missing
+    with pytest.raises(errors.UserError, match="failed: out of memory"):
+        read.read(tmp_path / "transfer" / "alexnet" / "flair")
+
+
 def test_random_weights_are_told_wherever_they_are_shown(tmp_path):
     random = CONFIG | {"weights": {"pretrained": False}}
     scratch = random | {"config": {"mode": "scratch"}}
     write_json(tmp_path / "baselines.json", {"cnn_f_svm": {"title": "CNN-F features, SVM"}})
+    write_json(tmp_path / "models.json", {"alexnet": {"title": "AlexNet, single tower"}})
+    write_json(tmp_path / "plan.json", {"experiments": ["baselines/cnn_f_svm/ce_t1wi", "transfer/alexnet/flair"]})
     sweep = tmp_path / "ablations" / "start"
     fake_transfer(sweep / "weights=none", 0, 1.0, random, num_patients=12)
     fake_transfer(tmp_path / "transfer" / "alexnet" / "flair", 0, 1.0, num_patients=12)
@@ -229,7 +252,8 @@ def test_random_weights_are_told_wherever_they_are_shown(tmp_path):
     fake_transfer(tmp_path / "leakage" / "flair" / "leaky_true", 0, 1.0, random, num_patients=12)
     fake_png(tmp_path / "explain" / "resnet50" / "flair" / "gradcam.png", 100, 100)
     write_json(tmp_path / "explain" / "resnet50" / "flair" / "config.json", random)
-    text = text_of(report.render(read.read(tmp_path)))
+    folder = read.read(tmp_path)
+    text = text_of(report.render(folder))
     for said in (
         "RANDOM WEIGHTS: those of CNN-F features, SVM, fusion runs, leakage runs and ablation runs were never",
         "CNN-F features, SVM, random weights",
@@ -238,4 +262,5 @@ def test_random_weights_are_told_wherever_they_are_shown(tmp_path):
         "resnet50, random weights",
     ):
         assert said in text, said
-    assert "diamant, random weights" not in text and "alexnet, random weights" not in text
+    assert "diamant, random weights" not in text and "AlexNet, random weights" not in text
+    assert folder.transfer[0].title == "AlexNet"  # a backbone's variant is left out, not a part of a baseline's name

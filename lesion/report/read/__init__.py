@@ -66,7 +66,7 @@ def _try(
     source: files.Source, failed: list[Failed], folder: pathlib.Path, model: str, reader: Callable[[], Any]
 ) -> Iterator[Any]:
     """The run in `folder`, or nothing and a row of `failed` or `missing` that says why it cannot be shown."""
-    if (folder / "failed.json").is_file() and not any((folder / mark).is_file() for mark in _MARKS[:2]):
+    if (folder / "failed.json").is_file():  # what lies beside it is an older run's: a success removes it
         failed.append(files.failed(source, folder, model))
         return
     try:
@@ -101,9 +101,13 @@ def _fusion(source: files.Source, failed: list[Failed]) -> list[Run]:
     """Runs of `fusion/HOW`, or of `HOW` in a folder of launch/train that fuses."""
     parent = source.root / "fusion" if (source.root / "fusion").is_dir() else source.root
     runs: list[Run] = []
-    if parent != source.root and (parent / "failed.json").is_file():
+    whole_failed = parent != source.root and (parent / "failed.json").is_file()
+    if whole_failed:
         failed.append(files.failed(source, parent))
     for folder in filter(_is_fusion, _folders(parent, (*_FUSION, *(_ALONE + s for s in paper.TITLES)))):
+        if whole_failed and not (folder / "failed.json").is_file():
+            source.missing.append((source.name(folder), "not shown: fusion failed, it may be an older run's"))
+            continue
         sequence = folder.name.removeprefix(_ALONE) if folder.name.startswith(_ALONE) else ""
         runs += _try(
             source,
@@ -143,7 +147,7 @@ def _looks(source: files.Source, failed: list[Failed]) -> list[Look]:
     parent, transfer = source.root / "explain", source.root / "transfer"  # the maps are of the run of the same name
     for folder in _two_levels(parent, tuple(source.titles), tuple(paper.TITLES)):
         model = folder.parent.name if folder.parent != parent else ""
-        if (folder / "failed.json").is_file() and not (folder / "gradcam.png").is_file():
+        if (folder / "failed.json").is_file():
             failed.append(files.failed(source, folder, model))
             continue
         uri = files.picture(source, folder / "gradcam.png")
@@ -168,11 +172,16 @@ def _plan(source: files.Source, plan: dict[str, Any], config: dict[str, Any]) ->
             source.missing.append((kind, "not run"))
 
 
-def _titles(rows: dict[str, Any], plan: dict[str, Any]) -> dict[str, str]:
-    """Names of networks as tables write them, the plan's in its order first: without their variant where one is run."""
+def _titles(models: dict[str, Any], specs: dict[str, Any], plan: dict[str, Any]) -> dict[str, str]:
+    """Names as tables write them, the plan's in its order first: a backbone's without its variant where one is run."""
+    rows = models | specs
     titles = {name: str(files.part(rows, name).get("title") or name) for name in rows}
     run = [str(name).split("/")[1] for name in plan.get("experiments") or () if str(name).count("/") == 2]
-    short = {name: titles[name].split(",")[0] for name in dict.fromkeys(run) if name in titles}
+    short = {
+        name: titles[name] if name in specs else titles[name].split(",")[0]  # CNN-F's are no variants of one network
+        for name in dict.fromkeys(run)
+        if name in titles
+    }
     counts = collections.Counter(short.values())
     return {name: title if counts[title] == 1 else titles[name] for name, title in short.items()} | {
         name: title for name, title in titles.items() if name not in short
@@ -192,7 +201,7 @@ def _whole(workdir: pathlib.Path) -> Folder:
     uris = {name: files.picture(source, workdir / "cohort" / f"{name}.png") for name in pictures}
     specs = files.json_object(source, workdir / "baselines.json", wanted=False)
     plan = files.json_object(source, workdir / "plan.json", wanted=False)
-    source = source._replace(titles=_titles(models | specs, plan))
+    source = source._replace(titles=_titles(models, specs, plan))
     failed: list[Failed] = []
     if not alone:
         _plan(source, plan, config)
@@ -223,6 +232,10 @@ def _whole(workdir: pathlib.Path) -> Folder:
 def _single(workdir: pathlib.Path, names: list[str]) -> Folder:
     """A folder that is one run of launch/train or launch/active."""
     source = files.Source(workdir, [], {})
+    if (workdir / "failed.json").is_file():
+        raise errors.UserError(
+            f"{workdir} failed: {files.failed(source, workdir).error}; run it again, then the report"
+        )
     found: dict[str, list[Any]] = {name: [] for name in ("predictions.csv", "curves.csv", "rounds.csv")}
     readers: dict[str, Callable[..., Any]] = dict(
         zip(found, (files.scored, files.labelling, files.doctor), strict=True)
