@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from lesion import metrics
-from lesion.report import figures, labelling, read, results, words
+from lesion.report import figures, labelling, provenance, read, recipe, results, words
 from lesion.report.canvas import Drawing
 from lesion.report.read.files import part
 from lesion.report.tables import Cell, Column, Table, instead, score, text
@@ -22,22 +22,26 @@ _LABELLING = (
 )
 
 
-def _settings(inner: dict[str, Any]) -> dict[str, str]:
-    """What makes a difference: where the weights lie does not, whether there are any does."""
-    told = {k: v for k, v in inner.items() if k not in ("sequence", "sequences", "backbones")}
-    return dict(words.flat(told | ({"weights": bool(told["weights"])} if "weights" in told else {})))
+def _settings(inner: dict[str, Any], weights: bool) -> dict[str, str]:
+    """What makes a difference; of `weights` whether there are any, where that is what a setting varies.
+
+    Else they do not count: a plan may name a folder of folders that holds none for this backbone.
+    """
+    told = {k: v for k, v in inner.items() if k not in ("sequence", "sequences", "backbones", "weights")}
+    return dict(words.flat(told | ({"weights": bool(inner.get("weights"))} if weights else {})))
 
 
 def _is_default(folder: read.Folder, one: read.Ablation) -> bool:
-    """Whether its configuration is the whole run's, or where that tells none a main run's, in all that both have."""
+    """Whether its configuration is the plan's shared one, or without a plan a main run's, in all that both have."""
     if one.setting == _DEFAULT:
         return True
     active = isinstance(one.run, read.Labelling)
-    whole, own = part(folder.config, "config"), _settings(part(one.run.config, "config"))
+    varied = provenance.ablates(one, "weights")
+    whole, own = part(folder.config, "config"), _settings(part(one.run.config, "config"), varied)
     shared = {k: v for k, v in whole.items() if k not in _PARTS} | (part(whole, "active") if active else {})
     mains = [part(main.config, "config") for main in (folder.labelling if active else folder.transfer)]
     for main in [shared] if part(whole, "ablations") else mains:
-        theirs = _settings(main)
+        theirs = _settings(main, varied)
         if own and theirs and all(own[k] == theirs[k] for k in own.keys() & theirs.keys()):
             return True
     return False
@@ -106,7 +110,7 @@ def _sweep(folder: read.Folder, sweep: str, active: bool) -> dict[str, Any] | No
         dots.append(dot)
     rows += [instead(one.name.rpartition("/")[2], f"FAILED: {one.error}", len(columns)) for one in lost]
     name, heading = results.slug("ablation", sweep, *(["rounds"] if active else [])), sweep.replace("_", " ")
-    where = dict.fromkeys(_where(one.run) for one in own)
+    where = [*dict.fromkeys(_where(one.run) for one in own), recipe.told(one.run for one in own)]
     caption = heading[:1].upper() + heading[1:] + (f": {', '.join(w for w in where if w)}" if any(where) else "")
     return {
         "title": heading[:1].upper() + heading[1:],
@@ -128,6 +132,14 @@ def _figure(name: str, heading: str, dots: list[figures.Dots], active: bool) -> 
     solid, hollow = ("mean over rounds", "last round") if active else ("slices", "patients")
     caption = f"{heading[:1].upper()}{heading[1:]}: AUC with 95 % interval; bold: the default."
     return figures.dots(f"figure-{name}", caption, "AUC", shown, solid=solid, hollow=hollow)
+
+
+def standing(folder: read.Folder) -> str:
+    """What bold settings are, and what the main runs stand on, in words."""
+    planned = bool(part(part(folder.config, "config"), "ablations"))
+    main = recipe.told(folder.transfer)
+    told = "bold: the plan's shared setting, from which the main runs may differ" if planned else "bold: a main run's"
+    return f"{told}. {f'The main runs of transfer: {main}; each' if main else 'Each'} table here says its own."
 
 
 def section(folder: read.Folder) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lesion.report import figures, paper, read, resample, results, words
+from lesion.report import figures, paper, read, recipe, resample, results, words
 from lesion.report.canvas import Drawing
 from lesion.report.read.files import called
 from lesion.report.tables import Cell, Column, Table, instead, score, triple
@@ -16,9 +16,18 @@ CELLS = {
 _SHOWN = {"accuracy": "Accuracy of slices, %", "auc": "AUC of slices"}
 
 
-def _told(name: str, first: dict[str, read.Run], scores: dict[str, resample.Scores]) -> list[str]:
-    """What the four cells say, in words."""
-    result = []
+_ONCE = (
+    "The labels were shuffled once, which is one draw of many; and as folds by patient are stratified by the true "
+    "labels, a test fold that got more of one class leaves less of it to train on, which pushes the pooled AUC of "
+    "shuffled labels below one half."
+)
+
+
+def _told(title: str, first: dict[str, read.Run], scores: dict[str, resample.Scores]) -> list[str]:
+    """What the four cells say, in words; the first sentence says how they were trained."""
+    result: list[str] = []
+    how = recipe.told(first.values())
+    name = f"{title} ({how})" if how else title
     if {"leaky_true", "patient_true"} <= first.keys():
         change = resample.difference(first["leaky_true"], first["patient_true"], "slice")
         if change is not None:
@@ -28,6 +37,7 @@ def _told(name: str, first: dict[str, read.Run], scores: dict[str, resample.Scor
                 f"{words.change('accuracy', ends)}: "
                 f"{words.flatters(*ends[1:])}."
             )
+            name = title
     if "leaky_shuffled" in first:
         auc = scores["leaky_shuffled"]["auc"]
         said = words.memorised(auc["low"], auc["high"])
@@ -36,14 +46,15 @@ def _told(name: str, first: dict[str, read.Run], scores: dict[str, resample.Scor
             f"{words.number('accuracy', scores['leaky_shuffled']['accuracy']['value'])} %, AUC "
             f"{words.number('auc', auc['value'])} ({words.interval('auc', auc['low'], auc['high'])}): {said}."
         )
+        name = title
     if "patient_shuffled" in first:
         auc = scores["patient_shuffled"]["auc"]
-        fine = not auc["low"] > 0.5
         result.append(
             f"{name}: the same labels, folds by patient: AUC {words.number('auc', auc['value'])} "
             f"({words.interval('auc', auc['low'], auc['high'])}): "
-            f"{'nothing is learned, as it must be' if fine else 'more than guessing: something leaks here too'}."
+            f"{words.unlearnable(auc['low'], auc['high'])}."
         )
+        result.append(_ONCE)
     return result
 
 

@@ -118,6 +118,7 @@ def context(folder: read.Folder) -> dict[str, Any]:
         "leakage": leakage.section(folder),
         "labelling": [labelling_section.section(run) for run in folder.labelling],
         "ablations": ablations.section(folder),
+        "ablations_stand": ablations.standing(folder),
         "looks": _looks(folder),
         "doctor": [doctor.section(run) for run in folder.doctor],
         "cohort": folder.cohort,

@@ -109,10 +109,19 @@ def flatters(low: float, high: float) -> str:
 def memorised(low: float, high: float) -> str:
     """What the interval of an AUC on shuffled labels says when slices of a patient are on both sides."""
     if not (math.isfinite(low) and math.isfinite(high)):
-        return "nothing can be shown"
+        return "cannot be told"
     if low > 0.5:
         return "there is nothing to learn but whose slice it is, so this much is memorised"
-    return "not told from guessing: no memorising shown"
+    return f"{'below' if high < 0.5 else 'not told from'} guessing: no memorising shown"
+
+
+def unlearnable(low: float, high: float) -> str:
+    """What the interval of an AUC on shuffled labels says when no patient is on both sides."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "cannot be told"
+    if low > 0.5:
+        return "more than guessing: something leaks here too"
+    return "below guessing" if high < 0.5 else "not told from guessing"
 
 
 RULES = {

@@ -14,6 +14,8 @@ CONFIG = {
     "config": {
         "backbone": "efficientnet_lite0",
         "mode": "frozen",
+        "num_epochs": 20,
+        "num_copies": 1,
         "num_folds": 5,
         "entropy_threshold": 0.3,
         "optim": {"lr": 0.001},
@@ -165,12 +167,15 @@ def fake_paper(workdir, backbones=("alexnet", "resnet50", "inception_v3"), num_p
     def config(**fields):
         return CONFIG | {"config": CONFIG["config"] | fields}
 
+    shared = {"head": {"widths": "head.widths=512-256"}, "weights": "runs/weights", "transfer": {"mode": "finetune"}}
+    write_json(workdir / "config.json", config(ablations={"transfer": {"head": []}}, **shared))
+
     def run(name, seed, signal, fields, **options):
         fake_transfer(workdir / name, seed, signal, config(**fields), num_patients, **options)
 
     for m, model in enumerate(backbones):
         for s, sequence in enumerate(paper.TITLES):
-            fields = {"backbone": model, "sequence": sequence}
+            fields = {"backbone": model, "sequence": sequence, "mode": "finetune", "num_epochs": 50}
             run(f"transfer/{model}/{sequence}", 10 * m + s, 0.6 + 0.4 * m + 0.2 * s, fields)
             fake_png(workdir / "explain" / model / sequence / "gradcam.png", 300, 900)
     for m, model in enumerate(specs):
@@ -182,7 +187,7 @@ def fake_paper(workdir, backbones=("alexnet", "resnet50", "inception_v3"), num_p
         signal = (1.0, 0.0, 2.5, 2.0)[m]
         run(f"leakage/ce_t1wi/{cell}", 80 + m, signal, {"sequence": "ce_t1wi"}, leaky=cell.startswith("leaky"))
     for m, setting in enumerate(("head.widths=64", "head.widths=512-256", "head.widths=1024-512-256")):
-        fields = {"sequence": "ce_t1wi", "backbone": "resnet50"} | ({} if m == 1 else {"mode": setting})
+        fields = {"sequence": "ce_t1wi", "weights": "", "head": {"widths": setting}}
         run(f"ablations/head/{setting}", 90 + m, 1.0 + 0.1 * m, fields)
     for m, setting in enumerate(("entropy_threshold=0.1", "entropy_threshold=0.3")):
         fields = {"sequence": "ce_t1wi", "entropy_threshold": float(setting[-3:])}

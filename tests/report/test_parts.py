@@ -108,6 +108,16 @@ def test_numbers_and_verdicts():
     assert words.versus_guessing(0.6, 0.8) == "better than guessing"
     assert words.versus_guessing(0.4, 0.8).startswith("not told")
     assert words.versus_guessing(0.2, 0.4).startswith("worse")
+    nan = float("nan")
+    auc_of_shuffled = ((0.4, 0.6), (0.51, 0.6), (0.3, 0.49), (nan, nan))
+    said = [words.unlearnable(*ends) for ends in auc_of_shuffled]
+    assert [text.split(":")[0] for text in said] == [
+        "not told from guessing",
+        "more than guessing",
+        "below guessing",
+        "cannot be told",
+    ]
+    assert words.memorised(nan, nan) == "cannot be told" and words.memorised(0.3, 0.4).startswith("below guessing")
     assert words.versus_random(-0.2, -0.1) == "below random"
     assert words.versus_random(0.0, 0.0) == "no difference in any pair"
     assert words.change("auc", (0.01, -0.01, 0.03)) == "+0.010 (95 % interval −0.010 to +0.030)"

@@ -40,7 +40,7 @@ def test_every_experiment_stands_in_its_section(html):
     assert [i for i in parsed.ids if i in order] == order
     assert parsed.links[: len(order)] == [f"#{name}" for name in order]
     for said in (
-        "Networks: AlexNet, ResNet-50, Inception-V3, frozen",
+        "Networks: AlexNet, ResNet-50, Inception-V3, fine-tuned",
         "3 baselines; the three sequences fused in 3 ways; leaky folds on CE-T1WI; 2 sweeps of settings (5 runs)",
         "Table 6, this cohort: means over the three sequences",
         "Table 7, this cohort: CE-T1WI; bold: transfer",
@@ -50,9 +50,16 @@ def test_every_experiment_stands_in_its_section(html):
         "so this much is memorised",
         "about 96 % accuracy",
         "head.widths=512-256 (default)",
+        "shared setting, from which the main runs may differ. The main runs of transfer: fine-tuned, 50 epochs, 1 copy",
+        "Head: efficientnet_lite0, CE-T1WI, frozen features, 20 epochs, 1 copy",
+        "Leakage. CE-T1WI (frozen features, 20 epochs, 1 copy): on this cohort",
+        "The labels were shuffled once",
         "Fig. 9 of the paper", "Fig. 11 of the paper",
     ):  # fmt: skip
         assert said in text, said
+    assert text.count("(default)") == text.count("head.widths=512-256 (default)") + text.count(
+        "threshold=0.3 (default)"
+    )
     assert html.count("data:image/png") == 2 + 9
 
 
