@@ -88,15 +88,6 @@ def versus_random(low: float, high: float) -> str:
     return "above random" if low > 0 else "below random"
 
 
-def versus_single(low: float, high: float) -> str:
-    """What the interval of a difference to the best single sequence says."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return "no difference can be shown"
-    if low <= 0 <= high:
-        return "not shown to beat it, the interval includes 0"
-    return "beats it" if low > 0 else "worse than it"
-
-
 def flatters(low: float, high: float) -> str:
     """What the interval of leaky minus honest accuracy says."""
     if not (math.isfinite(low) and math.isfinite(high)):

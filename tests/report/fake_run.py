@@ -180,9 +180,16 @@ def fake_paper(workdir, backbones=("alexnet", "resnet50", "inception_v3"), num_p
             fake_png(workdir / "explain" / model / sequence / "gradcam.png", 300, 900)
     for m, model in enumerate(specs):
         run(f"baselines/{model}/ce_t1wi", 50 + m, 0.5 + 0.2 * m, {"backbone": model, "sequence": "ce_t1wi"})
+    inner = {"flair": {"auc": 0.7, "loss": 0.6}, "ce_t1wi": {"auc": 0.8, "loss": 0.5}}
+    notes = {
+        "best_single": {"chosen": ["ce_t1wi", "flair", "ce_t1wi"], "inner": [inner] * 3, "fell_back": 2},
+        "attention": {"attention": {"flair": 0.4, "t2wi": 0.6}, "slices": {"flair": 0.5, "t2wi": 0.5}},
+    }
     fusion = ("early", "late", "attention", "best_single", "only_flair", "only_ce_t1wi", "only_t2wi")
     for m, how in enumerate(fusion):
         run(f"fusion/{how}", 70 + m, 1.6 - 0.15 * m, {}, one_a_patient=True)
+        told = {"lack_the_sequence": m} if how.startswith("only_") else notes.get(how, {})
+        write_json(workdir / "fusion" / how / "metrics.json", told)
     for m, cell in enumerate(("patient_true", "patient_shuffled", "leaky_true", "leaky_shuffled")):
         signal = (1.0, 0.0, 2.5, 2.0)[m]
         run(f"leakage/ce_t1wi/{cell}", 80 + m, signal, {"sequence": "ce_t1wi"}, leaky=cell.startswith("leaky"))

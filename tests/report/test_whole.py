@@ -14,7 +14,7 @@ from fake_run import CONFIG, fake_failure, fake_paper, fake_png, fake_transfer, 
 from test_page import Page, text_of
 
 from lesion import errors, metrics, report
-from lesion.report import canvas, figures, manuscript, page, read, resample, tables
+from lesion.report import canvas, comparison, figures, manuscript, page, read, resample, tables
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,11 @@ def test_every_experiment_stands_in_its_section(html):
         "Table 7, this cohort: CE-T1WI; bold: transfer",
         "widths of its layers; its dropout",
         "Fused minus best single sequence, the same patients",
+        "corrected for the 6 tests of this table (Holm), the intervals are not",
+        "CE-T1WI in 2 folds, FLAIR in 1 fold; AUC within them, mean over folds: FLAIR 0.70, CE-T1WI 0.80.",
+        "Attention, mean over patients: FLAIR 40 % of it (50 % of the slices), T2WI 60 % of it (50 % of the slices).",
+        "they got the share of gliomas among those trained on", "got the next best that they have",
+        "a missing sequence is allowed. All: frozen features, 20 epochs, 1 copy.",
         "on this cohort a leaky split changes the accuracy of slices by +",
         "so this much is memorised",
         "about 96 % accuracy",
@@ -90,6 +95,17 @@ def test_only_failures_are_a_report_too_and_what_was_planned_is_missing(tmp_path
     assert "FAILED: ABLATIONS/K/NUM_ACQUIRE=10" in text and "explain/alexnet/flair : EXPLAIN" in text
     assert "transfer/alexnet/flair : not run" in text and "fusion/early : not run" not in text
     assert "transfer/x/t2wi : left out: no T2WI" in text
+
+
+def test_fusion_is_judged_by_the_tests_of_all_comparisons_and_says_who_lacks_a_sequence(folder, values):
+    found = values["fusion"]
+    assert [row[-1].text for row in found["table"].rows] == ["–", "–", "–", "2", "4", "5", "6"]
+    first, *fused = sorted(folder.fusion[:4], key=lambda run: run.model != "best_single")
+    rows = comparison.against(first, fused)
+    assert [row[2].text for row in found["differences"].rows] == [row["cells"]["p"]["auc"] for row in rows]
+    assert [row["says"]["auc"].split(" than")[0] in said for row, said in zip(rows, found["told"], strict=True)] == [
+        True
+    ] * 3
 
 
 def test_numbers_beside_tables_and_figures_are_theirs(folder, values, html):

@@ -138,6 +138,7 @@ def predictions(source: Source, folder: pathlib.Path, model: str | None = None, 
         called(source.titles.get(model, model), config),
         source.name(folder),
         np.array([r.get("slice") or "" for r in rows]),
+        json_object(source, folder / "metrics.json", wanted=False),
     )
     metrics.evaluate(label, probability, np.arange(label.size), num_resamples=0)
     return run

@@ -21,6 +21,7 @@ class Run(NamedTuple):
         title: the model as a table writes it.
         name: its folder below the whole run's, "" for a folder that is one run.
         slice: str [N], pseudonyms, "" in a row that is a patient's.
+        metrics: its metrics.json, {} where there is none.
     """
 
     sequence: str
@@ -33,6 +34,7 @@ class Run(NamedTuple):
     title: str = ""
     name: str = ""
     slice: np.ndarray = np.array([], str)
+    metrics: Mapping[str, Any] = MappingProxyType({})
 
 
 class Labelling(NamedTuple):
