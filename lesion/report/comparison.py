@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lesion import metrics
-from lesion.report import canvas, comparison_tables, figures, paper, plots, scored, words
+from lesion.report import canvas, comparison_tables, figures, paper, plots, read, scored, words
 
 ALPHA = 1 - metrics.LEVEL
 SHARES = ("sensitivity", "specificity", "accuracy", "f1_glioma")
@@ -14,7 +14,7 @@ SHARES = ("sensitivity", "specificity", "accuracy", "f1_glioma")
 
 def section(
     runs: Sequence[scored.Scored],
-    readers: Sequence[scored.Reader] = (),
+    readers: Sequence[read.Reader] = (),
     *,
     reference: str | None = None,
     num_resamples: int = 2000,
@@ -23,7 +23,7 @@ def section(
 
     Args:
         runs: scored runs, one a model and sequence.
-        readers: of readers.csv; see `scored.readers`.
+        readers: of readers.csv.
         reference: title of the model that the others are compared with, said before looking; None, or where a
             sequence does not have it: the first run of the sequence.
         num_resamples: bootstrap draws.
@@ -46,7 +46,7 @@ def section(
 def _group(
     sequence: str,
     runs: Sequence[scored.Scored],
-    readers: Sequence[scored.Reader],
+    readers: Sequence[read.Reader],
     reference: str | None,
     num_resamples: int,
 ) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _group(
     }
 
 
-def is_simulated(readers: Sequence[scored.Reader]) -> bool:
+def is_simulated(readers: Sequence[read.Reader]) -> bool:
     """Whether a phantom made the readers up."""
     return any(reader.name.startswith("simulated") for reader in readers)
 
@@ -180,7 +180,7 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _reader_rows(readers: Sequence[scored.Reader], truth: dict[str, int], num_resamples: int) -> list[dict[str, Any]]:
+def _reader_rows(readers: Sequence[read.Reader], truth: dict[str, int], num_resamples: int) -> list[dict[str, Any]]:
     """{"name", "short", "scores" (`metrics.reader_scores`), "cells", "columns"} of each reader of a scored patient."""
     rows = []
     for number, reader in enumerate(readers, start=1):

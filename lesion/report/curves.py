@@ -29,8 +29,8 @@ def _curve(summary: dict[str, Any], level: str, label: str, style: int) -> figur
 def reader_point(reader: read.Reader, run: read.Run) -> figures.Point | None:
     """A reader's rates on the patients that both judged; None where a class is not among them."""
     truth, _, patients = columns(run, "patient")
-    judged = np.array([name in reader.calls for name in patients], bool)
-    truth, calls = truth[judged], np.array([reader.calls[name] for name in patients[judged]])
+    _, ours, theirs = np.intersect1d(patients, reader.patient, return_indices=True)
+    truth, calls = truth[ours], reader.call[theirs]
     if np.unique(truth).size < 2:
         return None
     return figures.Point(reader.name, float(calls[truth == 0].mean()), float(calls[truth == 1].mean()), False)

@@ -46,9 +46,9 @@ def baselines_table(
 
 
 def _guesses(folder: read.Folder, run: read.Run) -> list[str]:
-    """What had to be guessed of a baseline: baselines.json says it, or the run's own record."""
-    inner = [folder.specs.get(run.model), folder.models.get(run.model), run.config, run.config.get("weights")]
-    for place in inner:
+    """What had to be guessed of a baseline: the run's own record says it, or where it tells nothing the registry."""
+    own = [run.config.get("baseline"), run.config, run.config.get("weights")]
+    for place in (*own, folder.specs.get(run.model), folder.models.get(run.model)):
         told = place.get("guesses") if isinstance(place, dict) else None
         if told:
             return [told] if isinstance(told, str) else [str(guess) for guess in told]

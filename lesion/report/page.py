@@ -6,7 +6,6 @@ from typing import Any
 
 import jinja2
 import markupsafe
-import numpy as np
 
 from lesion.report import (
     ablations,
@@ -24,7 +23,6 @@ from lesion.report import (
     provenance,
     read,
     results,
-    scored,
     tables,
     words,
 )
@@ -37,10 +35,7 @@ _FIGURES_ONLY = ("active", "explain")
 def _statistics(folder: read.Folder) -> dict[str, Any]:
     """The sections on calibration and on comparisons, of all networks."""
     runs = [run._replace(model=run.title) for run in (*folder.transfer, *folder.baselines)]
-    readers = [
-        scored.Reader(one.name, np.array(list(one.calls)), np.array(list(one.calls.values()))) for one in folder.readers
-    ]
-    return {"calibration": calibration.section(runs), "comparison": comparison.section(runs, readers)}
+    return {"calibration": calibration.section(runs), "comparison": comparison.section(runs, folder.readers)}
 
 
 def _backbones(folder: read.Folder) -> tuple[tables.Table, tables.Table] | None:

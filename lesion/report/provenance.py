@@ -11,9 +11,10 @@ PHANTOM = "PHANTOM RESULTS: made by simulation, they say nothing about patients"
 _MIXED = "PARTLY PHANTOM: simulated and real scans are mixed; these results say nothing about patients"
 _UNKNOWN = "COHORT NOT RECORDED: the run does not say whether it used a phantom or patients"
 LEAKY = "LEAKY FOLDS: slices of one patient lie in training and test folds, which flatters every score"
+_SHUFFLED = "SHUFFLED LABELS"
 _RANDOM = "RANDOM WEIGHTS"
 _CLASSES = ("encephalitis", "glioma", "unlabeled")
-_ONE_SPLIT = ("Transfer", "Baseline", "Labelling", "Doctor")  # a leaky run has its own, by intent
+_ONE_SPLIT = ("Transfer", "Baseline", "Labelling", "Doctor")  # the leakage panel's split and labels are by intent
 
 
 def experiments(folder: read.Folder) -> list[tuple[str, Any]]:
@@ -36,17 +37,28 @@ def _main(folder: read.Folder) -> list[dict[str, Any]]:
     return [config for config in [folder.config, *(run.config for run in runs)] if config]
 
 
-def banners(folder: read.Folder) -> list[str]:
-    """What a reader must know before any number, loudest first."""
+def _is_shuffled(config: dict[str, Any]) -> bool:
+    return part(config, "config").get("labels") == "shuffled"
+
+
+def _cohort(folder: read.Folder) -> list[str]:
+    """What a reader must know of the cohort: one banner, or none where it is of patients."""
     places = [folder.cohort, folder.config, *(run.config for _, run in experiments(folder))]
     flags = [place["phantom"] for place in places if place.get("phantom") is not None]
-    result = []
     if not flags:
-        result.append(_UNKNOWN)
-    elif "mixed" in flags or len(set(flags)) > 1:
-        result.append(_MIXED)
-    elif flags[0]:
-        result.append(PHANTOM)
+        return [_UNKNOWN]
+    if "mixed" in flags or len(set(flags)) > 1:
+        return [_MIXED]
+    return [PHANTOM] if flags[0] else []
+
+
+def banners(folder: read.Folder) -> list[str]:
+    """What a reader must know before any number, loudest first."""
+    result = _cohort(folder)
+    dealt = [run for kind, run in experiments(folder) if kind in _ONE_SPLIT and _is_shuffled(run.config)]
+    if dealt:
+        names = words.listed(list(dict.fromkeys(run.name or results.title(run.sequence) for run in dealt)))
+        result.append(f"{_SHUFFLED}: those of {names} were dealt at random; their scores say nothing about any disease")
     who = _untaught(folder)
     if who:
         result.append(f"{_RANDOM}: those of {who} were never trained on ImageNet; this is a control, not the method")
@@ -71,8 +83,7 @@ def ablates(one: read.Ablation, field: str) -> bool:
 
 def stamp(folder: read.Folder) -> str:
     """What every table and figure that leaves the page says of its data, "" of patients'."""
-    told = banners(folder)[:1]
-    return told[0].split(":")[0] if told and not told[0].startswith(_RANDOM) else ""
+    return "".join(_cohort(folder)).split(":")[0]
 
 
 def cohort_tables(cohort: dict[str, Any]) -> tuple[Table, Table] | None:

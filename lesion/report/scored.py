@@ -1,7 +1,7 @@
-"""What the sections on calibration and comparison are made of: scored runs with a name, and readers' calls."""
+"""What the sections on calibration and comparison are made of: scored runs with a name."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -39,20 +39,6 @@ class Scored(Protocol):
         """float64 [N] of glioma."""
 
 
-class Reader(NamedTuple):
-    """What one reader said.
-
-    Attributes:
-        name: the pseudonym, as printed.
-        patient: str [P], pseudonyms.
-        call: int64 [P] in {0, 1}.
-    """
-
-    name: str
-    patient: np.ndarray
-    call: np.ndarray
-
-
 Run = TypeVar("Run", bound=Scored)
 
 
@@ -82,20 +68,3 @@ def verdicts(said: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
     for verdict, name in said:
         found.setdefault(verdict[:1].upper() + verdict[1:], []).append(name)
     return list(found.items())
-
-
-def readers(rows: Sequence[dict[str, str]]) -> list[Reader]:
-    """Readers from the rows of readers.csv (patient,reader,label), in the order of their names.
-
-    Raises:
-        ValueError: a label that is neither 0 nor 1, or a reader with two calls for one patient.
-    """
-    result = []
-    for name in sorted({row["reader"] for row in rows}, key=lambda name: (len(name), name)):
-        own = {row["patient"]: int(row["label"]) for row in rows if row["reader"] == name}
-        if len(own) < sum(row["reader"] == name for row in rows):
-            raise ValueError(f"readers.csv has two answers of {name} for one patient")
-        if not set(own.values()) <= {0, 1}:
-            raise ValueError("readers.csv has a label that is neither 0 nor 1")
-        result.append(Reader(name.replace("_", " "), np.array(list(own)), np.array(list(own.values()))))
-    return result

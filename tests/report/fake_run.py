@@ -180,6 +180,8 @@ def fake_paper(workdir, backbones=("alexnet", "resnet50", "inception_v3"), num_p
             fake_png(workdir / "explain" / model / sequence / "gradcam.png", 300, 900)
     for m, model in enumerate(specs):
         run(f"baselines/{model}/ce_t1wi", 50 + m, 0.5 + 0.2 * m, {"backbone": model, "sequence": "ce_t1wi"})
+    then = config(backbone="capsnet") | {"baseline": {"guesses": "as guessed when it was run"}}
+    write_json(workdir / "baselines" / "capsnet" / "ce_t1wi" / "config.json", then)
     inner = {"flair": {"auc": 0.7, "loss": 0.6}, "ce_t1wi": {"auc": 0.8, "loss": 0.5}}
     notes = {
         "best_single": {"chosen": ["ce_t1wi", "flair", "ce_t1wi"], "inner": [inner] * 3, "fell_back": 2},

@@ -35,10 +35,7 @@ def run(model, signal, sequence="ce_t1wi", seed=0, num_patients=60, split="a"):
 def reader(name, share, num_patients=60):
     truth = np.arange(num_patients) % 3 == 0
     wrong = np.random.default_rng(5).random(num_patients) >= share
-    return [
-        {"patient": f"pseudonym{i:03d}", "reader": name, "label": str(int(truth[i] ^ wrong[i]))}
-        for i in range(num_patients)
-    ]
+    return read.Reader(name, np.array([f"pseudonym{i:03d}" for i in range(num_patients)]), (truth ^ wrong).astype(int))
 
 
 def render(name, **sections):
@@ -90,8 +87,8 @@ def test_many_tests_make_a_difference_unsure():
 
 def test_readers_are_points_beside_every_curve_and_are_said_to_be_simulated():
     runs = [run(f"model {i}", 1.5, seed=i) for i in range(7)]
-    readers = scored.readers(reader("simulated_reader_10", 0.6) + reader("simulated_reader_2", 0.6)[:30])
-    assert [r.name for r in readers] == ["simulated reader 2", "simulated reader 10"]
+    some, all_ = reader("simulated reader 2", 0.6), reader("simulated reader 10", 0.6)
+    readers = [some._replace(patient=some.patient[:30], call=some.call[:30]), all_]
     found = comparison.section([*runs, run("alone", 1.0, "flair")], readers, num_resamples=200)
     flair, group = found["groups"]
     assert (flair["title"], flair["rows"], len(flair["duels"]), len(group["duels"])) == ("FLAIR", [], 2, 14)
@@ -104,20 +101,16 @@ def test_readers_are_points_beside_every_curve_and_are_said_to_be_simulated():
     assert set(group["duel_verdicts"]) == {"simulated reader 2", "simulated reader 10"}
     page = render("comparison.html.j2", comparison=found)
     assert well_formed(page) and "These readers are simulated" in page and "30 left out" in text_of(page)
-    real = comparison.section(runs[:1], scored.readers(reader("reader_1", 0.8)), num_resamples=50)
+    real = comparison.section(runs[:1], [reader("reader 1", 0.8)], num_resamples=50)
     assert "simulated" not in render("comparison.html.j2", comparison=real)
 
 
 def test_a_reader_of_other_patients_is_not_compared():
-    stranger = scored.Reader("reader 1", np.array(["nobody"]), np.array([1]))
+    stranger = read.Reader("reader 1", np.array(["nobody"]), np.array([1]))
     found = comparison.section([run("plain", 1.0)], [stranger], num_resamples=20)
     assert found["groups"][0]["readers"] == found["groups"][0]["duels"] == []
     assert well_formed(render("comparison.html.j2", comparison=found))
     assert not render("comparison.html.j2", comparison=comparison.section([run("plain", 1.0)])).strip()
-    third = [{"patient": "p", "reader": "a", "label": "2"}]
-    for rows, words in ((reader("a", 1)[:1] * 2, "two answers"), (third, "neither 0 nor 1")):
-        with pytest.raises(ValueError, match=words):
-            scored.readers(rows)
 
 
 def test_what_the_papers_readers_imply_gives_back_what_is_printed():

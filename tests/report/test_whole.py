@@ -14,7 +14,7 @@ from fake_run import CONFIG, fake_failure, fake_paper, fake_png, fake_transfer, 
 from test_page import Page, text_of
 
 from lesion import errors, metrics, report
-from lesion.report import canvas, comparison, figures, manuscript, page, read, resample, tables
+from lesion.report import canvas, comparison, figures, manuscript, page, provenance, read, resample, tables
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_every_experiment_stands_in_its_section(html):
         "3 baselines; the three sequences fused in 3 ways; leaky folds on CE-T1WI; 2 sweeps of settings (5 runs)",
         "Table 6, this cohort: means over the three sequences",
         "Table 7, this cohort: CE-T1WI; bold: transfer",
-        "widths of its layers; its dropout",
+        "widths of its layers; its dropout", "as guessed when it was run",
         "Fused minus best single sequence, the same patients",
         "corrected for the 6 tests of this table (Holm), the intervals are not",
         "CE-T1WI in 2 folds, FLAIR in 1 fold; AUC within them, mean over folds: FLAIR 0.70, CE-T1WI 0.80.",
@@ -62,6 +62,7 @@ def test_every_experiment_stands_in_its_section(html):
         "Fig. 9 of the paper", "Fig. 11 of the paper",
     ):  # fmt: skip
         assert said in text, said
+    assert "no coarse box" not in text
     assert text.count("(default)") == text.count("head.widths=512-256 (default)") + text.count(
         "threshold=0.3 (default)"
     )
@@ -219,6 +220,9 @@ def test_readers_are_points_and_a_broken_table_of_them_is_named(tmp_path, folder
     drawing = next(d for d in page.find(page.context(read_again), canvas.Drawing) if d.name.endswith("lite0-patient"))
     assert ("doctor", 0.5, 0.0) not in drawing.rows  # p % 3 == 0 has glioma, and was called encephalitis
     assert [row for row in drawing.rows if row[0] == "doctor"] == [("doctor", 1.0, 0.0)]
+    for row, why in (("P0000,doctor,1", "two answers of doctor for one patient"), ("Px,b,2", "neither 0 nor 1: 2")):
+        (tmp_path / "readers.csv").write_text(f"patient,reader,label\n{calls}{row}\n")
+        assert why in dict(read.read(tmp_path).missing)["readers.csv"]
     (tmp_path / "readers.csv").write_text("reader\nx\n")
     assert ("readers.csv", "readers.csv lacks the column patient, label") in read.read(tmp_path).missing
 
@@ -235,6 +239,17 @@ def test_a_folder_that_only_fuses_and_one_without_weights_are_told(tmp_path):
     text = text_of(report.render(read.read(tmp_path / "b")))
     assert "RANDOM WEIGHTS: those of alexnet were never trained" in text
     assert "alexnet, random weights" in text and "resnet50, random weights" not in text
+
+
+def test_shuffled_labels_are_announced_but_not_those_of_the_leakage_panel(tmp_path):
+    shuffled = CONFIG | {"phantom": False, "config": CONFIG["config"] | {"labels": "shuffled"}}
+    fake_transfer(tmp_path / "leakage" / "flair" / "patient_shuffled", 0, 0.0, shuffled, num_patients=12)
+    assert report.banners(read.read(tmp_path)) == []
+    fake_transfer(tmp_path / "baselines" / "cnn_f" / "ce_t1wi", 0, 0.0, shuffled, num_patients=12)
+    folder = read.read(tmp_path)
+    (told,) = report.banners(folder)
+    assert told.startswith("SHUFFLED LABELS: those of baselines/cnn_f/ce_t1wi were dealt at random")
+    assert provenance.stamp(folder) == ""  # on every figure: that is for what all of the data is
 
 
 def test_what_failed_is_not_shown_as_the_older_run_in_its_folder(tmp_path):

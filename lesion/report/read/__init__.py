@@ -207,7 +207,7 @@ def _whole(workdir: pathlib.Path) -> Folder:
         _plan(source, plan, config)
     readers: list[Reader] = []
     try:
-        readers += files.readers(source, workdir / "readers.csv")
+        readers += files.readers(workdir / "readers.csv")
     except (files.BrokenError, ValueError, TypeError) as error:
         missing.append(("readers.csv", str(error)))
     return Folder(

@@ -22,6 +22,7 @@ _ROUNDS = ("round", "labeled_slices", "labeled_patients", "max_entropy", "mean_e
 _PNG = b"\x89PNG\r\n\x1a\n"
 RANDOM = ", random weights"
 _CALLS = {"0": 0, "1": 1, "encephalitis": 0, "glioma": 1}
+_UNSURE = ("", "-1", "unlabeled")  # could not tell
 
 
 class BrokenError(Exception):
@@ -190,16 +191,28 @@ def failed(source: Source, folder: pathlib.Path, model: str = "") -> Failed:
     return Failed(source.name(folder), error, when, command, source.titles.get(model, model))
 
 
-def readers(source: Source, path: pathlib.Path) -> tuple[Reader, ...]:
-    """Reads readers.csv (patient, reader, label), () where there is none; raises `BrokenError` for another form."""
+def readers(path: pathlib.Path) -> tuple[Reader, ...]:
+    """Reads readers.csv (patient, reader, label), () where there is none; readers in the order of their names.
+
+    Raises:
+        BrokenError: a column is not there, or a reader says two things of one patient.
+    """
     if not path.is_file():
         return ()
-    result: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, str]] = {}
     for row in _rows(path, ("patient", "reader", "label")):
-        said = (row["label"] or "").strip().lower()
-        if said in _CALLS:  # a reader who could not tell is no point of a ROC figure
-            result.setdefault(row["reader"], {})[row["patient"]] = _CALLS[said]
-    return tuple(Reader(name.replace("_", " "), calls) for name, calls in result.items())
+        own, said = found.setdefault(row["reader"], {}), (row["label"] or "").strip().lower()
+        if row["patient"] in own:  # which patient is not told: this goes onto the page
+            raise BrokenError(f"{path.name} has two answers of {row['reader']} for one patient")
+        if said not in (*_CALLS, *_UNSURE):
+            raise BrokenError(f"{path.name} has a label that is neither 0 nor 1: {said[:20]}")
+        own[row["patient"]] = said
+    result = []
+    for name in sorted(found, key=lambda name: (len(name), name)):
+        calls = {patient: _CALLS[said] for patient, said in found[name].items() if said in _CALLS}
+        if calls:  # a reader who could not tell is no point of a ROC figure
+            result.append(Reader(name.replace("_", " "), np.array(list(calls)), np.array(list(calls.values()))))
+    return tuple(result)
 
 
 def picture(source: Source, path: pathlib.Path) -> str | None:

@@ -111,10 +111,17 @@ class Failed(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """A radiologist's calls: {pseudonym: 1 for glioma, 0 for encephalitis}."""
+    """What one reader said.
+
+    Attributes:
+        name: the pseudonym, as printed.
+        patient: str [P], pseudonyms, each once.
+        call: int64 [P], 1 for glioma, 0 for encephalitis.
+    """
 
     name: str
-    calls: dict[str, int]
+    patient: np.ndarray
+    call: np.ndarray
 
 
 class Folder(NamedTuple):
