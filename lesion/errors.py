@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import re
 import signal
 import sys
@@ -35,6 +36,7 @@ def _parse_flags(argv: Sequence[str], program: Mapping[str, Any]) -> list[str]:
         flags.FLAGS([arg for arg in argv if not usage.asked(["", arg])], known_only=True)
     own = flags.FLAGS["config"] if "config" in flags.FLAGS else None
     config, file = (None, "") if own is None else (own.value, own.config_filename)  # type: ignore[attr-defined]
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends as with any other program
     print(usage.help_text(program, argv, config, file))
     sys.exit(0)
 
@@ -68,6 +70,9 @@ def run(main: Callable[[Sequence[str]], Any], **kwargs: Any) -> None:
         except Interrupted as error:
             print(f"{error}: the same command goes on from there", file=sys.stderr)
             sys.exit(128 + signal.SIGTERM)
+        except BrokenPipeError:  # `... | head`: what was wanted has been read
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left at its end
+            sys.exit(128 + signal.SIGPIPE)
         except OSError as error:  # a full disk, a folder that may not be written
             if not error.strerror:
                 sys.exit(f"error: {_last_line(error)}")

@@ -21,6 +21,7 @@ ENDS = {
     "bad input": ("raise errors.UserError('no label: write one')", 1, "error: no label: write one"),
     "full disk": ("raise OSError(28, 'full', 'x.csv')", 1, f"error: full: x.csv: {errors.MENDED_BY[errno.ENOSPC]}"),
     "no such file": ("open('nowhere')", 1, "error: No such file or directory: nowhere"),
+    "who read has gone": ("raise BrokenPipeError", 141, ""),
     "fine": ("print('done')", 0, ""),
 }
 

@@ -203,5 +203,7 @@ def _config(path: Path, provenance: dict[str, Any]) -> dict[str, Any]:
     """The run's, from the checkpoint itself or from a config.json above it."""
     run = provenance.get("run")
     told = provenance.get("config") or (run.get("config") if isinstance(run, dict) else None)
+    if "source" in provenance:  # converted weights, which may lie in a run's folder and are not of the run
+        return {}
     above = (_json(parent / "config.json").get("config") for parent in list(path.parents)[:3])
     return told if isinstance(told, dict) else next((c for c in above if isinstance(c, dict)), {})

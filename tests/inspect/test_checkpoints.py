@@ -139,3 +139,11 @@ def test_filters_are_scaled_each_by_itself_and_the_page_needs_nothing_else(tmp_p
     text = (tmp_path / "page.html").read_text()
     assert "data:image/png;base64," in text and "&lt;w&gt;" in text and "treescope" in text
     assert "<h1><w>" not in text and "http://" not in text and "https://" not in text
+
+
+def test_converted_weights_are_not_of_the_run_whose_folder_they_lie_in(tmp_path):
+    (tmp_path / "config.json").write_text('{"config": {"seed": 3}}')
+    assert opening.open_checkpoint(weights(tmp_path / "fold_0")[0]).config == {"seed": 3}
+    converted = tmp_path / "weights"
+    checkpoint.save_variables(converted, {"params": PARAMS}, {"model": "tiny", "source": "lite"})
+    assert opening.open_checkpoint(converted).config == {}
