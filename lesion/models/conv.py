@@ -1,7 +1,8 @@
 """The convolution in the form each machine runs fastest; the numbers are the same either way.
 
-On CPU a 1x1 convolution runs as a matrix product, a depthwise one as shifted multiply-adds, and the others' gradients
-as products (1.4-5, 4-14 and 2-13 times faster than XLA's convolution there); on GPU the library's convolution is best.
+On CPU a 1x1 convolution runs as a matrix product, a depthwise one as shifted multiply-adds and a strided one's gradient
+by the picture as products (1.4-5, 4-14 and 1.2-1.7 times faster than XLA's convolution there); on GPU the library's
+convolution is best. The others are XLA's own on CPU too, which is fast where launch/setup.sh chose its library.
 """
 
 import functools
@@ -14,10 +15,7 @@ import jax.numpy as jnp
 Form = Literal["auto", "lax", "products"]
 Padding = tuple[tuple[int, int], tuple[int, int]]
 NO_PADDING: Padding = ((0, 0), (0, 0))
-# Where the CPU forms change hands, measured on two AVX-512 cores at batch 32.
-SMALL_AREA = 64  # cells of the output up to which one product of patches beats XLA's convolution
-NARROW = 64  # input channels up to which the kernel's gradient is one product of patches
-ROW_PARTS = 8  # of its rows
+PART_ROWS, MOST_PARTS = 4096, 8  # of a sum over rows, measured on two AVX-512 cores: parts of 4096 or more, at most 8
 
 
 def uses_products(form: Form) -> bool:
@@ -49,20 +47,34 @@ def _lax_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, gr
     )
 
 
-def _patches(x: jax.Array, kernel: tuple[int, int], stride: int, padding: Padding) -> jax.Array:
-    """Every window as a row: [B, H', W', kh·kw·C]."""
-    return jnp.concatenate(windows(jnp.pad(x, ((0, 0), *padding, (0, 0))), kernel, stride), -1)
+@jax.custom_vjp
+def _product(rows: jax.Array, kernel: jax.Array) -> jax.Array:
+    """[N, I] with [I, O]. The gradient by the kernel, of few cells and very long sums, is a sum of shorter products."""
+    return rows @ kernel
+
+
+def _product_forward(rows: jax.Array, kernel: jax.Array):
+    return rows @ kernel, (rows, kernel)
+
+
+def _product_backward(held: tuple[jax.Array, jax.Array], g: jax.Array):
+    rows, kernel = held
+    most = max(1, min(MOST_PARTS, len(rows) // PART_ROWS))
+    parts = math.gcd(len(rows), 1 << (most.bit_length() - 1))
+    x, y = (a.reshape(parts, -1, a.shape[-1]) for a in (rows, g))
+    if kernel.shape[0] > kernel.shape[1]:  # the narrower side first is up to twice as fast
+        by_kernel = jnp.einsum("pno,pni->poi", y, x).sum(0).T
+    else:
+        by_kernel = jnp.einsum("pni,pno->pio", x, y).sum(0)
+    return g @ kernel.T, by_kernel
+
+
+_product.defvjp(_product_forward, _product_backward)
 
 
 def _pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """[..., I] with [I, O]. Of two dimensions, because the gradient of a product of four is transposed first."""
-    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
-
-
-def _by_patches(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """One product of all windows with the kernel."""
-    kh, kw, _, features = kernel.shape
-    return _pointwise(_patches(x, (kh, kw), stride, padding), kernel.reshape(-1, features))
+    return _product(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def _by_shifts(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
@@ -72,40 +84,24 @@ def _by_shifts(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -
     return sum(map(_pointwise, shifted, kernel.reshape(-1, inputs, features)))  # type: ignore[return-value]
 
 
-def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """Gradient by the kernel, [kh, kw, I, O], from the output's g [B, H', W', O]."""
-    kh, kw, inputs, features = kernel.shape
-    rows = g.reshape(-1, features)
-    if inputs > NARROW:
-        shifted = windows(jnp.pad(x, ((0, 0), *padding, (0, 0))), (kh, kw), stride)
-        return jnp.stack([s.reshape(-1, inputs).T @ rows for s in shifted]).reshape(kernel.shape)
-    # Few columns and very many rows: a batch of shorter products keeps all cores busy.
-    patches = _patches(x, (kh, kw), stride, padding).reshape(-1, kh * kw * inputs)
-    parts = math.gcd(len(rows), ROW_PARTS)
-    split = (a.reshape(parts, -1, a.shape[-1]) for a in (rows, patches))
-    return jnp.einsum("npo,npi->noi", *split).sum(0).T.reshape(kernel.shape)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _cpu_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """XLA's convolution forward where it is fast, and gradients as products, where it is 2-13 times slower."""
-    area = [(n + sum(p) - k) // stride + 1 for n, p, k in zip(x.shape[1:3], padding, kernel.shape[:2], strict=True)]
-    return (_by_patches if math.prod(area) <= SMALL_AREA else _lax_conv)(x, kernel, stride, padding)
+def _strided_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
+    """XLA's convolution, but for the gradient by x, where it would multiply mostly zeros."""
+    return _lax_conv(x, kernel, stride, padding)
 
 
-def _cpu_conv_forward(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding):
-    return _cpu_conv(x, kernel, stride, padding), (x, kernel)
+def _strided_conv_forward(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding):
+    return _lax_conv(x, kernel, stride, padding), (x, kernel)
 
 
-def _cpu_conv_backward(stride: int, padding: Padding, held: tuple[jax.Array, jax.Array], g: jax.Array):
+def _strided_conv_backward(stride: int, padding: Padding, held: tuple[jax.Array, jax.Array], g: jax.Array):
     x, kernel = held
-    small = math.prod(g.shape[1:3]) <= SMALL_AREA
-    form = _by_shifts if small or stride > 1 else _lax_conv
-    _, vjp = jax.vjp(lambda x: form(x, kernel, stride, padding), x)
-    return vjp(g)[0], _kernel_gradient(x, g, kernel, stride, padding)
+    _, by_x = jax.vjp(lambda x: _by_shifts(x, kernel, stride, padding), x)
+    _, by_kernel = jax.vjp(lambda kernel: _lax_conv(x, kernel, stride, padding), kernel)
+    return *by_x(g), *by_kernel(g)
 
 
-_cpu_conv.defvjp(_cpu_conv_forward, _cpu_conv_backward)
+_strided_conv.defvjp(_strided_conv_forward, _strided_conv_backward)
 
 
 def conv2d(
@@ -130,6 +126,6 @@ def conv2d(
         return _depthwise_sum(x, kernel, stride, padding)
     if uses_products(form) and groups == 1 and kernel.shape[:2] == (1, 1) and padding == NO_PADDING:
         return _pointwise(x[:, ::stride, ::stride], kernel[0, 0])
-    if uses_products(form) and groups == 1:
-        return _cpu_conv(x, kernel, stride, padding)
+    if uses_products(form) and groups == 1 and stride > 1:
+        return _strided_conv(x, kernel, stride, padding)
     return _lax_conv(x, kernel, stride, padding, groups)

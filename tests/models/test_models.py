@@ -21,6 +21,8 @@ KEY = jax.random.key(0)
 CONVS = {
     "pointwise": (6, 5, 1, 1, 1, 9, "same"),
     "pointwise, stride 2": (6, 5, 1, 2, 1, 8, "same"),
+    "pointwise, many rows": (5, 6, 1, 1, 1, 68, "same"),
+    "pointwise, many rows, fewer channels": (6, 5, 1, 1, 1, 68, "same"),
     "depthwise 3": (6, 6, 3, 1, 6, 9, "same"),
     "depthwise 3, stride 2, even": (6, 6, 3, 2, 6, 8, "same"),
     "depthwise 5, stride 2, odd": (6, 6, 5, 2, 6, 9, "same"),
