@@ -182,12 +182,13 @@ def _normalise_forward(x, scale, bias, statistics, mask, axis_name):
 def _normalise_backward(axis_name: str | None, held: tuple, g: jax.Array):
     x, scale, (mean, inverse, count), mask = held
     axes = tuple(range(x.ndim - 1))
-    centred, wide = x.astype(jnp.float32) - mean, g.astype(jnp.float32)
-    by_bias, by_scale = wide.sum(axes), (wide * centred).sum(axes) * inverse
+    held_x, wide = jax.lax.optimization_barrier(x).astype(jnp.float32), g.astype(jnp.float32)
+    by_bias = wide.sum(axes)
+    by_scale = ((wide * held_x).sum(axes) - mean * by_bias) * inverse
     # Every device's outputs depend on the statistics.
     sums = (by_bias, by_scale) if axis_name is None else jax.lax.psum((by_bias, by_scale), axis_name)
     through_mean, through_var = (total / jnp.maximum(count, 1.0) for total in sums)
-    through = through_mean + centred * (inverse * through_var)
+    through = through_mean + (held_x - mean) * (inverse * through_var)
     if mask is not None:
         through = jnp.where(_along(mask, x), through, 0.0)
     return ((wide - through) * (inverse * scale)).astype(x.dtype), by_scale, by_bias, None, None
