@@ -24,8 +24,7 @@ from lesion.progress import track
 
 PRODUCT_SIZE = 4096  # side of the square matrices whose product is the machine's limit
 TRAIN_FACTOR = 3  # a step's products beside the forward pass': by the inputs and by the kernels as many each
-PEERS = {  # backbone: (name in keras.applications, name in torchvision.models)
-    "alexnet": ("", "alexnet"),
+PEERS = {  # backbone: (name in keras.applications, name in torchvision.models); nobody has the paper's AlexNet
     "alexnet_torchvision": ("", "alexnet"),
     "resnet50": ("ResNet50", "resnet50"),
     "resnet50_v1": ("ResNet50", "resnet50"),
@@ -80,7 +79,7 @@ def _ours(name: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[]
     variables = jax.jit(model.init)(jax.random.key(1), images[:1])
     infer = jax.jit(lambda v, x: model.apply(v, x))
 
-    def loss_fn(params, stats, key):
+    def loss_fn(params, stats, images, key):
         out = model.apply(
             {"params": params, **stats}, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
         )
@@ -88,10 +87,10 @@ def _ours(name: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[]
         return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), label).mean(), updated
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def train(state):
+    def train(state, images):
         params, stats, opt_state, key = state
         key, used = jax.random.split(key)
-        (_, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, stats, used)
+        (_, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, stats, images, used)
         with jax.numpy_dtype_promotion("standard"):  # see train/steps.py
             updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), stats, opt_state, key
@@ -102,7 +101,7 @@ def _ours(name: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[]
     held = [(params, copied, tx.init(params), jax.random.key(2))]
 
     def step():
-        held[0] = jax.block_until_ready(train(held[0]))
+        held[0] = jax.block_until_ready(train(held[0], images))
 
     return {"inference": lambda: jax.block_until_ready(infer(variables, images)), "training": step}
 
