@@ -145,7 +145,8 @@ def method(folder: read.Folder) -> str:
     if len(names) > 1:
         found = dict.fromkeys(str(part(run.config, "config").get("mode")) for run in folder.transfer)
         mode = modes.get(next(iter(found)), "").replace("its features", "their features") if len(found) == 1 else ""
-        return f"Networks: {', '.join(names.values())}{mode}"
+        listed = ", ".join(title.replace(RANDOM, " (random weights)") for title in names.values())
+        return f"Networks: {listed}{mode}"
     name = next(iter(names), "") or str(inner.get("backbone") or weights.get("model") or "not named by the run")
     name = str(baseline.get("title") or name)
     told = f"Network: {name}{trained.get(weights.get('pretrained', ''), '')}{modes.get(str(inner.get('mode')), '')}"
