@@ -7,7 +7,7 @@ import numpy as np
 from lesion import metrics
 from lesion.report import figures, labelling, provenance, read, recipe, results, words
 from lesion.report.canvas import Drawing
-from lesion.report.read.files import part
+from lesion.report.read.files import RANDOM, part
 from lesion.report.tables import Cell, Column, Table, instead, score, text
 
 _DEFAULT = "default"
@@ -47,21 +47,23 @@ def _is_default(folder: read.Folder, one: read.Ablation) -> bool:
     return False
 
 
-def _row(one: read.Ablation, default: bool) -> tuple[tuple[Cell, ...], figures.Dots]:
+def _labels(settings: list[str]) -> dict[str, str]:
+    """{setting, as its folder is called: what it alone says}, without what all of a sweep's have in common."""
+    parts = {setting: setting.split(",") for setting in settings}
+    common = set.intersection(*map(set, parts.values())) if len(parts) > 1 else set()
+    return {s: ", ".join(p for p in told if p not in common) or s.replace(",", ", ") for s, told in parts.items()}
+
+
+def _row(one: read.Ablation, label: str, default: bool) -> tuple[tuple[Cell, ...], figures.Dots]:
     assert isinstance(one.run, read.Run)
     found = metrics.evaluate(one.run.label, one.run.probability, one.run.patient)
     marks = []
     for level in results.LEVELS:
         auc = found[level]["auc"]
         marks.append(figures.Mark(auc["value"], auc["low"], auc["high"], 0, hollow=level == "patient"))
-    label = _label(one.setting, default)
     return (Cell(label, look="strong" if default else ""), *results.cells(found)), figures.Dots(
         label, tuple(marks), bold=default
     )
-
-
-def _label(setting: str, default: bool) -> str:
-    return f"{setting} (default)" if default and setting != _DEFAULT else setting
 
 
 def _band(values: np.ndarray, folds: np.ndarray) -> dict[str, float]:
@@ -69,7 +71,7 @@ def _band(values: np.ndarray, folds: np.ndarray) -> dict[str, float]:
     return {"value": float(band.mean[0]), "low": float(band.low[0]), "high": float(band.high[0])}
 
 
-def _labelling_row(one: read.Ablation, default: bool) -> tuple[tuple[Cell, ...], figures.Dots]:
+def _labelling_row(one: read.Ablation, label: str, default: bool) -> tuple[tuple[Cell, ...], figures.Dots]:
     """Of the strategy that asks; random choice where that is the only one."""
     run = one.run
     assert isinstance(run, read.Labelling)
@@ -84,7 +86,6 @@ def _labelling_row(one: read.Ablation, default: bool) -> tuple[tuple[Cell, ...],
     if stop is not None:
         where = f"{stop.slices[1]:.0f} slices, " if stop.slices else ""
         told = f"{where}{stop.num_stopped} of {stop.num_runs} runs"
-    label = _label(one.setting, default)
     cells = (Cell(label, look="strong" if default else ""), *(text(f"{end:.0f}") for end in ends))
     marks = tuple(
         figures.Mark(b["value"], max(b["low"], 0.0), min(b["high"], 1.0), 0, hollow=b is last) for b in (area, last)
@@ -104,13 +105,18 @@ def _sweep(folder: read.Folder, sweep: str, active: bool) -> dict[str, Any] | No
         return None
     columns = _LABELLING if active else (results.FIRST, *results.COLUMNS)
     rows, dots = [], []
+    labels = _labels([*(one.setting for one in own), *(one.name.rpartition("/")[2] for one in lost)])
     for one in own:
-        row, dot = (_labelling_row if active else _row)(one, _is_default(folder, one))
+        default = _is_default(folder, one)
+        label = labels[one.setting] + (" (default)" if default and one.setting != _DEFAULT else "")
+        row, dot = (_labelling_row if active else _row)(one, label, default)
         rows.append(row)
         dots.append(dot)
-    rows += [instead(one.name.rpartition("/")[2], f"FAILED: {one.error}", len(columns)) for one in lost]
+    rows += [instead(labels[one.name.rpartition("/")[2]], f"FAILED: {one.error}", len(columns)) for one in lost]
     name, heading = results.slug("ablation", sweep, *(["rounds"] if active else [])), sweep.replace("_", " ")
-    where = [*dict.fromkeys(_where(one.run) for one in own), recipe.told(one.run for one in own)]
+    titles = dict.fromkeys(one.run.title for one in own)
+    sequences = dict.fromkeys(results.title(one.run.sequence) for one in own)
+    where = [" or ".join(titles).replace(RANDOM, " (random weights)"), *sequences, recipe.told(one.run for one in own)]
     caption = heading[:1].upper() + heading[1:] + (f": {', '.join(w for w in where if w)}" if any(where) else "")
     return {
         "title": heading[:1].upper() + heading[1:],
@@ -118,11 +124,6 @@ def _sweep(folder: read.Folder, sweep: str, active: bool) -> dict[str, Any] | No
         "figure": _figure(name, heading, dots, active),
         "active": active,
     }
-
-
-def _where(run: read.Run | read.Labelling) -> str:
-    model = run.title if isinstance(run, read.Run) else str((run.config.get("config") or {}).get("backbone") or "")
-    return ", ".join(part for part in (model, results.title(run.sequence)) if part)
 
 
 def _figure(name: str, heading: str, dots: list[figures.Dots], active: bool) -> Drawing | None:

@@ -224,7 +224,7 @@ def dots(
         hollow: what an open square is, where there are any.
         solid: what a filled dot is, where there are squares.
     """
-    labels = [textwrap.fill(row.label, 30) for row in rows]
+    labels = [textwrap.fill(row.label, 26 if row.bold else 30) for row in rows]
     widest = max(len(line) for label in labels for line in label.split("\n"))
     depth = max(0.42, 0.16 * max(label.count("\n") + 1 for label in labels) + 0.1)
     left = min(0.5, (0.073 * widest + 0.2) / 4.6)

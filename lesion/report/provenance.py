@@ -196,9 +196,11 @@ def facts(folder: read.Folder) -> dict[str, Any]:
     for kind, run in experiments(folder):
         own, what = run.config, getattr(run, "title", "") if kind != "Leakage" else run.model
         fields = words.flat(part(own, "config"))
+        setting = ", ".join(run.name.split("/")[1:]) if kind == "Ablation" else ""
+        name = " ".join(p for p in (kind, what.replace("_", " "), results.title(run.sequence)) if p)
         rows.append(
             {
-                "name": " ".join(p for p in (kind, what.replace("_", " "), results.title(run.sequence)) if p),
+                "name": f"{name}, {setting.replace(',', ', ')}" if setting else name,
                 "folder": run.name,
                 "command": own.get("command"),
                 "finished": words.stamp(own.get("finished")),

@@ -13,7 +13,7 @@ from lesion.report import read, results
 class Page(HTMLParser):
     """Ids, references and tags of a page."""
 
-    void = frozenset(("meta", "img", "br", "hr", "input", "link", "use", "path", "image", "rect"))
+    void = frozenset(("meta", "img", "br", "wbr", "hr", "input", "link", "use", "path", "image", "rect"))
 
     def __init__(self, text):
         super().__init__()

@@ -171,7 +171,9 @@ def labelling(source: Source, folder: pathlib.Path) -> Labelling:
     if (folder / "stops.csv").is_file():  # without a row where no rule would have stopped a run
         stops = tuple(_rows(folder / "stops.csv", _STOPS, some=False))
     scores = json_object(source, folder / "metrics.json", wanted=False)
-    return Labelling(_sequence(folder, config), config, scores, runs, stops, source.name(folder))
+    model = str(part(config, "config").get("backbone") or "")
+    title = called(source.titles.get(model, model), config)
+    return Labelling(_sequence(folder, config), config, scores, runs, stops, source.name(folder), title)
 
 
 def doctor(source: Source, folder: pathlib.Path) -> Doctor:

@@ -47,6 +47,7 @@ class Labelling(NamedTuple):
         runs: {strategy: {(fold, seed): {column: float64 [T] in the order of rounds}}}.
         stops: the rows of stops.csv, none where there is no such file.
         name: as in `Run`.
+        title: as in `Run`.
     """
 
     sequence: str
@@ -55,6 +56,7 @@ class Labelling(NamedTuple):
     runs: dict[str, dict[tuple[str, str], dict[str, np.ndarray]]]
     stops: tuple[dict[str, str], ...] = ()
     name: str = ""
+    title: str = ""
 
 
 class Doctor(NamedTuple):
