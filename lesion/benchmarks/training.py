@@ -212,6 +212,7 @@ def run(config: ConfigDict, num_steps: int, rounds: int) -> list[Row]:
         rounds: how often each contender has its turn; medians are taken.
     """
     stage = late_stage(config.backbone)
+    config = ConfigDict(config.copy_and_resolve_references())  # a reference cannot go to another process
     with tempfile.TemporaryDirectory() as folder:
         there = Path(folder)
         # First: another process may not get its share of a GPU once this one uses it.

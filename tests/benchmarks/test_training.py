@@ -1,3 +1,4 @@
+import pickle
 import sys
 from pathlib import Path
 
@@ -37,12 +38,19 @@ def test_the_memory_of_a_process_of_its_own():
 
 def test_every_contender_has_its_turn_and_its_row(monkeypatch):
     monkeypatch.setitem(models.MODELS, "tiny", tiny.SPEC)
-    monkeypatch.setattr(training, "_peak_of", training._peak_gib)  # another process would not know the backbone
+
+    def peak_of(build, *args):  # another process would not know the backbone
+        return training._peak_gib(build, *pickle.loads(pickle.dumps(args)))
+
+    monkeypatch.setattr(training, "_peak_of", peak_of)
     monkeypatch.setattr(augment, "augment", lambda key, image, copy: image)  # slow to compile
     monkeypatch.setattr(training, "gain_by_work", lambda name, stage: 2.0)
     monkeypatch.setattr(training, "HEAD_EXAMPLES", 64)
     monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
-    rows = training.run(tiny.config(batch_size=8), 2, 1)
+    config = tiny.config(batch_size=8)
+    with config.unlocked():
+        config.optim.backbone_lr = config.optim.get_oneway_ref("lr")  # as in configs/common.py
+    rows = training.run(config, 2, 1)
     assert all(row.value > 0 and row.other > 0 for row in rows)
     rows.append(training.Row("epoch of a head", 3000.0, "Keras fit", 2000.0, "examples/s", "1.3"))
     text = training.table(rows)
