@@ -24,10 +24,12 @@ KINDS_OF_MANY = {bool: "truth values", int: "whole numbers", float: "numbers", s
 
 
 def define_config(default: str) -> None:
-    """The flag --config=FILE.py or FILE.py:ARGUMENT, whose fields --config.FIELD=VALUE overrides.
+    """The flag --config=FILE.py or FILE.py:ARGUMENT, whose fields --config.FIELD=VALUE overrides, and --seed.
 
     Ends the process with one line if what the command line says of it is wrong; with a list if that is asked for.
     """
+    sys.argv[:] = named_seed(sys.argv)
+    flags.DEFINE_integer("seed", None, "The same as --config.seed.")
     argv = flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
     value = config_value(argv, default)
     if value == LIST:
@@ -56,6 +58,15 @@ def define_workdir(about: str) -> None:
 def define_dry_run() -> None:
     """The flag --dry_run."""
     flags.DEFINE_bool("dry_run", False, "Check everything, tell what would run and write nothing.")
+
+
+def named_seed(argv: Sequence[str]) -> list[str]:
+    """`argv` with --seed as the override that it stands for, at the end: --config must come before it."""
+    rest, seeds = list(argv), []
+    while (at := next((i for i, arg in enumerate(rest) if re.match(r"--?seed(=|$)", arg)), None)) is not None:
+        _, _, value = rest.pop(at).partition("=")
+        seeds.append(f"--config.seed={value or (rest.pop(at) if at < len(rest) else '')}")
+    return rest + seeds
 
 
 def config_value(argv: Sequence[str], default: str) -> str:

@@ -82,6 +82,13 @@ def test_help_tells_every_field_in_the_words_of_its_comment(monkeypatch):
     assert max(map(len, told.splitlines())) <= 100
 
 
+def test_seed_is_an_override_of_the_configuration():
+    argv = options.named_seed(["x", "--seed=3", "-seed", "4", "--seeds=1", "--config.seed=5"])
+    assert argv == ["x", "--seeds=1", "--config.seed=5", "--config.seed=3", "--config.seed=4"]
+    with pytest.raises(UserError, match="seed=x: it takes a whole number"):
+        check(*options.named_seed(["--seed=x"]))
+
+
 def test_the_value_of_config_is_the_last_that_is_given():
     assert options.config_value(["x", "--config.a=1"], "d") == "d"
     assert options.config_value(["x", "--config=a", "-config", "b", "--config.a=1"], "d") == "b"
