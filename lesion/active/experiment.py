@@ -40,7 +40,8 @@ def check(config: ConfigDict, setup: Setup) -> None:
         raise UserError(
             f"a fold of {config.sequence} has {smallest} slices to label, fewer than the first "
             f"{config.initial_labeled} and a round of {config.num_acquire}: "
-            "lower --config.initial_labeled or --config.num_acquire"
+            f"say --config.initial_labeled={max(1, smallest // 3)} --config.num_acquire={max(1, smallest // 12)} "
+            "or the like (of a plan: --config.active.initial_labeled, --config.active.num_acquire)"
         )
 
 
