@@ -147,7 +147,7 @@ def method(folder: read.Folder) -> str:
         mode = modes.get(next(iter(found)), "").replace("its features", "their features") if len(found) == 1 else ""
         listed = ", ".join(title.replace(RANDOM, " (random weights)") for title in names.values())
         return f"Networks: {listed}{mode}"
-    name = next(iter(names), "") or str(inner.get("backbone") or weights.get("model") or "not named by the run")
+    name = next(iter(names.values()), "") or inner.get("backbone") or weights.get("model") or "not named by the run"
     name = str(baseline.get("title") or name)
     told = f"Network: {name}{trained.get(weights.get('pretrained', ''), '')}{modes.get(str(inner.get('mode')), '')}"
     return f"{told}. What is assumed: {str(baseline['guesses']).rstrip('.')}" if "guesses" in baseline else told

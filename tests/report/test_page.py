@@ -83,7 +83,7 @@ def test_the_page_says_what_was_run_and_how_it_came_out(page):
     for words_ in (
         "PHANTOM RESULTS: made by simulation, they say nothing about patients",
         "48 simulated patients (32 with encephalitis, 16 with glioma)",
-        "efficientnet_lite0 with ImageNet weights, frozen",
+        "EfficientNet-Lite0 with ImageNet weights, frozen",
         "Table 3 of the paper", "Table 4 of the paper", "Table 5 of the paper",
         "as printed; the mean of 90.09",
         "ab12" * 16, "5f1d" * 16, "77aa" * 16,
