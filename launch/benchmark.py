@@ -29,7 +29,7 @@ flags.DEFINE_integer("batch_size", 32, "backbones: pictures a step.", lower_boun
 options.define_config("configs/transfer.py:resnet50")
 flags.DEFINE_integer("num_steps", 6, "training: steps of an epoch.", lower_bound=1)
 flags.DEFINE_integer("rounds", 5, "All but phantom: turns of each contender; medians are printed.", lower_bound=1)
-flags.DEFINE_bool("bfloat16", False, "backbones: our arithmetic in bfloat16 instead of float32.")
+flags.DEFINE_bool("bfloat16", False, "backbones: arithmetic in bfloat16 instead of float32.")
 flags.DEFINE_bool("markdown", False, "Print the table as Markdown.")
 
 

@@ -22,7 +22,7 @@ import optax
 from lesion import models
 from lesion.progress import track
 
-PRODUCT_SIZE = 4096  # side of the square matrices whose product is the machine's limit
+PRODUCT_SIZE = 4096  # side of the square matrices whose product is the machine's limit; on GPU four times that
 TRAIN_FACTOR = 3  # a step's products beside the forward pass': by the inputs and by the kernels as many each
 PEERS = {  # backbone: (name in keras.applications, name in torchvision.models); nobody has the paper's AlexNet
     "alexnet_torchvision": ("", "alexnet"),
@@ -106,9 +106,10 @@ def _ours(name: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[]
     return {"inference": lambda: jax.block_until_ready(infer(variables, images)), "training": step}
 
 
-def _keras(kind: str, side: int, batch: int) -> dict[str, Callable[[], Any]]:
+def _keras(kind: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[], Any]]:
     os.environ.setdefault("KERAS_BACKEND", "jax")
     keras = importlib.import_module("keras")
+    keras.config.set_dtype_policy("mixed_bfloat16" if dtype == jnp.bfloat16 else "float32")
     model = getattr(keras.applications, kind)(
         weights=None, input_shape=(side, side, 3), classes=1000, classifier_activation=None
     )
@@ -122,33 +123,43 @@ def _keras(kind: str, side: int, batch: int) -> dict[str, Callable[[], Any]]:
     }
 
 
-def _torch(kind: str, side: int, batch: int) -> dict[str, Callable[[], Any]]:
+def _torch(kind: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[], Any]]:
     torch, torchvision = map(importlib.import_module, ("torch", "torchvision"))
     options = {"init_weights": False, "aux_logits": False} if kind == "inception_v3" else {}
-    network = getattr(torchvision.models, kind)(**options).to(memory_format=torch.channels_last)
-    images = torch.randn(batch, 3, side, side).to(memory_format=torch.channels_last)
-    label = torch.arange(batch) % 1000
+    device, wait = "cpu", lambda: None
+    if jax.default_backend() == "gpu":
+        device, wait = "cuda", torch.cuda.synchronize
+        torch.set_float32_matmul_precision("high")  # TF32, as JAX takes it by default
+    network = getattr(torchvision.models, kind)(**options).to(device, memory_format=torch.channels_last)
+    images = torch.randn(batch, 3, side, side).to(device, memory_format=torch.channels_last)
+    label = torch.arange(batch, device=device) % 1000
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    narrow = functools.partial(torch.autocast, device, torch.bfloat16, enabled=dtype == jnp.bfloat16)
 
     def infer():
         network.eval()
-        with torch.inference_mode():
-            return network(images)
+        with torch.inference_mode(), narrow():
+            network(images)
+        wait()
 
     def train():
         network.train()
         optimizer.zero_grad(set_to_none=True)
-        torch.nn.functional.cross_entropy(network(images), label).backward()
+        with narrow():
+            loss = torch.nn.functional.cross_entropy(network(images), label)
+        loss.backward()
         optimizer.step()
+        wait()
 
     return {"inference": infer, "training": train}
 
 
-def _product() -> tuple[Callable[[], Any], float]:
+def _product(dtype: Any) -> tuple[Callable[[], Any], float]:
     """A large matrix product, and its operations."""
-    a = jax.random.normal(jax.random.key(0), (PRODUCT_SIZE, PRODUCT_SIZE))
+    size = PRODUCT_SIZE * (1 if jax.default_backend() == "cpu" else 4)
+    a = jax.random.normal(jax.random.key(0), (size, size), dtype)
     multiply = jax.jit(jnp.matmul)
-    return lambda: jax.block_until_ready(multiply(a, a)), 2.0 * PRODUCT_SIZE**3
+    return lambda: jax.block_until_ready(multiply(a, a)), 2.0 * size**3
 
 
 def run(
@@ -161,17 +172,18 @@ def run(
         side: of the pictures.
         batch: examples a step.
         rounds: how often each contender has its turn; medians are taken.
-        bfloat16: whether our arithmetic is, the parameters staying float32.
+        bfloat16: whether all arithmetic is, the parameters staying float32.
     """
-    product, product_flops = _product()
+    dtype = jnp.bfloat16 if bfloat16 else jnp.float32
+    product, product_flops = _product(dtype)
     results = {}
     for name in names:
         keras_name, torch_name = PEERS.get(name, ("", ""))
-        contenders = {"lesion": _ours(name, side, batch, jnp.bfloat16 if bfloat16 else jnp.float32)}
+        contenders = {"lesion": _ours(name, side, batch, dtype)}
         if keras_name and importlib.util.find_spec("keras"):
-            contenders["keras"] = _keras(keras_name, side, batch)
+            contenders["keras"] = _keras(keras_name, side, batch, dtype)
         if torch_name and importlib.util.find_spec("torchvision"):
-            contenders["torch"] = _torch(torch_name, side, batch)
+            contenders["torch"] = _torch(torch_name, side, batch, dtype)
         turns = {(c, what): call for c, calls in contenders.items() for what, call in calls.items()}
         turns["product", ""] = product
         seconds: dict[tuple[str, str], list[float]] = {turn: [] for turn in turns}

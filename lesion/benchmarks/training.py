@@ -211,12 +211,12 @@ def run(config: ConfigDict, num_steps: int, rounds: int) -> list[Row]:
         num_steps: of an epoch.
         rounds: how often each contender has its turn; medians are taken.
     """
-    stage = late_stage(config.backbone)
     config = ConfigDict(config.copy_and_resolve_references())  # a reference cannot go to another process
     with tempfile.TemporaryDirectory() as folder:
         there = Path(folder)
         # First: another process may not get its share of a GPU once this one uses it.
         peaks = [_peak_of(_fit, config, num_steps, there), _peak_of(_bare, config, num_steps)]
+        stage = late_stage(config.backbone)
         late = {"finetune_from": stage}
         turns = {
             "head": _head(config),
