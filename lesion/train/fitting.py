@@ -213,5 +213,6 @@ def not_finite(epoch: int, step: int, names: np.ndarray, last: Path | None = Non
     shown = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     where = f"; the last good checkpoint is {last}" if last else ""
     return UserError(
-        f"the loss is not finite in epoch {epoch + 1}, step {step + 1} ({what} {shown}): lower --config.optim.lr{where}"
+        f"the loss is not finite in epoch {epoch + 1}, step {step + 1} ({what} {shown}): lower --config.optim.lr, "
+        f"or set --config.dtype=float32 where it is bfloat16{where}"
     )
