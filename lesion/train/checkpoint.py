@@ -1,10 +1,12 @@
 """Orbax checkpoints with their provenance beside them."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -103,12 +105,27 @@ def read_tree(path: Path) -> dict:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Orbax warns that a part of a checkpoint has no metadata of the whole, which is not for the user."""
+    _silence_closed_loops()
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+
+
+@functools.cache
+def _silence_closed_loops() -> None:
+    """Once an array cannot be read Orbax closes its event loop; TensorStore's threads, still reading the others, then
+    each print a traceback about that, some of them after the error that is raised. For good, because they come late.
+    """
+    told = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if not (isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"):
+            told(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def load_variables(directory: Path | str) -> tuple[dict, dict[str, Any]]:

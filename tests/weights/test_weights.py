@@ -1,6 +1,9 @@
 import http.server
+import os
 import re
+import sys
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +53,20 @@ def test_orbax_round_trip_refuses_what_was_tampered_with(tmp_path, variables):
     with pytest.raises(UserError, match="damaged"):
         pretrained.load(NAME, folder)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_of_a_file_cut_short_nothing_but_the_error_is_told(tmp_path, variables, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    checkpoint._silence_closed_loops.cache_clear()
+    checkpoint.save_variables(tmp_path / "w", variables, {"model": NAME})
+    largest = max((tmp_path / "w").rglob("*"), key=lambda path: path.stat().st_size)
+    os.truncate(largest, 500_000)
+    with pytest.raises(UserError, match="cannot be read: remove the folder"):
+        checkpoint.load_variables(tmp_path / "w")
+    time.sleep(1)  # what Orbax's threads have to say comes late
+    assert not told
+    checkpoint._silence_closed_loops.cache_clear()  # the hook goes with the patch
 
 
 WRONG = {
