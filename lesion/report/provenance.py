@@ -135,7 +135,8 @@ def method(folder: read.Folder) -> str:
     names = {run.model: run.title for run in folder.transfer if run.model}
     names = {name: title.removesuffix(RANDOM) for name, title in names.items()} if len(names) == 1 else names
     config = next(iter(_main(folder)), {})
-    inner, weights, baseline = (part(config, name) for name in ("config", "weights", "baseline"))
+    inner, baseline = part(config, "config"), part(config, "baseline")
+    weights = next(iter(_weights(folder)), {})
     modes = {
         "frozen": ", frozen, a new classifier trained on its features",
         "finetune": ", fine-tuned",
@@ -188,6 +189,30 @@ def all_commands(folder: read.Folder) -> dict[str, list[tuple[str, str]]]:
     return {kind: commands(runs) for kind, runs in result.items()}
 
 
+def _weights(folder: read.Folder) -> list[dict[str, Any]]:
+    """What is recorded of the weights, each once; those of the method first."""
+    known: dict[Any, dict[str, Any]] = {}
+    for config in [*_main(folder), *(run.config for _, run in experiments(folder))]:
+        record = part(config, "weights")
+        for one in part(record, "sequences").values() or [record]:  # of fusion by different networks
+            if one:
+                known.setdefault((one.get("model"), one.get("sha256")), one)
+    return list(known.values())
+
+
+def _weights_facts(records: list[dict[str, Any]]) -> dict[str, str]:
+    """All that is recorded where all ran on the same; else a line each."""
+    if len(records) == 1:
+        return {f"Weights, {name.replace('_', ' ')}": value for name, value in words.flat(records[0])}
+    told = {}
+    for one in records:
+        random = f"random, seed {one.get('seed', words.MISSING)}"
+        parts = [one.get("file"), one.get("licence"), one.get("sha256") and f"sha256 {one['sha256']}"]
+        known = ", ".join([str(one.get("source", "")), *(str(p) for p in parts if p)]).lstrip(", ")
+        told[f"Weights, {str(one.get('model', '')).replace('_', ' ')}"] = known if one.get("pretrained") else random
+    return told
+
+
 def facts(folder: read.Folder) -> dict[str, Any]:
     """What was run: the facts of the whole, one row an experiment, and whether all stand on the same split."""
     config = next(iter([c for c in [folder.config] if c] or [run.config for _, run in experiments(folder)]), {})
@@ -217,7 +242,7 @@ def facts(folder: read.Folder) -> dict[str, Any]:
         "Data, fingerprint": part(config, "data").get("fingerprint") or folder.cohort.get("fingerprint"),
         "Split, hash": config.get("split_hash"),
         "Device": config.get("device"),
-    } | {f"Weights, {name.replace('_', ' ')}": value for name, value in words.flat(part(config, "weights"))}
+    } | _weights_facts(_weights(folder))
     splits = {run.config.get("split_hash") for kind, run in experiments(folder) if kind in _ONE_SPLIT}
     return {
         "facts": [(name, value) for name, value in told.items() if value],

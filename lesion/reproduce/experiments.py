@@ -1,19 +1,20 @@
 """What a configuration asks for: a list of experiments, each with the folder that it goes to."""
 
 import copy
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from ml_collections import ConfigDict
 
 from lesion import models
 from lesion.active.experiment import check_asking, run_active
 from lesion.data import cohort
 from lesion.errors import UserError
-from lesion.train import checkpoint, explain, fusion
-from lesion.train.loop import check_config, load, run_transfer
-from lesion.train.rundir import setting_name
+from lesion.train import checkpoint, explain, fusion, rundir
+from lesion.train.loop import check_config, cohort_folds, load, run_transfer
 
 # Of a plan alone; what else stands in a configuration is shared by all its experiments.
 PARTS = ("transfer", "explain", "baselines", "fusion", "leakage", "active", "ablations")
@@ -123,6 +124,29 @@ def plan(config: ConfigDict, data_dir: Path) -> tuple[list[Experiment], dict[str
     return experiments, left_out
 
 
+def identity(config: ConfigDict, data_dir: Path, *, keep: bool = True) -> dict[str, Any]:
+    """What makes two runs of a plan the same; see `rundir.identity`. Weights are each experiment's own.
+
+    Writes the dataset's split, and without `keep` nothing.
+    """
+    folds = cohort_folds(data_dir, config.num_folds, config.seed, keep)
+    return rundir.identity(config, cohort.load_info(data_dir), folds.hash, {}, jax.devices()[0].device_kind)
+
+
+def as_recorded(workdir: Path, whole: dict[str, Any]) -> dict[str, Any]:
+    """`whole`, see `identity`, with the parts recorded in `workdir`: a plan may grow or shrink there.
+
+    Its experiments are known by their own configurations. Weights, too, which earlier versions recorded of the first.
+    """
+    path = workdir / rundir.CONFIG
+    if not path.exists():
+        return whole
+    there = json.loads(path.read_text())
+    shared = {k: v for k, v in whole["config"].items() if k not in PARTS}
+    parts = {k: v for k, v in there["config"].items() if k in PARTS}
+    return whole | {"config": shared | parts, "weights": there.get("weights", {})}
+
+
 def _transfer(config: ConfigDict) -> Iterator[Experiment]:
     """Tables 3 to 6, Figures 5 to 8, and where each network looks."""
     for backbone in config.transfer.backbones or (config.backbone,):
@@ -176,4 +200,4 @@ def _ablations(config: ConfigDict) -> Iterator[Experiment]:
         for sweep, settings in sweeps.items():
             for overrides in settings:
                 one = experiment_config(config, part, **dict(overrides))
-                yield Experiment(f"ablations/{sweep}/{setting_name(overrides)}", one, kind)
+                yield Experiment(f"ablations/{sweep}/{rundir.setting_name(overrides)}", one, kind)

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from lesion.active.experiment import check
 from lesion.errors import UserError
-from lesion.reproduce.experiments import ACTIVE, FUSION, Experiment, plan
+from lesion.reproduce.experiments import ACTIVE, FUSION, Experiment, as_recorded, identity, plan
 from lesion.train import preview, rundir
 from lesion.train.loop import Setup
 
@@ -25,8 +25,8 @@ def dry_run(config: ConfigDict, data_dir: Path, workdir: Path) -> None:
     loaded = preview.load_all([(one.kind.load, one.config) for one in experiments if one.kind.shared], data_dir)
     found = [next(loaded) if one.kind.shared else None for one in experiments]
     rows: preview.Rows = [("would run", f"{len(experiments)} experiments, see below; these are of the first")]
+    rundir.is_finished(workdir, as_recorded(workdir, identity(config, data_dir, keep=False)))
     if isinstance(found[0], Setup):
-        rundir.is_finished(workdir, found[0].run | {"config": json.loads(config.to_json())})
         rows += preview.about(experiments[0].config, found[0])
     seen: dict[str, str] = {}
     told = [(one.name, _told(one, setup, workdir, seen)) for one, setup in zip(experiments, found, strict=True)]

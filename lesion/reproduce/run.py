@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from lesion import models, report
 from lesion.data import cohort
 from lesion.errors import Interrupted, UserError
-from lesion.reproduce.experiments import PARTS, Experiment, plan
+from lesion.reproduce.experiments import Experiment, as_recorded, identity, plan
 from lesion.train import checkpoint, rundir
 
 COHORT_FILES = ("cohort.json", "cohort.png", "preprocessing.png")
@@ -36,8 +36,7 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
         UserError: if the plan cannot be run; or, after the report is written, if experiments failed.
     """
     experiments, left_out = plan(config, data_dir)
-    whole = experiments[0].kind.load(experiments[0].config, data_dir).run
-    _open(workdir, whole | {"config": json.loads(config.to_json())})
+    _open(workdir, identity(config, data_dir))
     (workdir / "cohort").mkdir(exist_ok=True)
     for name in COHORT_FILES:
         shutil.copyfile(data_dir / name, workdir / "cohort" / name)
@@ -64,14 +63,13 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
 
 
 def _open(workdir: Path, whole: dict[str, Any]) -> None:
-    """Claims `workdir`. A plan may grow or shrink in it: each of its experiments is known by its own configuration."""
-    if (workdir / rundir.CONFIG).exists():
+    """Claims `workdir`; a plan that has grown or shrunk there takes the place of the one before."""
+    known = as_recorded(workdir, whole)
+    rundir.open_run(workdir, known)
+    if known["config"] != whole["config"]:
+        (workdir / rundir.METRICS).unlink(missing_ok=True)
         there = json.loads((workdir / rundir.CONFIG).read_text())
-        now = there | {"config": there["config"] | {k: v for k, v in whole["config"].items() if k in PARTS}}
-        if now != there and not rundir.differences(now, whole):
-            (workdir / rundir.METRICS).unlink(missing_ok=True)
-            checkpoint.write_json(workdir / rundir.CONFIG, now)
-    rundir.open_run(workdir, whole)
+        checkpoint.write_json(workdir / rundir.CONFIG, there | {"config": whole["config"]})
 
 
 def _run(one: Experiment, data_dir: Path, workdir: Path) -> str:

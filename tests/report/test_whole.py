@@ -239,12 +239,13 @@ def test_a_folder_that_only_fuses_and_one_without_weights_are_told(tmp_path):
     text = text_of(report.render(read.read(tmp_path / "a")))
     assert "Fused minus FLAIR alone" in text and "chosen by these very scores, which flatters it" in text
     assert "Not shown here" not in text and "PHANTOM RESULTS" in text
-    random = CONFIG | {"weights": {"pretrained": False}}
+    random = CONFIG | {"weights": {"model": "alexnet", "pretrained": False, "seed": 3}}
     fake_transfer(tmp_path / "b" / "transfer" / "alexnet" / "flair", 0, 1.0, random, num_patients=12)
     fake_transfer(tmp_path / "b" / "transfer" / "resnet50" / "flair", 0, 1.0, num_patients=12)
     text = text_of(report.render(read.read(tmp_path / "b")))
     assert "RANDOM WEIGHTS: those of alexnet were never trained" in text
     assert "alexnet, random weights" in text and "resnet50, random weights" not in text
+    assert "Weights, alexnet random, seed 3 Weights, efficientnet lite0 lite, sha256 ab12" in text
 
 
 def test_shuffled_labels_are_announced_but_not_those_of_the_leakage_panel(tmp_path):

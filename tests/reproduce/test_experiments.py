@@ -138,7 +138,9 @@ def test_a_plan_may_grow_in_its_folder_and_the_shared_fields_may_not_change(tmp_
     rundir.finish(tmp_path, {})
     runs._open(tmp_path, whole())
     assert rundir.is_finished(tmp_path, whole())
-    runs._open(tmp_path, whole(**{"active.sequences": ("flair", "ce_t1wi")}))
+    grown = whole(**{"active.sequences": ("flair", "ce_t1wi")})
+    runs._open(tmp_path, grown)
+    assert json.loads((tmp_path / rundir.CONFIG).read_text())["config"] == grown["config"]
     assert not (tmp_path / rundir.METRICS).exists()
     recorded = (tmp_path / rundir.CONFIG).read_bytes()
     with pytest.raises(UserError, match=r"config.num_epochs is 50 there, 3 now"):

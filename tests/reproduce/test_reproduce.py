@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -111,11 +113,25 @@ def test_a_dry_run_tells_what_would_be_done_and_writes_nothing(root, capsys):
     fields = {flag.partition("=")[0].removeprefix("--config."): int(flag.partition("=")[2]) for flag in SMALL}
     reproduce.dry_run(small(demo.get_config(), root, **fields), data, root / "run")
     assert capsys.readouterr().out.count(": finished already") == 4
+    reproduce.dry_run(small(demo.get_config(), root, **fields, explain=True), data, root / "run")  # grown
+    assert capsys.readouterr().out.count(": finished already") == 4
     fields |= {"active.initial_labeled": 400}
     with pytest.raises(UserError, match="1 of 4 experiments would fail"):
         reproduce.dry_run(small(demo.get_config(), root, **fields), data, root / "new")
     assert "active/ce_t1wi: WOULD FAIL: a fold of ce_t1wi has" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
+
+
+def test_damaged_weights_fail_each_experiment_and_not_the_report(root):
+    shutil.copytree(root / "weights", root / "damaged")
+    os.truncate(max((root / "damaged").rglob("*"), key=lambda path: path.stat().st_size), 500_000)
+    flags = [flag.replace(f"{root}/weights", f"{root}/damaged") for flag in run_flags(root)]
+    flags[-1] = f"--workdir={root}/failing"
+    result = launch("reproduce", *flags, "--config.active.sequences=()")
+    assert result.returncode == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("error: 3 of 3 experiments failed") and "the same command tries them again" in line
+    assert "cannot be read: remove the folder and convert again" in (root / "failing/report.html").read_text()
 
 
 def test_an_interrupted_run_ends_with_the_same_numbers(root):
