@@ -9,6 +9,7 @@ from lesion.report import canvas, tables
 
 FOLDER = "paper"
 LIST = "files.txt"  # what the report wrote there: everything else in the folder is the author's
+PROSE = 60  # of a cell, characters: longer ones are set as paragraphs
 _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -47,8 +48,13 @@ def _cell(cell: tables.Cell, side: str) -> str:
     return rf"\multicolumn{{{cell.span}}}{{l}}{{{inside}}}" if cell.span > 1 else inside
 
 
+def _is_prose(table: tables.Table, at: int) -> bool:
+    """Whether a column's cells are too long for a line."""
+    return any(len(row[at].text) > PROSE for row in table.rows if len(row) == len(table.columns))
+
+
 def latex(table: tables.Table, stamp: str = "") -> str:
-    """A floating table; wants \\usepackage{booktabs}.
+    """A floating table; wants \\usepackage{booktabs}, and the widest a landscape page.
 
     Args:
         table: what stands in it.
@@ -60,13 +66,16 @@ def latex(table: tables.Table, stamp: str = "") -> str:
     told = table.tag if table.published else stamp
     caption = ". ".join(escape(part.rstrip(".")) for part in (told, table.caption, *table.notes) if part)
     sides = ["l" if column.words else "r" for column in table.columns]
+    prose = [_is_prose(table, i) for i in range(len(sides))]
+    paragraph = rf"p{{{min(0.4, 0.5 / max(sum(prose), 1)):.2f}\linewidth}}"
+    kinds = [paragraph if long else side for long, side in zip(prose, sides, strict=True)]
     lines = [
         "% made by launch.report, which writes it anew",
         r"\begin{table}",
-        r"\centering",
+        r"\centering\small\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{caption}.}}",
         rf"\label{{tab:{table.name}}}",
-        rf"\begin{{tabular}}{{{''.join(sides)}}}",
+        rf"\begin{{tabular}}{{{''.join(kinds)}}}",
         r"\toprule",
     ]
     groups, at, rules = table.groups(), 1, []

@@ -141,7 +141,9 @@ def test_latex_has_its_columns_and_braces_and_says_phantom(values):
         assert not re.search(r"[#~]|(?<!\\)%(?! made)", plain.replace("% made", ""))
         told = "PUBLISHED" if table.published else "PHANTOM RESULTS"
         assert rf"\caption{{{told}" in text
-        columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text).group(1)
+        columns = re.search(r"\\begin\{tabular\}\{((?:[lr]|p\{0?\.\d+\\linewidth\})+)\}", text).group(1)
+        columns = re.sub(r"p\{[^}]*\}", "p", columns)
+        assert ("p" in columns) == any(len(cell.text) > manuscript.PROSE for row in table.rows for cell in row)
         body = [line for line in plain.splitlines() if line.endswith(r"\\")]
         assert len(body) >= len(table.rows) + 1
         for line in body:
