@@ -2,8 +2,8 @@
 
 Descriptions are free text, typed by whoever set up the protocol; three vendors' habits are covered by word lists (GE
 "Ax T2 FLAIR", "+C Ax T1"; Siemens "t2_tirm_tra_dark-fluid", "t1_se_tra_KM"; Philips "T2W_TSE", "sT1W/SE CE"). Where
-the text says nothing, the physics does: echo, repetition and inversion time. Where both mislead, the user's
-`series.csv` decides (see `intake`).
+the text says nothing, the physics does: echo, repetition and inversion time. Where the two contradict each other it is
+none; where both mislead, the user's `series.csv` decides (see `intake`).
 """
 
 import re
@@ -90,6 +90,8 @@ def tell_sequence(clues: Clues) -> str | None:
     told, measured = _family_by_text(text), _family_by_contrast(clues.contrast) or _family_by_physics(clues)
     # "T2 SPACE" with a long inversion time: a FLAIR by its times, whatever it is called.
     family = FLAIR if told == T2WI and measured == FLAIR else told or measured
+    if {told, measured} in ({"t1", FLAIR}, {"t1", T2WI}):
+        return None  # no T1 has the echo time of a T2, nor the other way round: one of both is wrong
     if family == "t1":
         return CE_T1WI if _has_agent(text or _plain(clues.text), clues.agent) else None
     # The first echo of a dual-echo T2 series is proton-density weighted, under the same description.

@@ -240,6 +240,9 @@ def test_an_enhanced_multi_frame_object(tmp_path):
         ("AX T2FLAIR", (), "", "flair"),
         ("t2_space_da-fl_sag_p2_iso", (), "", "flair"),
         ("AX T2", (120, 9000, 2500), "", "flair"),  # by its times
+        ("t1_fl2d_tra_KM", (90, 9000, 2500), "Gadovist", None),  # a T1 by its name, a FLAIR by its times
+        ("t2_tse_tra", (9, 500, None), "Gadovist", None),
+        ("AX T2 FLAIR", (9, 500, None), "Gadovist", None),
         ("AX T2 ASSET", (), "", "t2wi"),
         ("ASSET", (2, 150, None), "Gadovist", None),
         ("AX T1+C", (), "", "ce_t1wi"),
@@ -265,8 +268,9 @@ def test_a_description_goes_before_the_name_of_the_examination(tmp_path):
         return read(tmp_path)[0].frames[0].sequence
 
     assert told("Ax T2 FLAIR", "BRAIN PERFUSION") == "flair"
-    assert told("Ax T1", "BRAIN T1 WITH CONTRAST", EchoTime=9, RepetitionTime=500, InversionTime=None) is None
-    assert told("Ax", "t1_se_tra_KM") == "ce_t1wi"
+    spin_echo = dict(EchoTime=9, RepetitionTime=500, InversionTime=None)
+    assert told("Ax T1", "BRAIN T1 WITH CONTRAST", **spin_echo) is None
+    assert told("Ax", "t1_se_tra_KM", **spin_echo) == "ce_t1wi"
     assert told("Ax", "ep2d_diff") is None
 
 
