@@ -3,6 +3,7 @@
 Drawn as `lesion.report.figures` does: every line and marker named beside it.
 """
 
+import textwrap
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -112,9 +113,10 @@ def forest(name: str, caption: str, x_label: str, rows: list[Effect], sides: tup
         rows: top to bottom.
         sides: what a difference below and above 0 means, written over the axes.
     """
+    labels = [textwrap.fill(row.label, 30) for row in rows]
     with mpl.rc_context(STYLE | {"axes.grid.axis": "x"}):
         height = 1.15 + 0.34 * len(rows)
-        left = min(0.5, 0.05 + 0.0145 * max(len(row.label) for row in rows))
+        left = 0.05 + 0.0145 * max(len(line) for label in labels for line in label.split("\n"))
         figure, axes = new_figure(4.8, height, (left, 0.5 / height, 0.97 - left, 1 - 1.0 / height))
         axes.axvline(0, color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
         for i, row in enumerate(rows):
@@ -130,7 +132,7 @@ def forest(name: str, caption: str, x_label: str, rows: list[Effect], sides: tup
         ends = np.abs([x for row in rows for x in (row.value, row.low, row.high) if np.isfinite(x)])
         reach = 1.08 * float(ends.max(initial=0)) or 1.0
         axes.set(xlabel=x_label, ylim=(len(rows) - 0.4, -0.6), xlim=(-reach, reach))
-        axes.set_yticks(range(len(rows)), [row.label for row in rows])
+        axes.set_yticks(range(len(rows)), labels)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.locator_params(axis="x", nbins=5)
