@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,10 @@ def quiet() -> Iterator[None]:
 @functools.cache
 def _silence_closed_loops() -> None:
     """Once an array cannot be read Orbax closes its event loop; TensorStore's threads, still reading the others, then
-    each print a traceback about that, some of them after the error that is raised. For good, because they come late.
+    each print a traceback about that, and asyncio what else failed: some of it long after the error that is raised, so
+    that it is silenced for good.
     """
+    getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
     told = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
