@@ -4,10 +4,11 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 ruff check .
 mypy
-# The doctor's page is tested in a browser, sweeps on a SLURM: installed where that can be done.
+# The doctor's page is tested in a browser, sweeps on a SLURM, setup.sh in two shells: installed where that can be done.
 wanted=()
 command -v chromedriver >/dev/null || wanted+=(chromium chromium-driver)
 command -v slurmctld >/dev/null && command -v munged >/dev/null || wanted+=(slurm-wlm munge)
+command -v zsh >/dev/null || wanted+=(zsh)
 if [ "${#wanted[@]}" != 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y "${wanted[@]}"; } >/dev/null 2>&1 || true
 fi
