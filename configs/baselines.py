@@ -5,9 +5,9 @@ r"""The baselines of Table 7 on one sequence, under the same folds and augmentat
         --config.weights=runs/weights/cnn_f --data=DATA_DIR --workdir=runs/cnn_f_svm_ce_t1wi
 
 Rows: cnn_f, capsnet, diamant, hncnn, kiryu, trained from random weights, and cnn_f_svm, an SVM on features of CNN-F,
-whose ImageNet weights you bring yourself (README). CNN-F from those weights: --config.mode=finetune. What of them is a
-guess lesion/models/baselines.py says, and each run's config.json. Writes what launch.train always does; the paper's
-Table 7 has accuracies of 82.39 to 85.56 %, of its own patients.
+whose ImageNet weights you bring yourself (lesion/models/README.md). CNN-F from those weights: --config.mode=finetune.
+What of them is a guess lesion/models/baselines.py says, and each run's config.json. Writes what launch.train always
+does; the paper's Table 7 has accuracies of 82.39 to 85.56 %, of its own patients.
 """
 
 from ml_collections import ConfigDict
@@ -16,11 +16,49 @@ from configs import common
 
 ARGUMENT = "BASELINE,SEQUENCE"  # of --config, after the colon
 SVM = "cnn_f_svm"
+# At 1e-3 one step of Adam moves the votes of CapsNet's 18,432 capsules so far that both lengths stay at 1: nothing is
+# learnt.
+RATES = {"capsnet": 1e-4}
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    baseline, sequence = common.split_arg(arg, ("hncnn", "ce_t1wi"))
-    config = common.get_common(baseline, sequence)  # backbone: a row of lesion.models.BASELINES
-    config.mode = "frozen" if baseline == SVM else "scratch"
-    config.optim.lr = common.BASELINE_RATES.get(baseline, config.optim.lr)
-    return common.add_baselines(config).lock()
+    """Returns the paper's recipe for one of the networks of Table 7, each with a classifier of its own."""
+    config = ConfigDict()
+    config.backbone, config.sequence = common.split_arg(arg, ("hncnn", "ce_t1wi"))  # a row of lesion.models.BASELINES
+    config.weights = ""  # folder written by launch.convert_weights; empty: random weights
+    # scratch: from random weights. finetune: CNN-F from ImageNet's. frozen: features computed once, for the SVM.
+    config.mode = "frozen" if config.backbone == SVM else "scratch"
+    config.finetune_from = ""  # finetune: the first stage that is trained; empty: all of them
+    config.batch_norm = "updated"  # no baseline has BatchNorm
+    config.cache_activations = False  # finetune_from: compute the stages below once and keep what they give on disk
+    config.dtype = "float32"  # of the arithmetic; bfloat16 on GPU
+    config.seed = 0  # of folds, initialisation, order and augmentation
+
+    config.num_folds = 5  # cross-validation over patients
+    config.split = "patient"  # all slices of a patient in one fold; leaky: slice by slice
+    config.label_control = "none"  # shuffled: labels dealt anew among the patients: nothing can be learned from them
+
+    config.num_copies = 4  # augmented copies beside each training slice, 0 to 4
+    config.augmentation = "fixed"  # fixed: the same copies all along. fresh: drawn anew every epoch
+    config.data_on = "auto"  # device: all slices there. host: streamed by Grain. auto: device where they fit
+
+    config.num_epochs = 50  # passes over the training slices
+    config.batch_size = 32  # examples a step, copies count, of all devices together
+    config.class_weights = False  # whether both classes weigh the same in the loss
+    config.label_smoothing = 0.0  # labels 0 and 1 become s / 2 and 1 - s / 2; neither the SVM nor CapsNet knows it
+    config.patience = 0  # epochs without a lower validation loss before it stops; the SVM has no epochs
+    config.validation = 0.2  # patience: share of the training patients that is kept for it
+    config.checkpoint_every = 1  # epochs
+
+    config.optim = ConfigDict()
+    config.optim.lr = RATES.get(config.backbone, 1e-3)  # Adam's, in the first epoch
+    config.optim.backbone_lr = config.optim.get_oneway_ref("lr")  # of the features; follows lr unless set
+    config.optim.lr_decay = 0.9  # factor on both rates
+    config.optim.decay_every = "epoch"  # epoch or step
+
+    config.head = ConfigDict({"widths": (), "dropout": 0.0, "pooling": ""})  # stays so: they bring their own
+    config.svm = ConfigDict()  # of cnn_f_svm alone
+    config.svm.num_features = 500  # of 4096, those with the largest F between the classes; a guess
+    config.svm.c = 1.0  # of the support vector machine with Gaussian kernel; a guess
+    config.svm.augmented = True  # whether the training slices' augmented copies are fitted too
+    return config.lock()

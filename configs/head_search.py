@@ -1,7 +1,9 @@
 r"""Which head: depth, widths, dropout and pooling, as the paper tried "numbers of layers and nodes" (section 1.2).
 
     python -m launch.train --config=configs/head_search.py:efficientnet_lite0,ce_t1wi \
-        --config.head.widths="(256,)" --config.weights=WEIGHTS --data=DATA_DIR --workdir=runs/head_256
+        --config.head.widths=256 --config.weights=WEIGHTS --data=DATA_DIR --workdir=runs/head_256
+    python -m launch.sweep --config=configs/head_search.py:efficientnet_lite0,ce_t1wi \
+        --config.weights=WEIGHTS --data=DATA_DIR --workdir=runs/heads
 
 One run a setting that `sweep` names; all share the cached features, so that each costs seconds. The paper kept 512-256.
 """
@@ -18,6 +20,7 @@ WIDTHS = ((), (256,), (512,), (512, 256), (1024, 512), (512, 256, 128))
 
 
 def get_config(arg: str = "") -> ConfigDict:
+    """Returns feature transfer as in configs/transfer.py, where each field is told."""
     return transfer.get_config(arg)
 
 
@@ -28,10 +31,3 @@ def sweep(add: Callable[..., Any]) -> None:
             add(**{"head.widths": widths, "head.dropout": dropout})
     for pooling in ("max", "flatten"):
         add(**{"head.widths": (512, 256), "head.pooling": pooling})
-
-
-def settings() -> tuple:
-    """The same as tuples of (field, value)."""
-    found: list[tuple] = []
-    sweep(lambda **overrides: found.append(tuple(overrides.items())))
-    return tuple(found)

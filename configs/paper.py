@@ -6,16 +6,20 @@ r"""Everything that Tables 2 to 7 and Figures 1 and 5 to 11 need, at the paper's
 runs/weights holds a folder of converted weights for each backbone, named as it is (launch.convert_weights
 --output=runs/weights/resnet50); one that is missing runs with random weights, and the report says so in capitals.
 Stopped or killed, the same command goes on. On other backbones: configs/paper.py:resnet50_v1 alone, or
---config.transfer.backbones="('alexnet_torchvision','resnet50_v1')". `configs/paper_small.py` is the same in small.
+--config.transfer.backbones=alexnet_torchvision,resnet50_v1. configs/paper_small.py is the same in small.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import common, head_search
+from configs import common, head_search, plan
 
 ARGUMENT = "BACKBONE"  # of --config, after the colon
 BACKBONES = ("alexnet", "resnet50", "inception_v3")
 BASELINES = ("cnn_f", "cnn_f_svm", "capsnet", "diamant", "hncnn", "kiryu")
+Add = Callable[..., Any]
 # Where fine-tuning may begin, from the last part of a backbone to all of it.
 STARTS = {
     "alexnet": ("conv5", "conv3", "conv1"),
@@ -30,8 +34,9 @@ STARTS = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    given = common.split_arg(arg, ("",))[0]
-    config = common.add_plan(common.get_common(given or "resnet50", "ce_t1wi"))  # where one serves: Figs 9-11, sweeps
+    """Returns the plan of the whole paper."""
+    (given,) = common.split_arg(arg, ("",))
+    config = plan.get_plan(given or "resnet50")  # where one serves: Figs 9-11 and the ablations
     config.transfer.backbones = (given,) if given else BACKBONES
     config.transfer.mode = "finetune"
     config.explain = True
@@ -40,18 +45,36 @@ def get_config(arg: str = "") -> ConfigDict:
     config.leakage.sequences = ("ce_t1wi",)
     # On frozen features: fine-tuned (--config.active.mode=finetune) a run costs as much as ten folds of transfer.
     config.active.sequences = common.SEQUENCES
-    config.ablations.transfer.head = head_search.settings()
-    config.ablations.transfer.start = start_settings(config.backbone)
-    config.ablations.transfer.copies = tuple((("num_copies", n),) for n in range(5))
-    config.ablations.active.num_acquire = tuple(
-        (("num_acquire", k), ("num_rounds", 1 + 450 // k)) for k in (25, 50, 90, 150)
-    )
-    config.ablations.active.initial = tuple((("initial_labeled", n),) for n in (100, 200, 400))
+    config.ablations.transfer.head = common.settings(head_search.sweep)
+    config.ablations.transfer.start = common.settings(lambda add: sweep_start(add, config.backbone))
+    config.ablations.transfer.copies = common.settings(sweep_copies)
+    config.ablations.active.num_acquire = common.settings(sweep_num_acquire)
+    config.ablations.active.initial = common.settings(sweep_initial)
     return config.lock()
 
 
-def start_settings(backbone: str, *same: tuple) -> tuple:
-    """Frozen, fine-tuned from each of `STARTS`, and without ImageNet's weights; all with the fields of `same`."""
-    from_stage = [(("mode", "finetune"), ("finetune_from", stage)) for stage in STARTS.get(backbone, ())]
-    settings = ((("mode", "frozen"),), *from_stage, (("weights", ""),), (("mode", "scratch"),))
-    return tuple((*setting, *same) for setting in settings)
+def sweep_start(add: Add, backbone: str, **shared: Any) -> None:
+    """Frozen, fine-tuned from each of `STARTS`, and without ImageNet's weights; all with the fields of `shared`."""
+    add(mode="frozen", **shared)
+    for stage in STARTS.get(backbone, ()):
+        add(mode="finetune", finetune_from=stage, **shared)
+    add(weights="", **shared)
+    add(mode="scratch", **shared)
+
+
+def sweep_copies(add: Add) -> None:
+    """From no augmented copy to the paper's four."""
+    for copies in range(5):
+        add(num_copies=copies)
+
+
+def sweep_num_acquire(add: Add) -> None:
+    """Smaller and larger rounds that come to the same number of labels."""
+    for slices in (25, 50, 90, 150):
+        add(num_acquire=slices, num_rounds=1 + 450 // slices)
+
+
+def sweep_initial(add: Add) -> None:
+    """Smaller first labelled sets than the paper's 400."""
+    for slices in (100, 200, 400):
+        add(initial_labeled=slices)

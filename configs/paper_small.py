@@ -10,14 +10,15 @@ ImageNet whatever else is at hand. Backbones are frozen, copies and epochs fewer
 
 from ml_collections import ConfigDict
 
-from configs import common, head_search, paper
+from configs import common, head_search, paper, plan
 
 ARGUMENT = "BACKBONE"  # of --config, after the colon
 
 
 def get_config(arg: str = "") -> ConfigDict:
+    """Returns the plan of the whole paper in small."""
     (backbone,) = common.split_arg(arg, ("efficientnet_lite0",))
-    config = common.add_plan(common.get_common(backbone, "ce_t1wi"))
+    config = plan.get_plan(backbone)
     config.num_copies = 1
     config.num_epochs = 20
     config.transfer.backbones = (backbone, *(name for name in paper.BACKBONES if name != backbone))
@@ -29,12 +30,14 @@ def get_config(arg: str = "") -> ConfigDict:
     config.leakage.sequences = ("ce_t1wi",)
     config.active.sequences = common.SEQUENCES
     config.active.num_epochs = 4  # sizes as in configs/demo.py
-    config.active.seeds = 2
+    config.active.num_repeats = 2
     config.active.initial_labeled = 40
     config.active.num_acquire = 15
     config.active.num_rounds = 8
     config.ablations.transfer.head = tuple((("head.widths", widths),) for widths in head_search.WIDTHS)
-    config.ablations.transfer.start = paper.start_settings(backbone, ("num_epochs", 2), ("num_copies", 0))
+    config.ablations.transfer.start = common.settings(
+        lambda add: paper.sweep_start(add, backbone, num_epochs=2, num_copies=0)
+    )
     config.ablations.transfer.copies = tuple((("num_copies", n),) for n in (0, 1, 2, 4))
     config.ablations.active.num_acquire = tuple((("num_acquire", k), ("num_rounds", 1 + 105 // k)) for k in (5, 15, 35))
     config.ablations.active.initial = tuple((("initial_labeled", n),) for n in (20, 40, 80))

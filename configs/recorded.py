@@ -14,6 +14,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 ARGUMENT = "RUN/config.json"  # of --config, after the colon
+# Fields that follow another where they are equal to it, as in configs/transfer.py and configs/plan.py.
+FOLLOWS = {
+    "optim": {"backbone_lr": "lr"},
+    "transfer": {name: name for name in ("mode", "finetune_from", "augmentation", "patience")},
+}
 
 
 def _tuples(value: Any) -> Any:
@@ -24,6 +29,7 @@ def _tuples(value: Any) -> Any:
 
 
 def get_config(arg: str = "") -> ConfigDict:
+    """Returns the recorded configuration."""
     try:
         recorded = json.loads(Path(arg).read_text())["config"]
     except (OSError, ValueError, KeyError) as error:
@@ -31,6 +37,9 @@ def get_config(arg: str = "") -> ConfigDict:
             f"no configuration in {arg!r}: name a run's config.json, recorded.py:RUN/config.json"
         ) from error
     config = ConfigDict(_tuples(recorded))
-    if config.optim.backbone_lr == config.optim.lr:
-        config.optim.backbone_lr = config.optim.get_oneway_ref("lr")  # follows it, as in configs/common.py
+    for group, names in FOLLOWS.items():
+        for name, followed in names.items():
+            source = config.optim if group == "optim" else config
+            if group in config and config[group][name] == source[followed]:
+                config[group][name] = source.get_oneway_ref(followed)
     return config.lock()

@@ -17,17 +17,16 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import errors, options
+from lesion import cli
 from lesion.active import preview
 from lesion.active.doctor import run_doctor
 from lesion.active.experiment import check_asking, run_active
-from lesion.train.loop import load
+from lesion.transfer.loading import load
 
 FLAGS = flags.FLAGS
-options.define_config("configs/active.py")
-options.define_data()
-options.define_workdir("Folder of this run.")
-options.define_dry_run()
+flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
+flags.DEFINE_string("workdir", None, "Folder of this run.", required=True)
+flags.DEFINE_bool("dry_run", False, "Check everything, tell what would run and write nothing.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -47,4 +46,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    cli.run(main, "configs/active.py")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import errors
-from lesion.annotate import rounds, server
+from lesion import cli
+from lesion.annotate import server
+from lesion.worklist import round_file
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Folder of a run of launch.active with configs/doctor.py.", required=True)
@@ -25,10 +26,10 @@ def main(argv: Sequence[str]) -> None:
     del argv
     workdir = Path(FLAGS.workdir)
     if FLAGS.worklist:
-        print(rounds.take(workdir, rounds.newest(workdir), Path(FLAGS.worklist)))
+        print(round_file.take(workdir, round_file.newest(workdir), Path(FLAGS.worklist)))
     else:
         server.serve(workdir, FLAGS.port)
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    cli.run(main)

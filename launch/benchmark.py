@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import benchmarks, errors, options
+from lesion import benchmarks, cli, errors
 from lesion.benchmarks import active, backbones, phantom, training
 
 FLAGS = flags.FLAGS
@@ -26,7 +26,6 @@ flags.DEFINE_string("cache", "runs/benchmark", "phantom: folder for converted we
 flags.DEFINE_list("models", ["resnet50", "inception_v3", "alexnet"], "backbones: rows of lesion.models.MODELS.")
 flags.DEFINE_integer("size", 224, "backbones: side of the pictures, pixels.", lower_bound=75)
 flags.DEFINE_integer("batch_size", 32, "backbones: pictures a step.", lower_bound=1)
-options.define_config("configs/transfer.py:resnet50")
 flags.DEFINE_integer("num_steps", 6, "training: steps of an epoch.", lower_bound=1)
 flags.DEFINE_integer("rounds", 5, "All but phantom: turns of each contender; medians are printed.", lower_bound=1)
 flags.DEFINE_bool("bfloat16", False, "backbones: arithmetic in bfloat16 instead of float32.")
@@ -49,4 +48,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    cli.run(main, "configs/transfer.py:resnet50")

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from lesion import errors
-from lesion.train import pretrained
+from lesion import cli
+from lesion.weights import pretrained
 
 FLAGS = flags.FLAGS
 SOURCES = ["torchvision", "timm", "keras", "onnx", "lite", "matconvnet"]
@@ -30,4 +30,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    cli.run(main)

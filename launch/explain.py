@@ -12,9 +12,9 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import errors
-from lesion.explain.choose import EACH
-from lesion.train.explain import explain_run
+from lesion import cli
+from lesion.inference.choose import EACH
+from lesion.inference.explain import explain_run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run of launch.train.", required=True)
 _DATA = flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
@@ -33,4 +33,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    cli.run(main)

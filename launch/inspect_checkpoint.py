@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import errors
+from lesion import cli
 from lesion.inspect import features, opening, page, show
 
 _PATH = flags.DEFINE_string("path", None, "Folder of the checkpoint; may be given without its flag.", required=True)
@@ -42,4 +42,4 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
     if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
         sys.argv[1] = f"--path={sys.argv[1]}"
-    errors.run(main)
+    cli.run(main)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import errors
-from lesion.data import phantom
+from lesion import cli
+from lesion.phantom import cohort
 
-PRESET = flags.DEFINE_string("preset", "demo", f"Size of the cohort: {', '.join(phantom.PRESETS)}.")
+PRESET = flags.DEFINE_string("preset", "demo", f"Size of the cohort: {', '.join(cohort.PRESETS)}.")
 SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same bytes.")
-OVERLAP = flags.DEFINE_float("overlap", phantom.OVERLAP, "Share of atypical cases, 0 to 1.")
+OVERLAP = flags.DEFINE_float("overlap", cohort.OVERLAP, "Share of atypical cases, 0 to 1.")
 LABELED = flags.DEFINE_integer("labeled", None, "Patients whose label is told; not given: all.")
 READERS = flags.DEFINE_integer("readers", 0, "Simulated readers, who judge every patient in readers.csv.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder to make.", required=True)
@@ -26,11 +26,11 @@ OUTPUT = flags.DEFINE_string("output", None, "Folder to make.", required=True)
 def main(argv):
     del argv
     output = Path(OUTPUT.value)
-    if phantom.make(output, PRESET.value, SEED.value, OVERLAP.value, LABELED.value, READERS.value):
+    if cohort.make(output, PRESET.value, SEED.value, OVERLAP.value, LABELED.value, READERS.value):
         print(f"phantom: {PRESET.value} cohort written to {output}")
     else:
         print(f"phantom: {output} holds this cohort already")
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    cli.run(main)

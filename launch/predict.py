@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import errors
+from lesion import cli
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run of launch.train, or one fold of it.", required=True)
 _INPUT = flags.DEFINE_string("input", None, "DICOM tree of the patients.", required=True)
@@ -25,15 +25,15 @@ _WEIGHTS = flags.DEFINE_string("weights", "", "Where the backbone's weights lie 
 
 def main(argv: Sequence[str]) -> None:
     # Imported late: worker processes import this module again and need none of it.
-    from lesion.data import privacy
-    from lesion.train.predict import predict
+    from lesion.dataset import pseudonyms
+    from lesion.inference.predict import predict
 
     del argv
     source = Path(_INPUT.value)
-    private = Path(_PRIVATE.value) if _PRIVATE.value else source / privacy.FOLDER
+    private = Path(_PRIVATE.value) if _PRIVATE.value else source / pseudonyms.FOLDER
     told = predict(Path(_CHECKPOINT.value), source, Path(_OUTPUT.value), private=private, weights=_WEIGHTS.value)
     print(told)
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    cli.run(main)

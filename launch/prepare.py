@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import errors
+from lesion import cli
 
 _INPUT = flags.DEFINE_string("input", None, "DICOM tree, with patients.csv in it.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to make the dataset in.", required=True)
@@ -25,13 +25,13 @@ _STRICT = flags.DEFINE_bool("strict", False, "Stop at the first file that cannot
 
 def main(argv: Sequence[str]) -> None:
     # Imported late: worker processes import this module again and need none of it.
-    from lesion.data import assemble, privacy
+    from lesion.dataset import prepare, pseudonyms
 
     del argv
     source = Path(_INPUT.value)
-    private = Path(_PRIVATE.value) if _PRIVATE.value else source / privacy.FOLDER
-    print(assemble.prepare(source, Path(_OUTPUT.value), private, _STRICT.value))
+    private = Path(_PRIVATE.value) if _PRIVATE.value else source / pseudonyms.FOLDER
+    print(prepare.prepare(source, Path(_OUTPUT.value), private, _STRICT.value))
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    cli.run(main)

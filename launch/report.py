@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from lesion import errors, report
+from lesion import cli, report
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Folder of launch.reproduce, launch.train or launch.active.", required=True)
@@ -21,4 +21,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    cli.run(main)

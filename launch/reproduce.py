@@ -16,14 +16,14 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import errors, options
-from lesion.reproduce import dry_run, reproduce
+from lesion import cli
+from lesion.experiments.preview import dry_run
+from lesion.experiments.reproduce import reproduce
 
 FLAGS = flags.FLAGS
-options.define_config("configs/demo.py")
-options.define_data()
-options.define_workdir("Folder of this run.")
-options.define_dry_run()
+flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
+flags.DEFINE_string("workdir", None, "Folder of this run.", required=True)
+flags.DEFINE_bool("dry_run", False, "Check everything, tell what would run and write nothing.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -35,4 +35,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    cli.run(main, "configs/demo.py")

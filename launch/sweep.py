@@ -18,14 +18,13 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import errors, options, sweep
-from lesion.sweep import executors
+from lesion import cli
+from lesion.experiments import executors, settings, sweep
 
 FLAGS = flags.FLAGS
-options.define_config("configs/head_search.py")
-options.define_data()
-options.define_workdir("Folder of the sweep.")
-options.define_dry_run()
+flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
+flags.DEFINE_string("workdir", None, "Folder of the sweep.", required=True)
+flags.DEFINE_bool("dry_run", False, "Check everything, tell what would run and write nothing.")
 flags.DEFINE_enum("executor", "local", ["local", "slurm"], "Who runs the jobs: this machine, or a SLURM array.")
 flags.DEFINE_integer("parallel", None, "Jobs at once, at most; default: local one a GPU, slurm all.", lower_bound=1)
 flags.DEFINE_string("partition", None, "slurm: of the cluster; default: its own.")
@@ -53,8 +52,8 @@ def _executor(folder: Path) -> executors.Executor:
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    file, overrides = options.config_file(FLAGS["config"])
-    todo = sweep.settings(options.load_module(file), file, FLAGS.config, overrides)
+    file, overrides = cli.config_source()
+    todo = settings.settings(cli.load_module(file), file, FLAGS.config, overrides)
     data, workdir = Path(FLAGS.data), Path(FLAGS.workdir)
     if FLAGS.dry_run:
         print(sweep.dry_run(todo, data, workdir, f"as jobs of {FLAGS.executor}"))
@@ -64,4 +63,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    cli.run(main, "configs/head_search.py")

@@ -21,15 +21,14 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import errors, options
-from lesion.train import fusion, loop, preview
+from lesion import cli
 from lesion.train.devices import connect
+from lesion.transfer import fusion, loading, preview
 
 FLAGS = flags.FLAGS
-options.define_config("configs/transfer.py")
-options.define_data()
-options.define_workdir("Folder of this run.")
-options.define_dry_run()
+flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
+flags.DEFINE_string("workdir", None, "Folder of this run.", required=True)
+flags.DEFINE_bool("dry_run", False, "Check everything, tell what would run and write nothing.")
 flags.DEFINE_string("coordinator", None, "HOST:PORT of the first process, where several run without SLURM.")
 flags.DEFINE_integer("num_processes", None, "How many there are.", lower_bound=1)
 flags.DEFINE_integer("process_id", None, "Which this is, from 0.", lower_bound=0)
@@ -40,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     connect(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     config, data, workdir, dry = FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir), FLAGS.dry_run
     several = "fusion" in config
-    setup = (fusion if several else loop).load(config, data, keep=not dry)
+    setup = (fusion if several else loading).load(config, data, keep=not dry)
     if dry:
         print((preview.fused if several else preview.transfer)(config, setup, workdir))
         return
@@ -48,9 +47,9 @@ def main(argv: Sequence[str]) -> None:
         fusion.run_fusion(config, setup, workdir)
         workdir /= "early"
     else:
-        loop.run_transfer(config, setup, workdir)
+        loading.run_transfer(config, setup, workdir)
     print(f"{FLAGS.workdir}: done; python -m launch.report --workdir={workdir} shows it")
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    cli.run(main, "configs/transfer.py")

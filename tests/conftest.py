@@ -2,6 +2,7 @@ import collections
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import filelock
 import hypothesis
@@ -17,7 +18,7 @@ hypothesis.settings.load_profile("untimed")
 # Tiny networks, compiled for every test anew: without optimizations and with XLA's older, simpler code generator that
 # takes a third of the time, and kept in a folder for all processes of a run, here and in those that these tests start.
 # Backbones, weights and everything of full size are compiled as users do.
-COMPILED_FAST = {"active", "benchmarks", "explain", "train"}
+COMPILED_FAST = {"active", "benchmarks", "inference", "runs", "train", "transfer"}
 SIMPLE = {"xla_cpu_use_fusion_emitters": False}
 
 
@@ -41,6 +42,28 @@ def phantom_dicom(shared):
         command = [sys.executable, "-m", "launch.make_phantom", "--preset=tiny", f"--output={shared}/phantom"]
         subprocess.run(command, check=True)
     return shared / "phantom"
+
+
+@pytest.fixture
+def tree(tmp_path):
+    from dicom_trees import make_tree
+
+    return make_tree(tmp_path / "dicom")
+
+
+@pytest.fixture
+def flair_tree(tmp_path):
+    """Where one sequence shows what is to be shown."""
+    from dicom_trees import make_tree
+
+    return make_tree(tmp_path / "dicom", kinds=("flair",))
+
+
+@pytest.fixture(scope="session")
+def pydicom_files():
+    import pydicom
+
+    return Path(pydicom.__file__).parent / "data" / "test_files"
 
 
 @pytest.fixture

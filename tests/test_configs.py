@@ -5,9 +5,10 @@ from importlib import import_module
 
 import pytest
 
-from lesion import models, reproduce
+from lesion import models
 from lesion.errors import UserError
-from lesion.train import loop
+from lesion.experiments import plan
+from lesion.transfer import loading
 
 NAMES = ("transfer", "active", "doctor", "demo", "head_search", "baselines", "fusion", "paper", "paper_small")
 
@@ -21,7 +22,7 @@ def test_a_config_is_locked_serialisable_and_runnable(name):
     config = get(name)
     assert config.is_locked
     assert json.loads(config.to_json())["num_epochs"] == (20 if name == "paper_small" else 50)
-    loop.check_config(config)
+    loading.check_config(config)
     with pytest.raises(AttributeError):
         config.learning_rate = 1.0
     assert "python -m launch." in import_module(f"configs.{name}").__doc__
@@ -49,7 +50,7 @@ def test_the_papers_numbers():
 def test_every_baseline_is_runnable_at_the_papers_rate_but_capsnet():
     for name in models.BASELINES:
         config = get("baselines", f"{name},t2wi")
-        loop.check_config(config)
+        loading.check_config(config)
         assert (config.backbone, config.sequence) == (name, "t2wi")
         assert config.optim.lr == config.optim.backbone_lr == (1e-4 if name == "capsnet" else 1e-3)
 
@@ -63,8 +64,8 @@ def test_arguments_name_backbone_and_sequence():
 
 def test_an_experiment_of_the_plan_is_a_config_of_its_own():
     config = get("demo")
-    assert set(reproduce.experiment_config(config, sequence="flair")) == set(get("transfer"))
-    active = reproduce.experiment_config(config, "active", **{"sequence": "flair", "optim.lr": 3e-4})
+    assert set(plan.experiment_config(config, sequence="flair")) == set(get("transfer"))
+    active = plan.experiment_config(config, "active", **{"sequence": "flair", "optim.lr": 3e-4})
     assert set(active) == set(get("active"))
     assert (active.sequence, active.num_epochs) == ("flair", config.active.num_epochs)
     assert (active.optim.backbone_lr, config.optim.lr) == (3e-4, 1e-3)
@@ -87,7 +88,7 @@ def test_every_setting_of_the_head_search_is_runnable():
     for overrides in settings:
         config = get("head_search")
         config.update_from_flattened_dict(overrides)
-        loop.check_config(config)
+        loading.check_config(config)
 
 
 BAD = {
@@ -106,7 +107,7 @@ def test_a_bad_value_is_one_line(field, value):
     config = get("transfer").copy_and_resolve_references()
     config[field] = value
     with pytest.raises(UserError, match=str(value)):
-        loop.check_config(config)
+        loading.check_config(config)
 
 
 DISAGREE = {
@@ -122,7 +123,7 @@ def test_values_that_disagree_are_one_line(changes, message):
     config = get("transfer", "resnet50,flair")
     config.update(changes)
     with pytest.raises(UserError, match=message):
-        loop.check_config(config)
+        loading.check_config(config)
 
 
 FLAGS = {
@@ -131,7 +132,7 @@ FLAGS = {
         ["--config=configs/active.py", "--config.optim.lrr=3"],
         "no field --config.optim.lrr: is it --config.optim.lr?",
     ),
-    "no number": (["--config.num_epochs=many"], "--config.num_epochs=many: it takes a whole number, such as --config."),
+    "no number": (["--config.num_epochs=many"], "--config.num_epochs=many: it takes a value like 50"),
     "too many parts": (["--config=configs/transfer.py:a,b,c"], "at most 2 parts"),
     "no file": (["--config=configs/nowhere.py"], "there are configs/active.py, "),
     "no record": (["--config=configs/recorded.py:nowhere"], "name a run's config.json"),
@@ -143,7 +144,7 @@ FLAGS = {
 # As `python -m launch.train` does, each case in a fork of one process: what takes long to import is imported once.
 FORKS = """
 import json, os, runpy, sys
-import lesion.train.loop
+import lesion.transfer.loading
 for given, stderr in json.loads(sys.argv[1]):
     if not os.fork():
         os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT), 2)

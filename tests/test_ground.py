@@ -1,6 +1,7 @@
 """The modules everything stands on: errors, progress, trees."""
 
 import errno
+import os
 import subprocess
 import sys
 
@@ -9,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesion import errors, progress, trees
+from lesion import cli, environment, progress, trees
 
 PROGRAM = """
-from lesion import errors
+from lesion import cli, errors
 def main(argv):
     {body}
-errors.run(main)
+cli.run(main)
 """
 ENDS = {
     "bad input": ("raise errors.UserError('no label: write one')", 1, "error: no label: write one"),
-    "full disk": ("raise OSError(28, 'full', 'x.csv')", 1, f"error: full: x.csv: {errors.MENDED_BY[errno.ENOSPC]}"),
+    "full disk": ("raise OSError(28, 'full', 'x.csv')", 1, f"error: full: x.csv: {cli.MENDED_BY[errno.ENOSPC]}"),
     "no such file": ("open('nowhere')", 1, "error: No such file or directory: nowhere"),
     "who read has gone": ("raise BrokenPipeError", 141, ""),
     "fine": ("print('done')", 0, ""),
@@ -64,3 +65,24 @@ def test_trees_flatten_and_back_and_hash_by_content(tree):
     assert trees.sha256(tree) == trees.sha256(trees.unflatten(dict(reversed(flat.items()))))
     name = next(iter(flat))
     assert trees.sha256(tree) != trees.sha256(trees.unflatten(flat | {name: np.append(flat[name], np.float32(1))}))
+
+
+FLAGS = {
+    "nothing set": ({}, "0.10.2", environment.CPU_FLAG),
+    "a foreign flag stays": ({"XLA_FLAGS": "--xla_x=1"}, "0.10.2", f"{environment.CPU_FLAG} --xla_x=1"),
+    "set by the user": ({"XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type=A"}, "0.10.2", None),
+    "a version that was not tried": ({}, "0.99.0", None),
+}
+
+
+@pytest.mark.parametrize(("environ", "jaxlib", "flags"), FLAGS.values(), ids=FLAGS)
+def test_xla_gets_its_flag_beside_the_users(environ, jaxlib, flags):
+    assert environment.xla_flags(environ, jaxlib) == flags
+
+
+@pytest.mark.parametrize(("first", "told"), [("jax", 0), ("jax; jax.devices()", 1)])
+def test_a_flag_that_comes_too_late_is_told(first, told):
+    program = f"import {first}; import lesion, os; print(os.environ['XLA_FLAGS'])"
+    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
+    assert environment.CPU_FLAG in done.stdout and done.stderr.count("\n") == told

@@ -13,18 +13,20 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-NEEDED = ("lesion", "configs", "launch", *(f"tests/{name}" for name in ("active", "data", "models", "train")))
-NEEDED += ("tests/goldens/weights.py", "pyproject.toml")
+NEEDED = ("lesion", "configs", "launch", *(f"tests/{name}" for name in ("active", "dicom", "models")))
+NEEDED += ("tests/tiny.py", "tests/dicom_trees.py", "tests/goldens/weights.py", "pyproject.toml")
 
 HERE = "import lesion, os; assert lesion.__file__.startswith(os.getcwd())"
 BACKBONE = """
 import sys
 from pathlib import Path
 import jax, jax.numpy as jnp, numpy as np
-sys.path += ["tests/train", "tests/models"]
+sys.path += ["tests", "tests/models"]
 import test_models, tiny
 from lesion import models, trees, weights
-from lesion.train import checkpoint, loop, pretrained
+from lesion.runs import checkpoint
+from lesion.transfer import loading
+from lesion.weights import pretrained
 
 pictures = models.preprocess("toy", jnp.full((2, 16, 16), 200, jnp.uint8))
 logits, variables = jax.jit(models.get_model("toy").init_with_output)(jax.random.key(0), pictures)
@@ -40,8 +42,8 @@ torch |= {"fc.weight": np.ones((1000, 32)), "fc.bias": np.ones(1000)}
 weights.merge(pretrained.shapes("toy"), weights.convert("toy", "torchvision", torch))
 
 made = tiny.config(backbone="toy", finetune_from="conv2", num_epochs=1)
-loop.check_config(made)
-loop.run_transfer(made, tiny.setup(made, "data"), Path("run"))
+loading.check_config(made)
+loading.run_transfer(made, tiny.setup(made, "data"), Path("run"))
 assert Path("run/metrics.json").exists()
 fold = checkpoint.load_variables(Path("run/checkpoints/fold_0"))[0]["params"]
 assert set(fold["backbone"]) == {"conv2"}, fold.keys()  # what is below is not trained
@@ -50,7 +52,7 @@ assert set(fold["backbone"]) == {"conv2"}, fold.keys()  # what is below is not t
 STRATEGY = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
-sys.path += ["tests/train", "tests/active"]
+sys.path += ["tests", "tests/active"]
 import test_strategies, tiny
 from lesion.active import driver, experiment
 from lesion.active.strategies import STRATEGIES, View
@@ -78,11 +80,11 @@ BASELINE = """
 import sys
 from pathlib import Path
 import jax, jax.numpy as jnp, optax
-sys.path += ["tests/train", "tests/models"]
+sys.path += ["tests", "tests/models"]
 import test_baselines, tiny
 from configs import baselines
 from lesion import models
-from lesion.train import loop
+from lesion.transfer import loading
 
 test_baselines.test_every_row_is_what_it_says("lenet")
 pictures = models.preprocess("lenet", jnp.full((2, 224, 224), 200, jnp.uint8))
@@ -92,8 +94,8 @@ assert jnp.isfinite(optax.sigmoid_binary_cross_entropy(logit, jnp.array([0.0, 1.
 
 small = {"num_epochs": 1, "batch_size": 8, "num_copies": 0, "num_folds": 2}
 made = tiny.changed(baselines.get_config("lenet,flair"), small)
-loop.check_config(made)
-loop.run_transfer(made, tiny.setup(made, "data"), Path("run"))  # a loss that is not finite ends it
+loading.check_config(made)
+loading.run_transfer(made, tiny.setup(made, "data"), Path("run"))  # a loss that is not finite ends it
 assert Path("run/metrics.json").exists()
 """
 
@@ -102,23 +104,25 @@ import io, json, sys
 from pathlib import Path
 import numpy as np
 from PIL import Image
-sys.path += ["tests/data"]
+sys.path += ["tests"]
 from dicom_trees import dataset, head, save
-from lesion.data import cohort, dicom, phantom
+from lesion.dataset import store
+from lesion.dicom import read
+from lesion.phantom import cohort
 
 plain = {"SeriesDescription": "t1_se_tra", "EchoTime": 9, "RepetitionTime": 500, "InversionTime": None}
 for agent, told in (("", "t1wi"), ("Gadovist", "ce_t1wi")):
     save(dataset(head(32).astype(np.uint16), **plain, ContrastBolusAgent=agent), Path("image"))
-    (frame,) = dicom.read_header(".", "image").frames
+    (frame,) = read.read_header(".", "image").frames
     assert frame.sequence == told, frame
-assert list(cohort.Cohort.builder_configs) == ["flair", "ce_t1wi", "t2wi", "t1wi"]
+assert list(store.Cohort.builder_configs) == ["flair", "ce_t1wi", "t2wi", "t1wi"]
 
 png = io.BytesIO()
 Image.fromarray(np.zeros((224, 224), np.uint8)).save(png, "png")
-cohort.write(Path("data"), "t1wi", [cohort.Record("s", "p", 1, png.getvalue(), (1.0, 1.0), "", 0.0)])
+store.write(Path("data"), "t1wi", [store.Record("s", "p", 1, png.getvalue(), (1.0, 1.0), "", 0.0)])
 Path("data/cohort.json").write_text(json.dumps({"sequences": ["t1wi"]}))
-assert cohort.load_slices("data", "t1wi").slice_id.tolist() == ["s"]
-assert set(phantom.plan_cohort(phantom.PRESETS["tiny"], 0)[0].counts) == {"flair", "ce_t1wi", "t2wi"}
+assert store.load_slices("data", "t1wi").slice_id.tolist() == ["s"]
+assert set(cohort.plan_cohort(cohort.PRESETS["tiny"], 0)[0].counts) == {"flair", "ce_t1wi", "t2wi"}
 """
 
 

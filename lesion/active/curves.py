@@ -7,9 +7,9 @@ from ml_collections import ConfigDict
 from sklearn.metrics import roc_auc_score
 
 from lesion import metrics
-from lesion.active import stopping
 from lesion.active.program import RoundInfo
-from lesion.data import Slices
+from lesion.dataset import Slices
+from lesion.metrics import stopping
 
 ACQUISITIONS = ("fold", "seed", "strategy", "round", "rank", "patient", "slice", "score")
 COSTS = ("labeled_slices", "labeled_patients", "pseudo_slices")
@@ -37,25 +37,27 @@ class Scored(NamedTuple):
     trace: stopping.Trace
 
 
-def score(info: RoundInfo, slices: Slices, train: np.ndarray, test: np.ndarray, entropy_of: str) -> Scored:
+def score(info: RoundInfo, slices: Slices, train: np.ndarray, test: np.ndarray, entropy_statistic: str) -> Scored:
     """Scores a run on its `test` slices [N] bool; its rules look at those of `train` [N] bool only."""
     label = slices.label[test]
     accuracy = ((info.probs[:, test] > 0.5) == label).mean(1)
     both = len(np.unique(label)) == 2
     auc = [float(roc_auc_score(label, probs[test])) if both else float("nan") for probs in info.probs]
-    return Scored(info, accuracy, np.array(auc), trace(info, train, entropy_of))
+    return Scored(info, accuracy, np.array(auc), trace(info, train, entropy_statistic))
 
 
-def trace(info: RoundInfo, pool: np.ndarray, entropy_of: str) -> stopping.Trace:
+def trace(info: RoundInfo, pool: np.ndarray, entropy_statistic: str) -> stopping.Trace:
     """What the stopping rules look at, of the `pool` [N] bool."""
-    entropy = np.where(np.isneginf(info.max_entropy), -np.inf, getattr(info, f"{entropy_of}_entropy"))
+    entropy = np.where(np.isneginf(info.max_entropy), -np.inf, getattr(info, f"{entropy_statistic}_entropy"))
     agreement = stopping.agreement(info.probs[:, pool])
     return stopping.Trace(info.labeled_slices, info.labeled_patients, entropy, agreement)
 
 
 def limits(config: ConfigDict) -> stopping.Limits:
     """The config's stopping rules."""
-    return stopping.Limits(config.entropy_threshold, config.budget_slices, config.budget_patients, config.plateau)
+    return stopping.Limits(
+        config.entropy_threshold, config.budget_slices, config.budget_patients, config.stabilizing_predictions
+    )
 
 
 def curve_rows(name: Name, run: Scored, limits: stopping.Limits) -> list[tuple]:

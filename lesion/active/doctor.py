@@ -13,16 +13,18 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from lesion import annotate
-from lesion.active import curves, driver, experiment, lanes, rounds, stopping
+from lesion import files, worklist
+from lesion.active import curves, driver, experiment, lanes, rounds
 from lesion.active.driver import PoolState
 from lesion.active.program import RoundInfo, Run, asker
-from lesion.annotate import rounds as asked
-from lesion.annotate import worklist
-from lesion.data import LABELS, UNLABELED, Slices, cohort
+from lesion.dataset import LABELS, UNLABELED, Slices, store
 from lesion.errors import UserError
-from lesion.train import checkpoint, methods, resume, rundir
-from lesion.train.loop import Setup
+from lesion.metrics import stopping
+from lesion.runs import checkpoint, resume, rundir
+from lesion.transfer import methods
+from lesion.transfer.loading import Setup
+from lesion.worklist import csv_file
+from lesion.worklist import round_file as asked
 
 ROUNDS = ("round", "labeled_slices", "labeled_patients", "pseudo_slices", "max_entropy", "mean_entropy", "p95_entropy")
 PREDICTIONS = ("patient", "slice", "label", "said_by", "probability")
@@ -34,7 +36,7 @@ def run_doctor(config: ConfigDict, setup: Setup, workdir: Path) -> str:
 
     Args:
         config: of `configs/doctor.py`.
-        setup: of `loop.load` without folds; slices whose label is -1 are those to ask for.
+        setup: of `loading.load` without folds; slices whose label is -1 are those to ask for.
         workdir: gets config.json, annotate/, rounds.csv, acquisitions.csv (what each round asked for, the last perhaps
             in vain), predictions.csv and, last, the model and metrics.json.
 
@@ -64,7 +66,7 @@ def run_doctor(config: ConfigDict, setup: Setup, workdir: Path) -> str:
     provenance = {"backbone": setup.run["weights"]["sha256"], "config": setup.run["config"]}
     checkpoint.save_variables(workdir / MODEL, jax.tree.map(np.asarray, variables), provenance)
     counts = {name: int(getattr(done[-1], name)) for name in ROUNDS[1:4]}
-    skipped = sum(label == annotate.SKIP for label in _said(workdir, len(done)).values())
+    skipped = sum(label == worklist.SKIP for label in _said(workdir, len(done)).values())
     stopped = sorted(_stopped(config, done)) or ["rounds"]
     rundir.finish(workdir, {"rounds": len(done), "stopped_by": stopped, "skipped_slices": skipped} | counts)
     shutil.rmtree(workdir / "rounds", ignore_errors=True)
@@ -95,7 +97,7 @@ def _waiting(workdir: Path) -> int:
 def _how(workdir: Path) -> str:
     folder = asked.folder_of(workdir, asked.numbers(workdir)[-1])
     return (
-        f"read them by python -m launch.annotate --workdir={workdir}, or fill in {folder / worklist.FILE}, "
+        f"read them by python -m launch.annotate --workdir={workdir}, or fill in {folder / csv_file.FILE}, "
         "then run the same command again"
     )
 
@@ -106,7 +108,7 @@ def _plan(config: ConfigDict, setup: Setup, bell: resume.Bell, reveal: rounds.Re
     known = slices.label != UNLABELED
     patient = np.unique(slices.patient, return_inverse=True)[1].astype(np.int32)
     largest = int(np.bincount(patient[~known]).max(initial=0)) if config.unit == "patient" else 0
-    asking = driver.Asking(config.num_acquire, config.unit, config.aggregate, config.per_patient, largest)
+    asking = driver.Asking(config.num_acquire, config.unit, config.aggregate, config.max_per_patient, largest)
     samples = {"num_samples": config.dropout_samples}
     if config.mode == "frozen":
         model = rounds.of_learner(*methods.frozen_learner(config, *built, **samples))
@@ -128,7 +130,7 @@ def _stopped(config: ConfigDict, done: Sequence[RoundInfo]) -> dict[str, int]:
         return {}
     info = RoundInfo(*(np.stack(column) for column in zip(*done, strict=True)))
     return stopping.stops(
-        curves.trace(info, np.ones(info.probs.shape[1], bool), config.entropy_of), curves.limits(config)
+        curves.trace(info, np.ones(info.probs.shape[1], bool), config.entropy_statistic), curves.limits(config)
     )
 
 
@@ -161,7 +163,7 @@ def _labels(slices: Slices, said: dict[str, str]) -> tuple[np.ndarray, np.ndarra
     answers = np.array([said.get(slice_, "") for slice_ in slices.slice_id])
     known = slices.label != UNLABELED
     label = np.select([known, *(answers == name for name in LABELS)], [slices.label, *LABELS.values()], UNLABELED)
-    return label.astype(np.int32), answers == annotate.SKIP
+    return label.astype(np.int32), answers == worklist.SKIP
 
 
 def _ask(config: ConfigDict, setup: Setup, workdir: Path, which: np.ndarray, done: Sequence[RoundInfo]) -> None:
@@ -174,14 +176,14 @@ def _ask(config: ConfigDict, setup: Setup, workdir: Path, which: np.ndarray, don
     path = asked.folder_of(workdir, index)
     if not path.exists():
         _write_tables(setup.slices, workdir, done)
-        (workdir / annotate.FOLDER).mkdir(exist_ok=True)
+        (workdir / worklist.FOLDER).mkdir(exist_ok=True)
         rank = {int(i): r for r, i in enumerate(done[-1].indices)} if done else {}
         ordered = sorted(which.tolist(), key=lambda i: (rank.get(i, 0), setup.slices.patient[i]))
         asked.write(workdir, _round(config, setup, workdir, index, ordered))
     this = asked.read(path)
     if {item.slice for item in this.items} != set(setup.slices.slice_id[which]):
         raise UserError(f"{path} asks for other slices than this run: name another --workdir")
-    filled = path / worklist.FILE
+    filled = path / csv_file.FILE
     if filled.exists() and asked.closed(workdir, index) is None:
         asked.take(workdir, this, filled)
     if asked.close(workdir, this) is None:
@@ -193,8 +195,8 @@ def _round(config: ConfigDict, setup: Setup, workdir: Path, index: int, which: l
     """What is asked: patients by their most informative slice, of each in anatomical order."""
     slices = setup.slices
     patients = list(dict.fromkeys(slices.patient[i] for i in which))
-    info = cohort.load_info(setup.data_dir)
-    every = {name: cohort.load_slices(setup.data_dir, name) for name, counts in info["sequences"].items() if counts}
+    info = store.load_info(setup.data_dir)
+    every = {name: store.load_slices(setup.data_dir, name) for name, counts in info["sequences"].items() if counts}
     stacks = [
         {name: _stack(workdir, name, some, np.flatnonzero(some.patient == patient)) for name, some in every.items()}
         for patient in patients
@@ -237,17 +239,17 @@ def _write_tables(slices: Slices, workdir: Path, done: Sequence[RoundInfo]) -> N
     if not done:
         return
     rows = ((r, *(getattr(one, name).item() for name in ROUNDS[1:])) for r, one in enumerate(done))
-    rundir.write_csv(workdir / "rounds.csv", ROUNDS, rows)
+    files.write_csv(workdir / "rounds.csv", ROUNDS, rows)
     rows = (
         (r, rank, str(slices.patient[i]), str(slices.slice_id[i]), float(value))
         for r, one in enumerate(done)
         for rank, (i, value) in enumerate(zip(one.indices, one.scores, strict=True))
         if value > -np.inf
     )
-    rundir.write_csv(workdir / "acquisitions.csv", curves.ACQUISITIONS[3:], rows)
+    files.write_csv(workdir / "acquisitions.csv", curves.ACQUISITIONS[3:], rows)
     said, names = _said(workdir, len(done)), {number: name for name, number in LABELS.items()}
     doctor = ((said.get(s, ""), "doctor" if s in said else "") for s in slices.slice_id)
     tables = ((names[n], "table") if n != UNLABELED else None for n in slices.label.tolist())
     labels = (table or answer for table, answer in zip(tables, doctor, strict=True))
     ids = zip(slices.patient, slices.slice_id, labels, done[-1].probs.tolist(), strict=True)
-    rundir.write_csv(workdir / "predictions.csv", PREDICTIONS, ((p, s, *how, prob) for p, s, how, prob in ids))
+    files.write_csv(workdir / "predictions.csv", PREDICTIONS, ((p, s, *how, prob) for p, s, how, prob in ids))

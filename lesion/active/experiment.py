@@ -11,24 +11,29 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from lesion import files
 from lesion.active import curves, driver, lanes, oracle, rounds
 from lesion.active.curves import FULL, Name
 from lesion.active.program import RoundInfo, Run, algorithm1, asker
 from lesion.active.strategies import STRATEGIES
 from lesion.errors import UserError
 from lesion.progress import track
-from lesion.train import methods, resume, rundir
-from lesion.train.loop import Setup
+from lesion.runs import resume, rundir
+from lesion.transfer import methods
+from lesion.transfer.loading import Setup
 
 Jobs = dict[tuple[str, ...], list[Name]]  # of strategies that share a program
 CHOICES = {
     "unit": ("slice", "patient"),
     "aggregate": driver.AGGREGATES,
-    "entropy_of": ("max", "mean", "p95"),
+    "entropy_statistic": ("max", "mean", "p95"),
     "oracle": ("cohort", "doctor"),
 }
-AT_LEAST_ONE = ("num_acquire", "initial_labeled", "num_rounds", "seeds", "dropout_samples")
-AT_LEAST_ZERO = ("per_patient", "budget_slices", "budget_patients", "plateau", "lanes", "entropy_threshold")
+AT_LEAST_ONE = ("num_acquire", "initial_labeled", "num_rounds", "num_repeats", "dropout_samples")
+AT_LEAST_ZERO = (
+    *("max_per_patient", "budget_slices", "budget_patients", "stabilizing_predictions", "parallel_runs"),
+    "entropy_threshold",
+)
 
 
 def check(config: ConfigDict, setup: Setup) -> None:
@@ -50,8 +55,8 @@ def check_asking(config: ConfigDict) -> None:
     if "strategies" not in config:
         raise UserError("this configuration is not of active labelling: begin from --config=configs/active.py")
     _check_strategies(config)
-    if config.split != "patient" or config.labels != "true":
-        raise UserError("--config.split and --config.labels are for launch.train: leave them at patient and true")
+    if config.split != "patient" or config.label_control != "none":
+        raise UserError("--config.split and --config.label_control are for launch.train: leave patient and none")
     if config.patience:
         raise UserError("--config.patience: a round of active labelling trains all its epochs, leave it at 0")
     for least, names in ((1, AT_LEAST_ONE), (0, AT_LEAST_ZERO)):
@@ -61,8 +66,8 @@ def check_asking(config: ConfigDict) -> None:
     for name, choices in CHOICES.items():
         if config[name] not in choices:
             raise UserError(f"--config.{name}={config[name]}: choose one of {', '.join(choices)}")
-    if config.unit == "patient" and config.per_patient:
-        raise UserError("--config.per_patient limits slices: whole patients are asked for, leave it at 0")
+    if config.unit == "patient" and config.max_per_patient:
+        raise UserError("--config.max_per_patient limits slices: whole patients are asked for, leave it at 0")
 
 
 def _check_strategies(config: ConfigDict) -> None:
@@ -105,7 +110,7 @@ def run_active(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any
 
     Args:
         config: of `configs/active.py`.
-        setup: of `loop.load`.
+        setup: of `loading.load`.
         workdir: gets config.json, acquisitions.csv, curves.csv, stops.csv, runs.csv and, last, metrics.json.
 
     Returns:
@@ -119,7 +124,7 @@ def run_active(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any
     runs: dict[Name, curves.Scored] = {}
     weights: list[tuple] = []
     for name, info, sha256 in _all_runs(config, setup, workdir / "rounds", train):
-        runs[name] = curves.score(info, slices, train[name.fold], test[name.fold], config.entropy_of)
+        runs[name] = curves.score(info, slices, train[name.fold], test[name.fold], config.entropy_statistic)
         weights.append((*name, sha256))
     asked, limits = {n: r for n, r in sorted(runs.items()) if n.strategy != FULL}, curves.limits(config)
     tables = {
@@ -129,7 +134,7 @@ def run_active(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any
         "runs": (("fold", "seed", "strategy", lanes.WEIGHTS), [sorted(weights)]),
     }
     for table, (header, rows) in tables.items():
-        rundir.write_csv(workdir / f"{table}.csv", header, itertools.chain.from_iterable(rows))
+        files.write_csv(workdir / f"{table}.csv", header, itertools.chain.from_iterable(rows))
     counts = {"num_runs": len(asked), "pool_slices": [int(n) for n in train.sum(axis=1)]}
     result = counts | curves.summarise(runs, config.unit)
     rundir.finish(workdir, result)
@@ -140,13 +145,13 @@ def run_active(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any
 def _all_runs(config: ConfigDict, setup: Setup, kept: Path, train: np.ndarray) -> Iterator[tuple[Name, RoundInfo, str]]:
     """Every fold, seed and strategy, and a fold's run with all labels: (name, what happened, hash of the weights)."""
     jobs = {
-        group: [Name(*job) for job in itertools.product(range(config.num_folds), range(config.seeds), group)]
+        group: [Name(*job) for job in itertools.product(range(config.num_folds), range(config.num_repeats), group)]
         for group in _programs(tuple(config.strategies))
     }
     jobs[next(iter(jobs))] += [Name(fold, 0, FULL) for fold in range(config.num_folds)]
     patient = np.unique(setup.slices.patient, return_inverse=True)[1].astype(np.int32)
     largest = int(np.bincount(patient, train.any(0)).max()) if config.unit == "patient" else 0
-    asking = driver.Asking(config.num_acquire, config.unit, config.aggregate, config.per_patient, largest)
+    asking = driver.Asking(config.num_acquire, config.unit, config.aggregate, config.max_per_patient, largest)
     this = _Shared(config, setup, kept, train, asking, jnp.asarray(patient))
     yield from (_on_features if config.mode == "frozen" else _on_pictures)(this, jobs)
 
@@ -156,7 +161,7 @@ def _on_features(this: _Shared, jobs: Jobs) -> Iterator[tuple[Name, RoundInfo, s
     config = this.config
     method, examples = methods.frozen_learner(config, *this.built(), num_samples=config.dropout_samples)
     on_gpu = jax.default_backend() == "gpu"
-    counts = {group: config.lanes or (len(names) if on_gpu else 1) for group, names in jobs.items()}
+    counts = {group: config.parallel_runs or (len(names) if on_gpu else 1) for group, names in jobs.items()}
 
     def batches() -> Iterator[tuple[list[Name], list[tuple[Any, str]]]]:
         for group, names in jobs.items():

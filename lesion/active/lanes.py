@@ -1,6 +1,5 @@
 """Runs of one program, so many side by side, each finished batch kept on disk until all are done."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lesion import trees
+from lesion import files, trees
 from lesion.active.program import RoundInfo, Run
 from lesion.errors import UserError
 
@@ -79,13 +78,8 @@ def save(path: Path, info: RoundInfo, params: Sequence[dict], names: Sequence[st
             raise UserError(f"{name}: diverged in round {int(np.argmin(finite)) + 1}: lower --config.optim.lr")
     hashes = np.array([trees.sha256(one) for one in params])
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **{WEIGHTS: hashes}, **info._asdict())  # type: ignore[arg-type]
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **{WEIGHTS: hashes}, **info._asdict())  # type: ignore[arg-type]
 
 
 def load(path: Path) -> list[tuple[RoundInfo, str]]:

@@ -6,11 +6,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lesion.active import doctor, experiment
-from lesion.annotate import rounds as asked
-from lesion.data import UNLABELED
-from lesion.train import rundir
-from lesion.train.loop import Setup
-from lesion.train.preview import about, mode, place, render
+from lesion.dataset import UNLABELED
+from lesion.runs import rundir
+from lesion.transfer.loading import Setup
+from lesion.transfer.preview import about, mode, place, render
+from lesion.worklist import round_file as asked
 
 
 def active(config: ConfigDict, setup: Setup, workdir: Path) -> str:
@@ -18,7 +18,7 @@ def active(config: ConfigDict, setup: Setup, workdir: Path) -> str:
 
     Args:
         config: resolved.
-        setup: of `loop.load(..., keep=False)`.
+        setup: of `loading.load(..., keep=False)`.
         workdir: where the run would go; need not exist.
 
     Raises:
@@ -26,9 +26,9 @@ def active(config: ConfigDict, setup: Setup, workdir: Path) -> str:
     """
     experiment.check(config, setup)
     names = ", ".join(config.strategies)
-    runs = config.num_folds * config.seeds * len(config.strategies)
+    runs = config.num_folds * config.num_repeats * len(config.strategies)
     what = f"active labelling on {config.sequence}, {mode(config)}: {names}"
-    told = f"{runs:,} ({config.num_folds} folds, {config.seeds} seeds, {len(config.strategies)} strategies) of "
+    told = f"{runs:,} ({config.num_folds} folds, {config.num_repeats} repeats, {len(config.strategies)} strategies) of "
     told += f"{config.num_rounds} rounds, {config.num_epochs} epochs each; and {config.num_folds} with all labels"
     rows = [("would run", what), *about(config, setup), ("runs", told), ("steps", _steps(config, setup))]
     if rundir.is_finished(workdir, setup.run):
@@ -44,7 +44,7 @@ def _steps(config: ConfigDict, setup: Setup) -> str:
     copies, size = 1 + config.num_copies, config.batch_size
     asking = sum(int((-(-np.minimum(labeled, n) * copies // size)).sum()) for n in pool)
     full = config.num_rounds * int((-(-pool * copies // size)).sum())
-    total = config.num_epochs * (asking * config.seeds * len(config.strategies) + full)
+    total = config.num_epochs * (asking * config.num_repeats * len(config.strategies) + full)
     return f"about {total:,} of at most {size} examples"
 
 

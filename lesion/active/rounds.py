@@ -16,7 +16,8 @@ from lesion.active.program import RoundInfo, Run
 from lesion.active.strategies import STRATEGIES, View
 from lesion.errors import Interrupted, UserError
 from lesion.progress import track
-from lesion.train import engine, fitting, resume
+from lesion.runs import resume
+from lesion.train import engine, fitting
 from lesion.train.learner import Examples, Learner
 from lesion.train.watch import Watch
 

@@ -1,14 +1,1 @@
-"""A doctor in the loop: the round that waits for answers, its journal, worklist.csv, and the reading page.
-
-Everything lies in RUN_DIR/annotate and is read from there: neither dataset nor model is needed to answer.
-
-    RUN_DIR/annotate/round_000/round.json     the slices asked for, and what to show beside them
-                               worklist.csv   the same to fill in elsewhere
-                               closed.json    the answers, once they are trained on
-                     pictures/               of all patients asked about
-                     journal.jsonl           every answer, a line each, never changed
-                     address.json            where the page is served, with its token
-"""
-
-FOLDER = "annotate"
-SKIP = "skip"  # the doctor cannot tell: the slice is not asked for again and not trained on
+"""The reading page, on which a doctor answers what a round asks."""

@@ -6,11 +6,11 @@ from typing import Any
 import flask
 from werkzeug.exceptions import HTTPException
 
-from lesion.annotate import FOLDER, journal, rounds, worklist
-from lesion.annotate.journal import PAGE, Entry, Held
-from lesion.annotate.rounds import Round
-from lesion.data import LABELS, SEQUENCES
+from lesion.dataset import LABELS, SEQUENCES
 from lesion.errors import UserError
+from lesion.worklist import FOLDER, csv_file, journal, round_file
+from lesion.worklist.journal import PAGE, Entry, Held
+from lesion.worklist.round_file import Round
 
 HOST = "127.0.0.1"
 HERE = Path(__file__).parent / "page"
@@ -61,7 +61,7 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
 
     @pages.get("/round")
     def round_() -> dict[str, Any]:
-        this = rounds.newest(workdir)
+        this = round_file.newest(workdir)
         stacks = [{name: [s.position_mm for s in stack] for name, stack in one.items()} for one in this.stacks]
         items = [{"patient": item.patient, "place": item.place} for item in this.items]
         about: dict[str, Any] = {
@@ -75,22 +75,22 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
 
     @pages.get("/state")
     def state() -> dict[str, Any]:
-        return _state(workdir, rounds.newest(workdir))
+        return _state(workdir, round_file.newest(workdir))
 
     @pages.get("/picture/<int:index>/<int:patient>/<sequence>/<int:place>")
     def picture(index: int, patient: int, sequence: str, place: int) -> flask.Response:
         try:
-            name = rounds.read(rounds.folder_of(workdir, index)).stacks[patient][sequence][place].picture
+            name = round_file.read(round_file.folder_of(workdir, index)).stacks[patient][sequence][place].picture
         except (UserError, LookupError):
             flask.abort(404)
-        return _file(workdir / FOLDER / rounds.PICTURES / name, "image/png")
+        return _file(workdir / FOLDER / round_file.PICTURES / name, "image/png")
 
     @pages.post("/answer")
     def answer() -> Any:
         asked = _fields(id=str, round=int, item=int, label=str, seen=str)
-        this = rounds.newest(workdir)
+        this = round_file.newest(workdir)
         outside = asked["round"] == this.number and asked["item"] >= len(this.items)
-        if asked["label"] not in worklist.ANSWERS or asked["item"] < 0 or outside:
+        if asked["label"] not in csv_file.ANSWERS or asked["item"] < 0 or outside:
             flask.abort(400)
 
         def decide(held: Held) -> list[Entry]:
@@ -112,7 +112,7 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
     @pages.post("/undo")
     def undo() -> Any:
         asked = _fields(id=str, round=int, entry=str)
-        this = rounds.newest(workdir)
+        this = round_file.newest(workdir)
 
         def decide(held: Held) -> list[Entry]:
             if asked["id"] in held.entries:
@@ -164,7 +164,7 @@ def _fields(**kinds: type) -> dict[str, Any]:
 
 def _check_round(workdir: Path, this: Round, index: int) -> None:
     """Inside the journal's lock: rounds are closed under it too."""
-    if index != this.number or rounds.closed(workdir, index) is not None:
+    if index != this.number or round_file.closed(workdir, index) is not None:
         raise Refused(f"round {index + 1} is closed, its answers are trained on: nothing was changed")
 
 
@@ -172,7 +172,7 @@ def _journalled(workdir: Path, this: Round, decide: Any) -> Any:
     try:
         journal.add(workdir / FOLDER, decide)
     except Refused as why:
-        return {"error": str(why), "state": _state(workdir, rounds.newest(workdir))}, 409
+        return {"error": str(why), "state": _state(workdir, round_file.newest(workdir))}, 409
     return _state(workdir, this)
 
 
@@ -185,6 +185,6 @@ def _state(workdir: Path, this: Round) -> dict[str, Any]:
         "round": this.number,
         "answers": [{"label": e.label, "entry": e.id} if e else {"label": "", "entry": ""} for e in found],
         "undo": last.id if last else "",
-        "closed": rounds.closed(workdir, this.number) is not None,
+        "closed": round_file.closed(workdir, this.number) is not None,
         "over": (workdir / "metrics.json").exists(),
     }

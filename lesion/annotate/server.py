@@ -13,9 +13,10 @@ from typing import Any
 import filelock
 import waitress
 
-from lesion.annotate import FOLDER, rounds
+from lesion import files
 from lesion.annotate.app import HOST, make_app
 from lesion.errors import UserError
+from lesion.worklist import FOLDER, round_file
 
 ADDRESS = "address.json"
 
@@ -30,7 +31,7 @@ def serve(workdir: Path, port: int = 0) -> None:
     Raises:
         UserError: if nothing is asked, it is served already, or the port is taken.
     """
-    this = rounds.newest(workdir)
+    this = round_file.newest(workdir)
     path = workdir / FOLDER / ADDRESS
     before = _address(path)
     try:
@@ -39,7 +40,7 @@ def serve(workdir: Path, port: int = 0) -> None:
             with _listening(port, before.get("port", 0)) as sock:
                 _keep(path, {"port": sock.getsockname()[1], "token": token})
                 logging.getLogger("waitress").setLevel(logging.ERROR)
-                left = rounds.num_open(workdir, this)
+                left = round_file.num_open(workdir, this)
                 print(
                     f"round {this.number + 1}: {len(this.items)} slices of {len(this.patients)} patients, {left} left\n"
                     f"read them at {_url(path)} (from this machine only; Ctrl-C ends, nothing is lost)",
@@ -72,10 +73,9 @@ def _listening(port: int, before: int) -> Iterator[socket.socket]:
 
 def _keep(path: Path, address: dict[str, Any]) -> None:
     """Only for the user's own eyes: whoever has the token may answer."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-        json.dump(address, file)
-    temporary.replace(path)
+    with files.replacing(path) as temporary:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            json.dump(address, file)
 
 
 def _address(path: Path) -> dict[str, Any]:

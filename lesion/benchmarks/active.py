@@ -20,10 +20,10 @@ from lesion import models
 from lesion.active import driver, lanes, program
 from lesion.active.strategies import STRATEGIES, View
 from lesion.benchmarks.training import Row, table, whole_network
-from lesion.data import augment
 from lesion.models.head import Head
 from lesion.progress import track
-from lesion.train import devices, engine, finetune, learner, methods, network
+from lesion.train import augment, devices, engine, finetune, learner, network
+from lesion.transfer import methods
 
 __all__ = ["run", "table"]
 POOL, ASKED, QUESTIONS = 10**6, 50, 20  # a turn is so many questions: one alone tells more of cold caches

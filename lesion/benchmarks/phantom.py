@@ -19,9 +19,11 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lesion.data import LABELS, Slices, intake, phantom_scan, pictures
+from lesion.dataset import LABELS, Slices, render
+from lesion.dicom import SEQUENCES, scan
 from lesion.errors import UserError
-from lesion.train import features, pretrained
+from lesion.train import features
+from lesion.weights import pretrained
 
 BACKBONE = "efficientnet_lite0"
 NUM_FOLDS = 5
@@ -80,12 +82,12 @@ def run(folder: Path, cache: Path) -> dict[str, dict[str, Result]]:
 
 def load(folder: Path) -> dict[str, Sample]:
     """Reads and prepares the chosen slices the way `launch/prepare` does, and collects the shortcuts beside."""
-    inputs = intake.read_inputs(folder)
-    found = intake.scan(folder, intake.list_files(folder, []), strict=False)
-    series, _ = intake.choose(folder, found, inputs)
-    made_of, _ = pictures.picture_all(series, strict=False)
+    inputs = scan.read_inputs(folder)
+    found = scan.scan(folder, scan.list_files(folder, []), strict=False)
+    series, _ = scan.choose(folder, found, inputs)
+    made_of, _ = render.picture_all(series, strict=False)
     samples = {}
-    for sequence in phantom_scan.SIMULATED:
+    for sequence in SEQUENCES:
         images, rows, labels, patients, ids, spacings, heights = [], [], [], [], [], [], []
         for one, made in zip(series, made_of, strict=True):
             files = {mr.sop_uid: mr.file for mr, _, _ in one.members}

@@ -24,10 +24,13 @@ from ml_collections import ConfigDict
 
 from lesion import models
 from lesion.benchmarks.backbones import TRAIN_FACTOR, flops
-from lesion.data import Slices
+from lesion.dataset import Slices
 from lesion.models.head import Head
 from lesion.progress import track
-from lesion.train import learner, methods, network, pretrained, recipe, resume, state, steps
+from lesion.runs import resume
+from lesion.train import learner, network, recipe, state, steps
+from lesion.transfer import methods
+from lesion.weights import pretrained
 
 HEAD_EXAMPLES, HEAD_WIDTH, HEAD_EPOCHS = 5120, 1280, 4  # about a sequence of Table 1 with its copies, Lite0's features
 NUM_EPOCHS = 3  # of a fine-tuning fit; the first two are timed, each with the checkpoint after it

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lesion import models
-from lesion.data import single
+from lesion.dataset import slice_file
 from lesion.errors import UserError
-from lesion.explain import sheet
-from lesion.train import explain, stages, trained
+from lesion.inference import activations, explain, sheet, trained_run
 
 
 def tell(path: Path, file: Path, picture: Path, weights: str = "") -> Iterator[str]:
@@ -26,8 +25,8 @@ def tell(path: Path, file: Path, picture: Path, weights: str = "") -> Iterator[s
     number = path.name.removeprefix("fold_")
     if not (number.isdigit() and path.parent.name == "checkpoints"):
         raise UserError(f"--features needs a whole network, a fold of launch.train: RUN/checkpoints/fold_0, not {path}")
-    slice_, run = single.read_single(file), trained.open_run(path.parents[1], weights)
-    network = trained.load_fold(run, int(number))
+    slice_, run = slice_file.read_single(file), trained_run.open_run(path.parents[1], weights)
+    network = trained_run.load_fold(run, int(number))
     yield f"one slice: {slice_.how}"
     if slice_.sequence != run.config.sequence:
         what = f"is {slice_.sequence}" if slice_.sequence else "does not tell its sequence"
@@ -44,7 +43,7 @@ def tell(path: Path, file: Path, picture: Path, weights: str = "") -> Iterator[s
     yield ""
     columns = ("stage", "shape", "mean", "spread", "largest", "zeros", "dead channels")
     yield "{:<16} {:<14} {:>10} {:>10} {:>10} {:>8} {:>14}".format(*columns)
-    for one in stages.look(run, network[0], slice_.image):
+    for one in activations.look(run, network[0], slice_.image):
         shape, bad = "×".join(map(str, one.shape)), f"  {one.not_finite:,} NOT FINITE" if one.not_finite else ""
         numbers = f"{one.mean:>10.4g} {one.spread:>10.4g} {one.largest:>10.4g} {one.zeros:>8.1%} {one.dead:>14.1%}"
         yield f"{one.stage:<16} {shape:<14} {numbers}{bad}"

@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from lesion.errors import UserError
-from lesion.train import checkpoint
+from lesion.runs import checkpoint
 
 METADATA = "_METADATA"
 GROUP_BYTES = 32 * 2**20  # what is read at once, unless one leaf is larger

@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 import treescope
 from PIL import Image
 
-from lesion import trees
+from lesion import files, trees
 from lesion.inspect import show
 from lesion.inspect.opening import Opened
 from lesion.inspect.show import Seen
@@ -76,12 +75,7 @@ def write(path: Path, opened: Opened, seen: Sequence[Seen]) -> None:
     parts.append(f"<h2>Where it came from</h2><pre>{html.escape(chr(10).join(show.origin(opened)))}</pre>")
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
     title = f"<title>{html.escape(opened.path.name)}</title>"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(f"<!doctype html>{head}{title}{''.join(parts)}\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.write_text(path, f"<!doctype html>{head}{title}{''.join(parts)}\n")
 
 
 def _tree(seen: Sequence[Seen]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 
+from lesion import files
 from lesion.report import canvas, manuscript, page, provenance, read, tables
 from lesion.report.provenance import banners
 
@@ -47,13 +48,11 @@ def write(workdir: str | os.PathLike) -> pathlib.Path:
     found, drawings = (list(page.find(values, kind)) for kind in (tables.Table, canvas.Drawing))
     contents = manuscript.files(found, drawings, provenance.stamp(folder))
     path = workdir / FILE
-    temporary = path.with_name(f".{FILE}.{os.getpid()}")
     new = manuscript.stage(workdir, contents)
     try:
-        temporary.write_text(text, "utf-8")
-        manuscript.swap(workdir, new)
-        temporary.replace(path)
+        with files.replacing(path) as temporary:
+            temporary.write_text(text, "utf-8")
+            manuscript.swap(workdir, new)
     finally:
-        temporary.unlink(missing_ok=True)
         shutil.rmtree(new, ignore_errors=True)
     return path

@@ -158,7 +158,7 @@ def stop(run: read.Labelling, strategy: str, delta: float | None = None) -> Stop
     """Where δ, the run's own if not given, would have stopped `strategy`; None where it is off, or no curve tells."""
     runs = run.runs[strategy]
     delta = float(setting(run, "entropy_threshold", DELTA)) if delta is None else delta
-    of = setting(run, "entropy_of", "max")
+    of = setting(run, "entropy_statistic", "max")
     column = f"{of}_entropy"
     if not delta or not all(column in columns for columns in runs.values()):
         return None

@@ -38,7 +38,7 @@ def _main(folder: read.Folder) -> list[dict[str, Any]]:
 
 
 def _is_shuffled(config: dict[str, Any]) -> bool:
-    return part(config, "config").get("labels") == "shuffled"
+    return part(config, "config").get("label_control") == "shuffled"
 
 
 def _cohort(folder: read.Folder) -> list[str]:

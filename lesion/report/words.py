@@ -122,7 +122,7 @@ RULES = {
     "exhausted": "nothing left to ask",
     "slices": "budget of slices",
     "patients": "budget of patients",
-    "plateau": "successive models agree",
+    "stabilizing_predictions": "successive models agree",
 }
 
 

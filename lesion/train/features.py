@@ -17,9 +17,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from lesion import models
-from lesion.data import Slices, augment
+from lesion.dataset import Slices
 from lesion.progress import track
-from lesion.train import rundir
+from lesion.runs import rundir
+from lesion.train import augment
 from lesion.train.network import pool_features
 
 VERSION = 2  # raised whenever the numbers change for the same key

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from lesion.data import augment
+from lesion.train import augment, steps
 from lesion.train import recipe as recipes
-from lesion.train import steps
 from lesion.train.learner import example_keys
 from lesion.train.network import Network
 from lesion.train.state import TrainState, with_learning_rate

@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from lesion.errors import Interrupted, UserError
-from lesion.train import feed, finetune, resume, steps
+from lesion.runs import resume
+from lesion.train import feed, finetune, steps
 from lesion.train.engine import Engine, predict_on_devices
 from lesion.train.learner import epoch_keys, epoch_order
 from lesion.train.state import TrainState

@@ -3,10 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from lesion.active import curves, stopping
+from lesion.active import curves
 from lesion.active.curves import FULL, Name
 from lesion.active.program import RoundInfo
-from lesion.data import Slices
+from lesion.dataset import Slices
+from lesion.metrics import stopping
 
 LABEL = np.array([0, 1, 0, 1, 0, 1, 0, 1])
 TRAIN = np.arange(8) < 4
@@ -43,14 +44,18 @@ def trace(**changes):
 
 
 RULES = {
-    "the paper's": (trace(), dict(plateau=0), {"entropy": 4}),
-    "a budget in slices": (trace(), dict(entropy=0, plateau=0, slices=55), {"slices": 2}),
-    "a budget in patients": (trace(), dict(entropy=0, plateau=0, patients=14), {"patients": 3}),
-    "a plateau": (trace(), dict(entropy=0), {"plateau": 4}),
+    "the paper's": (trace(), dict(stabilizing_predictions=0), {"entropy": 4}),
+    "a budget in slices": (trace(), dict(entropy=0, stabilizing_predictions=0, slices=55), {"slices": 2}),
+    "a budget in patients": (trace(), dict(entropy=0, stabilizing_predictions=0, patients=14), {"patients": 3}),
+    "a stabilizing_predictions": (trace(), dict(entropy=0), {"stabilizing_predictions": 4}),
     "no agreement yet": (trace(agreement=[np.nan, 1, 1, 0.5, 1]), dict(entropy=0), {}),
-    "an empty pool": (trace(entropy=[0.6, 0.5, 0.4, -np.inf, -np.inf]), dict(plateau=0), {"exhausted": 3}),
+    "an empty pool": (
+        trace(entropy=[0.6, 0.5, 0.4, -np.inf, -np.inf]),
+        dict(stabilizing_predictions=0),
+        {"exhausted": 3},
+    ),
     "nothing more after it": (trace(entropy=[0.6, 0.5, 0.4, -np.inf, -np.inf]), dict(entropy=0), {"exhausted": 3}),
-    "nothing": (trace(), dict(entropy=0.1, plateau=0), {}),
+    "nothing": (trace(), dict(entropy=0.1, stabilizing_predictions=0), {}),
 }
 
 
@@ -60,7 +65,7 @@ def test_rules_stop_where_they_should(seen, limits, want):
 
 
 def test_rows_tell_costs_scores_and_what_stopping_would_have_lost():
-    name, run, limits = Name(0, 1, "entropy"), scored([-1, 1, 1]), stopping.Limits(plateau=0)
+    name, run, limits = Name(0, 1, "entropy"), scored([-1, 1, 1]), stopping.Limits(stabilizing_predictions=0)
     rows = [dict(zip(curves.CURVES, row, strict=True)) for row in curves.curve_rows(name, run, limits)]
     assert [row["auc"] for row in rows] == [0, 1, 1]
     assert [row["stopped"] for row in rows] == [0, 1, 1]

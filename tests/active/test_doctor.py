@@ -3,24 +3,21 @@
 import csv
 import io
 import json
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 from lesion import models
 from lesion.active import doctor, driver, program
-from lesion.annotate import SKIP, journal, rounds, worklist
-from lesion.data import LABELS, cohort
+from lesion.dataset import LABELS, store
 from lesion.errors import UserError
-from lesion.train import methods, resume
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
-import tiny
+from lesion.runs import resume
+from lesion.transfer import methods
+from lesion.worklist import SKIP, csv_file, journal, round_file
 
 NAMES = {number: name for name, number in LABELS.items()}
 TRUTH = tiny.slices()
@@ -40,24 +37,24 @@ def data(tmp_path_factory):
         stream = io.BytesIO()
         Image.fromarray(image).resize((224, 224)).save(stream, "PNG")
         one = str(TRUTH.slice_id[i]), str(TRUTH.patient[i]), -1, stream.getvalue(), (1.0, 1.0), "", 6.5 * (40 - i)
-        records.append(cohort.Record(*one))
-    cohort.write(folder, "flair", records)
+        records.append(store.Record(*one))
+    store.write(folder, "flair", records)
     info = {"sequences": {"flair": {"unlabeled": 40}, "t2wi": {}}, "phantom": True}
-    (folder / cohort.INFO_FILE).write_text(json.dumps(info))
+    (folder / store.INFO_FILE).write_text(json.dumps(info))
     return folder
 
 
 def begin(data, known=(), **changes):
-    made = tiny.active_config(strategies=("entropy",), oracle="doctor", plateau=0.0, **changes)
+    made = tiny.active_config(strategies=("entropy",), oracle="doctor", stabilizing_predictions=0.0, **changes)
     label = np.where(np.isin(TRUTH.patient, known), TRUTH.label, -1).astype(np.int32)
     return made, tiny.setup(made, data)._replace(slices=TRUTH._replace(label=label))
 
 
 def answer(workdir, skip=()):
     """What a doctor who knows all says of the round that waits; returns the slices."""
-    this = rounds.newest(workdir)
+    this = round_file.newest(workdir)
     truth = dict(zip(TRUTH.slice_id, (NAMES[n] for n in TRUTH.label.tolist()), strict=True))
-    listed = rounds.folder_of(workdir, this.number) / worklist.FILE
+    listed = round_file.folder_of(workdir, this.number) / csv_file.FILE
     rows = [f"{item.slice},{SKIP if item.slice in skip else truth[item.slice]}" for item in this.items]
     listed.write_text("\n".join(["slice,label", *rows]) + "\n")
     return [item.slice for item in this.items]
@@ -99,7 +96,7 @@ def test_a_round_goes_on_when_it_is_complete_and_not_before(data, tmp_path, capl
     made, setup = begin(data, known=("p0", "p1"))
     assert "round 2 waits" in doctor.run_doctor(made, setup, tmp_path)  # enough is known for the first fit
     assert [r["labeled_slices"] for r in rows(tmp_path / "rounds.csv")] == ["8"]
-    this = rounds.newest(tmp_path)
+    this = round_file.newest(tmp_path)
     one = journal.Entry("e", 1, this.items[0].slice, "glioma", journal.PAGE)
     journal.add(tmp_path / "annotate", lambda held: [one])
     for _ in range(2):
@@ -113,7 +110,7 @@ def test_a_round_goes_on_when_it_is_complete_and_not_before(data, tmp_path, capl
 def test_what_is_skipped_is_neither_trained_on_nor_asked_for_again(data, tmp_path):
     made, setup = begin(data, known=("p0", "p1"))
     doctor.run_doctor(made, setup, tmp_path)
-    skipped = [rounds.newest(tmp_path).items[0].slice]
+    skipped = [round_file.newest(tmp_path).items[0].slice]
     answer(tmp_path, skip=skipped)
     assert "round 3 waits" in doctor.run_doctor(made, setup, tmp_path)
     assert not set(skipped) & set(answer(tmp_path))
@@ -129,7 +126,7 @@ def test_answers_that_were_trained_on_cannot_be_changed(data, tmp_path):
     doctor.run_doctor(made, setup, tmp_path)
     answer(tmp_path)
     doctor.run_doctor(made, setup, tmp_path)
-    path = rounds.folder_of(tmp_path, 0) / rounds.CLOSED
+    path = round_file.folder_of(tmp_path, 0) / round_file.CLOSED
     before = path.read_text()
     path.write_text(before.replace("glioma", "skip").replace("encephalitis", "skip"))
     with pytest.raises(UserError, match="were trained on have been changed"):
@@ -148,7 +145,7 @@ MOMENTS = [
     (doctor.asked, "write"),
     (doctor.asked, "take"),
     (doctor.asked, "close"),
-    (doctor.rundir, "write_csv"),
+    (doctor.files, "write_csv"),
     (doctor.checkpoint, "save_variables"),
     (doctor.rundir, "finish"),
     (resume.Keeper, "save"),
@@ -211,12 +208,12 @@ def test_it_stops_where_a_rule_says_so(data, tmp_path):
 def test_pictures_lie_in_anatomical_order_beside_the_round(data, tmp_path):
     made, setup = begin(data, known=("p0", "p1"))
     doctor.run_doctor(made, setup, tmp_path)
-    this = rounds.newest(tmp_path)
+    this = round_file.newest(tmp_path)
     for item in this.items:
         stack = this.stacks[item.patient]["flair"]
         assert len(stack) == 4 and [s.position_mm for s in stack] == sorted(s.position_mm for s in stack)
         assert item.slice in this.picture(item)
-        assert (tmp_path / "annotate" / rounds.PICTURES / this.picture(item)).is_file()
+        assert (tmp_path / "annotate" / round_file.PICTURES / this.picture(item)).is_file()
 
 
 @pytest.mark.parametrize(

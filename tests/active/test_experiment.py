@@ -1,21 +1,17 @@
 """Whole experiments on a tiny backbone: what is refused, what is written, and what a killed one leaves."""
 
 import csv
-import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from lesion import models
 from lesion.active import driver, experiment, program
 from lesion.errors import UserError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
-import tiny
 
 TABLES = ("acquisitions.csv", "curves.csv", "stops.csv", "runs.csv", "metrics.json")
 BAD = {
@@ -25,7 +21,7 @@ BAD = {
     "one by one by patient": ({"strategies": ("badge",), "unit": "patient"}, "leave --config.unit at slice"),
     "no such unit": ({"unit": "hospital"}, "choose one of slice, patient"),
     "no rounds": ({"num_rounds": 0}, "num_rounds=0: 1 is the least"),
-    "a limit by patient": ({"strategies": ("entropy",), "unit": "patient", "per_patient": 2}, "leave it at 0"),
+    "a limit by patient": ({"strategies": ("entropy",), "unit": "patient", "max_per_patient": 2}, "leave it at 0"),
     "a budget below nothing": ({"budget_slices": -1}, "budget_slices=-1: 0 is the least"),
     "too few slices": ({"initial_labeled": 20}, "has 20 slices to label"),
 }
@@ -63,7 +59,7 @@ def rows(path):
 # Until what is there it is left alone; then killed.
 MOMENTS = {
     "frozen": ({}, ["*/00000-1.npz", "k_centre/*.npz"]),
-    "finetune": ({"seeds": 1, "strategies": ("k_centre",)}, ["k_centre/*/fit_1/*", "k_centre/*/rounds/2/*"]),
+    "finetune": ({"num_repeats": 1, "strategies": ("k_centre",)}, ["k_centre/*/fit_1/*", "k_centre/*/rounds/2/*"]),
 }
 
 
@@ -97,7 +93,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(mode, tmp_path, monkey
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert not (tmp_path / "run" / "rounds").exists()
     of = {s: [r for r in rows(tmp_path / "run" / "runs.csv") if r["strategy"] == s] for s in ("k_centre", "full")}
-    assert len(of["k_centre"]) == 2 * changes.get("seeds", 2) and len(of["full"]) == 2
+    assert len(of["k_centre"]) == 2 * changes.get("num_repeats", 2) and len(of["full"]) == 2
     asked = [row for row in rows(tmp_path / "run" / "acquisitions.csv") if row["fold"] == row["seed"] == "0"]
     assert len({(row["strategy"], row["slice"]) for row in asked}) == len(asked) > 0
 
@@ -105,7 +101,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(mode, tmp_path, monkey
 def test_fine_tuned_rounds_share_their_programs(tmp_path, monkeypatch):
     """Every strategy on pictures: what it may look at is there, and all rounds run on the programs of the first."""
     names = ("bald", "aift", "badge", "entropy")
-    made = tiny.active_config(mode="finetune", strategies=names, seeds=1, num_rounds=2, num_epochs=1, head_dropout=0.2)
+    made = tiny.active_config(
+        mode="finetune", strategies=names, num_repeats=1, num_rounds=2, num_epochs=1, head_dropout=0.2
+    )
     engines, build = [], experiment.methods.finetune_engine
     monkeypatch.setattr(
         experiment.methods, "finetune_engine", lambda *a, **k: engines.append(build(*a, **k)) or engines[-1]
@@ -118,7 +116,7 @@ def test_fine_tuned_rounds_share_their_programs(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_fine_tuning_never_sees_a_hidden_label(tmp_path):
-    made = tiny.active_config(mode="finetune", strategies=("entropy",), seeds=1, num_epochs=1)
+    made = tiny.active_config(mode="finetune", strategies=("entropy",), num_repeats=1, num_epochs=1)
     setup = tiny.setup(made, tmp_path / "data")
     experiment.run_active(made, setup, tmp_path / "a")
     asked = [r for r in rows(tmp_path / "a" / "acquisitions.csv") if r["fold"] == "0"]

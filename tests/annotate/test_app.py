@@ -3,11 +3,12 @@
 import json
 import re
 
+import example_round
 import pytest
-import small
 
-from lesion.annotate import app, journal, rounds, worklist
-from lesion.annotate.journal import Entry
+from lesion.annotate import app
+from lesion.worklist import csv_file, journal, round_file
+from lesion.worklist.journal import Entry
 
 TOKEN = "token"
 BASE = "http://127.0.0.1:8000"
@@ -15,7 +16,7 @@ BASE = "http://127.0.0.1:8000"
 
 @pytest.fixture
 def this(tmp_path):
-    return small.write(tmp_path)
+    return example_round.write(tmp_path)
 
 
 @pytest.fixture
@@ -68,18 +69,19 @@ def test_a_worklists_answers_are_shown_but_the_pages_undo_leaves_them_alone(clie
 
 
 def test_a_round_that_is_closed_takes_nothing_any_more(client, this, tmp_path):
-    assert rounds.close(tmp_path, this) is None  # not before all is answered
+    assert round_file.close(tmp_path, this) is None  # not before all is answered
     for i in range(5):
         answer(client, f"a{i}", i)
-    assert rounds.close(tmp_path, this) == dict.fromkeys(small.IDS, "glioma")
+    assert round_file.close(tmp_path, this) == dict.fromkeys(example_round.IDS, "glioma")
     for refused in (answer(client, "late", label="skip", seen="a0"), post(client, "undo", id="u", round=0, entry="a4")):
         assert refused.status_code == 409 and "round 1 is closed" in refused.get_json()["error"]
     assert answer(client, "a0").status_code == 200  # its first reply was lost
-    small.write(tmp_path, 1, ["t0", "t1"])
+    example_round.write(tmp_path, 1, ["t0", "t1"])
     for item in (0, 4):
         refused = answer(client, "later", item)
         assert refused.status_code == 409 and refused.get_json()["state"]["round"] == 1
-    assert rounds.closed(tmp_path, 0) == dict.fromkeys(small.IDS, "glioma") and rounds.closed(tmp_path, 1) is None
+    assert round_file.closed(tmp_path, 0) == dict.fromkeys(example_round.IDS, "glioma")
+    assert round_file.closed(tmp_path, 1) is None
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_nothing_but_the_page_its_files_and_pictures_is_served(client, this, tmp
         reply = get(client, name)
         assert reply.status_code == 200 and "default-src 'none'" in reply.headers["Content-Security-Policy"]
         assert not re.search(r"https?://(?!www\.w3\.org)", reply.get_data(as_text=True)), name
-    assert get(client, "picture/0/0/ce_t1wi/1").get_data() == small.picture(1)
+    assert get(client, "picture/0/0/ce_t1wi/1").get_data() == example_round.picture(1)
     for path in ("picture/0/0/ce_t1wi/9", "picture/0/7/ce_t1wi/0", "picture/3/0/flair/0", "picture/0/0/../0", "x.py"):
         assert get(client, path).status_code == 404, path
     for path in ("address.json", "..%2f..%2fjournal.jsonl", "picture/0/0/ce_t1wi/..%2f..%2fjournal.jsonl"):
@@ -139,13 +141,13 @@ def test_nothing_but_the_page_its_files_and_pictures_is_served(client, this, tmp
 
 def test_the_page_is_told_no_identifier(client, this, tmp_path):
     told = get(client, "round").get_data(as_text=True) + get(client, "state").get_data(as_text=True)
-    assert not any(name in told for name in (*small.IDS, "PA", "PB", ".png"))
+    assert not any(name in told for name in (*example_round.IDS, "PA", "PB", ".png"))
 
 
 def test_finished_or_filled_in_elsewhere_it_is_said(client, this, tmp_path):
-    listed = rounds.folder_of(tmp_path, 0) / worklist.FILE
-    listed.write_text("slice,label\n" + "".join(f"{s},skip\n" for s in small.IDS))
-    rounds.take(tmp_path, this, listed)
+    listed = round_file.folder_of(tmp_path, 0) / csv_file.FILE
+    listed.write_text("slice,label\n" + "".join(f"{s},skip\n" for s in example_round.IDS))
+    round_file.take(tmp_path, this, listed)
     assert labels(get(client, "state")) == ["skip"] * 5
     assert not get(client, "state").get_json()["over"]
     (tmp_path / "metrics.json").write_text("{}")

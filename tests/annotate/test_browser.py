@@ -6,15 +6,15 @@ import shutil
 import subprocess
 import sys
 
+import example_round
 import pytest
-import small
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from lesion.annotate import journal, rounds
+from lesion.worklist import journal, round_file
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 pytestmark = [
@@ -56,7 +56,7 @@ def start(tmp_path):
 
 @pytest.fixture
 def page(browser, start, tmp_path):
-    small.write(tmp_path)
+    example_round.write(tmp_path)
     browser.switch_to.new_window("tab")
     browser.get(start()[1])
     shown(browser, "slice 1 of 5")
@@ -89,7 +89,7 @@ def say(browser, key):
 
 def said(tmp_path):
     held = journal.read(tmp_path / "annotate")
-    answers = [held.answer(0, slice_) for slice_ in small.IDS]
+    answers = [held.answer(0, slice_) for slice_ in example_round.IDS]
     return [answer.label if answer else "" for answer in answers]
 
 
@@ -120,7 +120,7 @@ def test_a_round_is_read_by_keys_alone(page, tmp_path):
     assert said(tmp_path) == ["glioma", "glioma", "glioma", "glioma", "encephalitis"]
     press(page, Keys.ARROW_LEFT)
     shown(page, "slice 5 of 5")
-    small.write(tmp_path, 1, [f"t{i}" for i in range(5)])
+    example_round.write(tmp_path, 1, [f"t{i}" for i in range(5)])
     shown(page, "Round 2", "slice 1 of 5", "5 left")
     assert not [line for line in page.get_log("browser") if line["level"] == "SEVERE"]
     sent = [json.loads(line["message"])["message"] for line in page.get_log("performance")]
@@ -128,7 +128,7 @@ def test_a_round_is_read_by_keys_alone(page, tmp_path):
     base = page.current_url
     assert len(urls) > 10 and all(url.startswith(base) for url in urls), urls
     told = page.page_source + " ".join(url.removeprefix(base) for url in urls)  # the token may hold any letters
-    assert not any(name in told for name in (*small.IDS, "PA", "PB"))
+    assert not any(name in told for name in (*example_round.IDS, "PA", "PB"))
 
 
 def test_window_zoom_and_neighbours(page):
@@ -177,7 +177,7 @@ def test_two_tabs_see_each_other(page, tmp_path):
 
 
 def test_a_killed_server_loses_and_doubles_nothing(browser, start, tmp_path):
-    small.write(tmp_path)
+    example_round.write(tmp_path)
     process, url = start()
     browser.get(url)
     shown(browser, "slice 1 of 5")
@@ -200,7 +200,7 @@ def test_a_new_round_under_an_old_page_is_shown_whole(page, tmp_path):
     shown(page, "slice 2 of 5", "4 left")
     press(page, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
     shown(page, "slice 5 of 5")
-    small.write(tmp_path, 1, ["t0", "t1"])  # shorter than where the page stands
+    example_round.write(tmp_path, 1, ["t0", "t1"])  # shorter than where the page stands
     press(page, "2")
     shown(page, "Round 2", "slice 1 of 2", "2 left")
     say(page, "2")
@@ -213,7 +213,7 @@ def test_a_new_round_under_an_old_page_is_shown_whole(page, tmp_path):
 
 
 def test_nothing_is_answered_before_the_slice_is_there(page, tmp_path):
-    pictures = tmp_path / "annotate" / rounds.PICTURES
+    pictures = tmp_path / "annotate" / round_file.PICTURES
     pictures.rename(tmp_path / "elsewhere")
     page.refresh()
     shown(page, "slice 1 of 5")
@@ -232,10 +232,10 @@ def test_it_is_served_once_and_only_where_something_is_asked(start, tmp_path):
 
     nothing = again(tmp_path)
     assert (nothing.returncode, nothing.stdout) == (1, "") and "asks no doctor" in nothing.stderr
-    small.write(tmp_path)
+    example_round.write(tmp_path)
     _, url = start()
     second = again(tmp_path)
     assert second.returncode == 1 and f"is served already: open {url}" in second.stderr
     assert len(second.stderr.splitlines()) == 1
     assert (tmp_path / "annotate/address.json").stat().st_mode & 0o777 == 0o600
-    assert rounds.newest(tmp_path).number == 0
+    assert round_file.newest(tmp_path).number == 0

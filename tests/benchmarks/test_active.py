@@ -1,11 +1,7 @@
-import sys
-from pathlib import Path
+import tiny
 
 from lesion import models
 from lesion.benchmarks import active
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
-import tiny
 
 
 def test_every_contender_has_its_turn_and_its_row(monkeypatch):

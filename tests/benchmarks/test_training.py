@@ -1,16 +1,12 @@
 import pickle
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 
 from lesion import models
 from lesion.benchmarks import training
-from lesion.data import augment
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
-import tiny
+from lesion.train import augment
 
 
 @pytest.mark.parametrize(

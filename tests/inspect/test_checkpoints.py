@@ -7,7 +7,7 @@ import pytest
 
 from lesion.errors import UserError
 from lesion.inspect import measure, opening, page, show
-from lesion.train import checkpoint, resume
+from lesion.runs import checkpoint, resume
 
 PARAMS = {
     "conv": {"kernel": np.arange(54, dtype=np.float32).reshape(3, 3, 3, 2), "bias": np.zeros(2, np.float32)},

@@ -85,7 +85,7 @@ def fake_active(folder, seed, gain, strategies=("entropy", "random"), config=CON
     }
     full = {"accuracy": 0.83, "auc": 0.88}
     write_json(folder / "metrics.json", {"full_data": full, "strategies": dict.fromkeys(strategies, told)})
-    stops = [(strategies[0], "plateau", fold, 160, 0.01 * fold) for fold in range(folds)]
+    stops = [(strategies[0], "stabilizing_predictions", fold, 160, 0.01 * fold) for fold in range(folds)]
     write_rows(folder / "stops.csv", ("strategy", "rule", "fold", "labeled_slices", "accuracy_lost"), stops)
 
 

@@ -251,7 +251,7 @@ def test_a_folder_that_only_fuses_and_one_without_weights_are_told(tmp_path):
 
 
 def test_shuffled_labels_are_announced_but_not_those_of_the_leakage_panel(tmp_path):
-    shuffled = CONFIG | {"phantom": False, "config": CONFIG["config"] | {"labels": "shuffled"}}
+    shuffled = CONFIG | {"phantom": False, "config": CONFIG["config"] | {"label_control": "shuffled"}}
     fake_transfer(tmp_path / "leakage" / "flair" / "patient_shuffled", 0, 0.0, shuffled, num_patients=12)
     assert report.banners(read.read(tmp_path)) == []
     fake_transfer(tmp_path / "baselines" / "cnn_f" / "ce_t1wi", 0, 0.0, shuffled, num_patients=12)

@@ -3,9 +3,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from lesion.data import Slices
+from lesion.dataset import Slices
 from lesion.models import MODELS
-from lesion.train import features, pretrained
+from lesion.train import features
+from lesion.weights import pretrained
 
 NAME = "efficientnet_lite0"
 

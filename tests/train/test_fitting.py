@@ -6,10 +6,11 @@ import pytest
 import tiny
 
 from lesion import models
-from lesion.data import augment
 from lesion.errors import UserError
 from lesion.models.head import Head
-from lesion.train import devices, engine, finetune, fitting, network, pretrained, recipe, resume
+from lesion.runs import resume
+from lesion.train import augment, devices, engine, finetune, fitting, network, recipe
+from lesion.weights import pretrained
 
 KEY = jax.random.key(0)
 

@@ -12,7 +12,8 @@ import tiny
 from lesion import models
 from lesion.errors import UserError
 from lesion.models import capsnet, cnn
-from lesion.train import learner, loop, network, recipe, state, steps
+from lesion.train import learner, network, recipe, state, steps
+from lesion.transfer import loading
 
 KEY = jax.random.key(0)
 SIDE = 20
@@ -106,9 +107,9 @@ def test_given_parameters_take_the_place_of_fresh_ones():
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_leaves_what_transfer_does(name, tmp_path):
     made = tiny.config(backbone=name, num_epochs=2, **RUNS[name])
-    loop.check_config(made)
+    loading.check_config(made)
     setup = tiny.setup(made, tmp_path / "data")
-    scores = loop.run_transfer(made, setup, tmp_path / "run")
+    scores = loading.run_transfer(made, setup, tmp_path / "run")
     assert np.isfinite(scores["train_loss"]).all()
     rows = (tmp_path / "run/predictions.csv").read_text().splitlines()
     assert len(rows) == 41 and rows[0] == "fold,patient,slice,label,probability"
@@ -118,8 +119,8 @@ def test_a_run_leaves_what_transfer_does(name, tmp_path):
     assert (weights["source"], weights["pretrained"]) == wanted
     (tmp_path / "run/metrics.json").unlink()  # killed before its end: the folds are not trained again
     setup = setup._replace(variables={})
-    assert loop.run_transfer(made, setup, tmp_path / "run") == scores
-    assert loop.run_transfer(made, setup, tmp_path / "run") is None
+    assert loading.run_transfer(made, setup, tmp_path / "run") == scores
+    assert loading.run_transfer(made, setup, tmp_path / "run") is None
 
 
 REFUSED = {
@@ -138,4 +139,4 @@ def test_what_makes_no_sense_is_one_line(changes, message):
     changes = RUNS[changes["backbone"]] | changes
     made = tiny.config(**{k: v for k, v in changes.items() if v is not None})
     with pytest.raises(UserError, match=message):
-        loop.check_config(made)
+        loading.check_config(made)

@@ -5,8 +5,7 @@ import scipy.io
 from lesion import models, trees, weights
 from lesion.errors import UserError
 from lesion.models.cnn_f import MEAN_RGB
-from lesion.train import pretrained
-from lesion.weights import known
+from lesion.weights import known, pretrained
 
 KERNELS = {  # CNN-F with a hundredth of its channels: H, W, I, O
     "conv1": (11, 11, 3, 4),

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from lesion import models, trees, weights
+from lesion import files, models, trees, weights
 from lesion.errors import UserError
-from lesion.train import checkpoint, pretrained
-from lesion.weights import known
+from lesion.runs import checkpoint
+from lesion.weights import known, pretrained
 
 NAME = "efficientnet_lite0"
 
@@ -49,7 +49,7 @@ def test_orbax_round_trip_refuses_what_was_tampered_with(tmp_path, variables):
         checkpoint.save_variables(folder, variables, {"model": "another"})
     with pytest.raises(UserError, match="no weights in"):
         checkpoint.load_variables(tmp_path / "nowhere")
-    checkpoint.write_json(folder / checkpoint.PROVENANCE, provenance | {"sha256": "0"})
+    files.write_json(folder / checkpoint.PROVENANCE, provenance | {"sha256": "0"})
     with pytest.raises(UserError, match="damaged"):
         pretrained.load(NAME, folder)
     assert not list(tmp_path.glob(".*"))

@@ -14,16 +14,7 @@ from typing import Any
 from lesion import errors
 from lesion.report import paper
 from lesion.report.read import files
-from lesion.report.read.records import (
-    Ablation,
-    Doctor,
-    Failed,
-    Folder,
-    Labelling,
-    Look,
-    Reader,
-    Run,
-)
+from lesion.report.read.records import Ablation, Doctor, Failed, Folder, Labelling, Look, Reader, Run
 
 __all__ = ["Ablation", "Doctor", "Failed", "Folder", "Labelling", "Look", "Reader", "Run", "read"]
 

@@ -1,0 +1,277 @@
+"""From a scanned slice to a 224×224 8-bit picture of the brain: window, burned-in text, crop, resize.
+
+Decisions, each made once a series, so that its slices stay comparable (a brain that fills the picture in one slice and
+a third of it in the next would tell the network where in the head it is, and a window that follows each slice's own
+maximum would dim the brain wherever a vessel enhances):
+
+- Window: the header's VOI window (median over the series) if it is sane, else the 1st and 99.5th percentile inside the
+  head. Sane: most of the head lies inside it, and it is not many times wider than the head's own range.
+- Text: everything outside the head becomes 0. The head is found on a grid of about 2 mm whose cells hold the *minimum*
+  of their pixels: strokes thinner than a cell vanish there, so letters that touch the head do not become part of it.
+  Letters over the head itself are found by their look (`burned_in_text`) and filled from their surroundings. What
+  remains: text over the head that is grey, transparent, smoothed and below 12 pixels, or of strokes wider than 5.
+- Crop: a square around the brain, the same for all slices of a series: brain is found in each slice as the largest
+  piece of tissue once thin bridges are cut (skull is dark in all three sequences), and the box holds what at least a
+  fifth of those slices call brain, so that a nose or one slice gone wrong does not move it. Where no brain can be told
+  from the head, the head's box is used: the crop is then too wide, never too narrow.
+- Size: the square is measured in millimetres, padded with 0 where it leaves the picture, and brought to 224×224 by one
+  bicubic Pillow resize, which also makes anisotropic pixels square. Resizing once blurs less than doing it in turn.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from lesion.dataset import burned_in_text
+from lesion.dicom import scan
+
+SIZE = 224
+CELL_MM = 2.0  # of the coarse grid; between the width of strokes (about 1 mm) and the thickness of scalp (5 mm)
+MARGIN_MM = 4.0  # around the brain: the coarse grid may be off by two cells
+PERCENTILES = (1.0, 99.5)
+VOTE = 0.2  # share of the slices with brain that must call a cell brain
+SIDE_MM = (80.0, 260.0)  # of a believable crop
+SETTINGS = {  # what a stamp and cohort.json tell of this module
+    "version": 1,
+    "size": SIZE,
+    "window": f"one a series: VOI of the header if sane, else percentiles {PERCENTILES} inside the head",
+    "crop": f"square around the brain, one a series, margin {MARGIN_MM} mm",
+    "resize": "Pillow bicubic",
+}
+
+
+def settings() -> dict[str, Any]:
+    """How slices are read and prepared: what cohort.json and every run on the dataset tell."""
+    return {**SETTINGS, "sequence_version": scan.VERSION}
+
+
+class Plan(NamedTuple):
+    """What all slices of a series share.
+
+    Attributes:
+        window: values shown as 0 and 255.
+        threshold: values above it are tissue, on the coarse grid.
+        center: (row, column) of the crop's middle, in pixels.
+        side_mm: of the square crop.
+        spacing: row and column spacing, mm.
+        found: "brain", "head", or "nothing" (the whole picture is taken).
+    """
+
+    window: tuple[float, float]
+    threshold: float
+    center: tuple[float, float]
+    side_mm: float
+    spacing: tuple[float, float]
+    found: str
+
+
+def plan_series(volume: np.ndarray, spacing: tuple[float, float], windows: list[tuple[float, float] | None]) -> Plan:
+    """Chooses window and crop of a series.
+
+    Args:
+        volume: float32 [slices, rows, columns], dark air.
+        spacing: row and column spacing, mm.
+        windows: the header's VOI range of each slice, or None.
+
+    Returns:
+        A `Plan`; for pictures without a head it takes everything in.
+    """
+    coarse = np.stack([coarsen(image, spacing) for image in volume])
+    threshold = _threshold(coarse)
+    heads = np.stack([_head(image > threshold) for image in coarse])
+    brains = np.stack([_brain(image > threshold, head) for image, head in zip(coarse, heads, strict=True)])
+    cells = cell_shape(spacing)
+    millimetres = np.array(cells) * np.array(spacing)  # of one coarse cell
+    values = np.concatenate([_values(image, head, cells) for image, head in zip(volume, heads, strict=True)])
+    values = values if values.size else volume.ravel()
+    window = choose_window(values, windows)
+    for found, masks in (("brain", brains), ("head", heads)):
+        voters = masks.any(axis=(1, 2))
+        if not voters.any():
+            continue
+        agreed = masks[voters].sum(axis=0) >= max(1.0, VOTE * voters.sum())
+        low, high = _extent(agreed)
+        side = float(((high - low) * millimetres).max() + 2 * MARGIN_MM)
+        if SIDE_MM[0] <= side <= SIDE_MM[1]:
+            center = (low + high) / 2 * np.array(cells)
+            return Plan(window, threshold, (float(center[0]), float(center[1])), side, spacing, found)
+    rows, columns = volume.shape[1:]
+    side = max(rows * spacing[0], columns * spacing[1])
+    return Plan(window, threshold, (rows / 2, columns / 2), side, spacing, "nothing")
+
+
+def prepare_slice(image: np.ndarray, plan: Plan) -> np.ndarray:
+    """All steps on one slice, float32 [rows, columns] to uint8 [224, 224]."""
+    return resize(crop(to_uint8(remove_text(image, plan)[0], plan.window), plan))
+
+
+def output_spacing(plan: Plan) -> tuple[float, float]:
+    """Row and column spacing of a prepared slice, mm; equal, because the crop is square in millimetres."""
+    return plan.side_mm / SIZE, plan.side_mm / SIZE
+
+
+def choose_window(values: np.ndarray, windows: list[tuple[float, float] | None]) -> tuple[float, float]:
+    """The median VOI range if every slice has one and it is sane for `values` (of the head), else percentiles."""
+    low, high = (float(x) for x in np.percentile(values, PERCENTILES))
+    if high <= low:  # a constant picture
+        low, high = low - 0.5, low + 0.5
+    ranges = [window for window in windows if window]
+    if ranges and len(ranges) == len(windows):
+        bottom, top = (float(x) for x in np.median(ranges, axis=0))
+        shown = np.mean((values >= bottom) & (values <= top))
+        if shown >= 0.6 and top - bottom <= 3 * (high - low):
+            return bottom, top
+    return low, high
+
+
+def to_uint8(image: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """Maps the window linearly to 0..255, clipped and rounded; any shape."""
+    low, high = window
+    return np.rint(np.clip((image - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+def remove_text(image: np.ndarray, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    """Blanks everything outside the head and fills letters over it.
+
+    Args:
+        image: float32 [rows, columns].
+        plan: of the series.
+
+    Returns:
+        The cleaned image, air at the window's lower end; and what was bright and is gone, bool [rows, columns].
+    """
+    head = head_mask(image, plan)
+    glyphs = burned_in_text.find(image)
+    clean = image
+    if (glyphs & head).any():
+        nearest = ndimage.distance_transform_edt(glyphs, return_distances=False, return_indices=True)
+        clean = image[tuple(nearest)]
+    clean = np.where(head, clean, plan.window[0])
+    # Air holds noise; what was bright in it, by half the window or more, was something drawn.
+    bright = image > (plan.window[0] + plan.window[1]) / 2
+    return clean, (bright & ~head) | glyphs
+
+
+def head_mask(image: np.ndarray, plan: Plan) -> np.ndarray:
+    """The head in one slice, bool [rows, columns]; all True if the series has none."""
+    coarse = coarsen(image, plan.spacing) > plan.threshold
+    if plan.found == "nothing":
+        return np.ones(image.shape, bool)
+    head = _head(coarse)
+    # The minimum eats up to a cell of the skin. A cell more on each side gives it back, except to pieces that do not
+    # hang together with the head: those are bits of letters.
+    core, wide = _magnify(head, image.shape, plan), _magnify(_grow(head, 1), image.shape, plan)
+    pieces, count = ndimage.label((wide & (image > plan.threshold)) | core)
+    attached = np.zeros(count + 1, bool)
+    attached[np.unique(pieces[core])] = True
+    return attached[pieces] & wide
+
+
+def _magnify(coarse: np.ndarray, shape: tuple[int, ...], plan: Plan) -> np.ndarray:
+    """From the coarse grid back to pixels, the last cells going on to the border."""
+    full = np.kron(coarse, np.ones(cell_shape(plan.spacing), bool))
+    rest = [(0, max(0, n - m)) for n, m in zip(shape, full.shape, strict=True)]
+    return np.pad(full, rest, mode="edge")[: shape[0], : shape[1]]
+
+
+def _values(image: np.ndarray, head: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
+    """One pixel of each cell of the head, without what was drawn over it."""
+    values = image[:: cells[0], :: cells[1]][: head.shape[0], : head.shape[1]][head]
+    return values if burned_in_text.repeats_maximum(image) is None else values[values < image.max()]
+
+
+def crop(image: np.ndarray, plan: Plan) -> np.ndarray:
+    """Cuts the plan's square out of a picture, padded with 0; its pixels keep their (possibly unequal) spacing."""
+    lengths = [max(1, round(plan.side_mm / s)) for s in plan.spacing]
+    starts = [round(c - n / 2) for c, n in zip(plan.center, lengths, strict=True)]
+    out = np.zeros(lengths, image.dtype)
+    extents = zip(starts, lengths, image.shape, strict=True)
+    source = tuple(slice(max(0, a), max(0, min(m, a + n))) for a, n, m in extents)
+    target = tuple(slice(s.start - a, s.stop - a) for a, s in zip(starts, source, strict=True))
+    out[target] = image[source]
+    return out
+
+
+def resize(image: np.ndarray, size: int = SIZE) -> np.ndarray:
+    """Pillow's bicubic resize (antialiased when it shrinks), uint8 [rows, columns] to [size, size]."""
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def cell_shape(spacing: tuple[float, float]) -> tuple[int, int]:
+    """Pixels in a coarse cell, rows and columns."""
+    return max(1, round(CELL_MM / spacing[0])), max(1, round(CELL_MM / spacing[1]))
+
+
+def coarsen(image: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """The minimum of each cell, [rows // r, columns // c]; pixels beyond the last whole cell are left out."""
+    r, c = (min(n, m) for n, m in zip(cell_shape(spacing), image.shape, strict=True))
+    rows, columns = image.shape[0] // r * r, image.shape[1] // c * c
+    lines = np.minimum.reduce([image[i:rows:r] for i in range(r)])  # ten times as fast as a minimum over reshaped axes
+    return np.minimum.reduce([lines[:, j:columns:c] for j in range(c)])
+
+
+def _threshold(coarse: np.ndarray) -> float:
+    """A fifth of the way from air to the median of what fills the middle of the field of view."""
+    rows, columns = coarse.shape[1:]
+    middle = coarse[:, rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4]
+    air = float(np.percentile(coarse, 2))
+    tissue = middle[middle > air + 0.1 * (float(np.percentile(middle, 99)) - air)]
+    return air + 0.2 * (float(np.median(tissue)) - air) if tissue.size else air
+
+
+def _head(tissue: np.ndarray) -> np.ndarray:
+    """Brain and what surrounds it within reach, holes filled; text farther off is left out.
+
+    Scalp may be a ring of its own, or in pieces, around a dark skull: pieces count as head if most of them lies within
+    14 mm of the largest solid piece, or if they enclose its middle.
+    """
+    solid = _largest(_grow(_shrink(tissue, 1), 1))
+    if not solid.any():
+        return solid
+    near = _grow(solid, 7)
+    pieces, count = ndimage.label(tissue | solid, np.ones((3, 3)))
+    share = ndimage.mean(near, pieces, range(1, count + 1))
+    low, high = _extent(solid)
+    middle = (low + high) / 2
+    keep = [
+        number
+        for number, (box, part) in enumerate(zip(ndimage.find_objects(pieces), share, strict=True), start=1)
+        if part > 0.5 or all(side.start < m < side.stop for side, m in zip(box, middle, strict=True))
+    ]
+    # Close gaps of 8 mm (between slices of scalp, at sinuses) before filling; then cut off what is thinner than 6 mm
+    # and sticks out, which letters touching the skin would be.
+    wide = np.pad(np.isin(pieces, keep), 8)
+    whole = ndimage.binary_fill_holes(_shrink(_grow(wide, 4), 4))
+    return _largest(_grow(_shrink(whole, 1), 1))[8:-8, 8:-8]
+
+
+def _brain(tissue: np.ndarray, head: np.ndarray) -> np.ndarray:
+    """The largest piece of tissue once bridges of up to 8 mm are cut; empty unless it is a good part of the head."""
+    core = ndimage.binary_fill_holes(_largest(_shrink(tissue, 2)))
+    brain = _grow(core, 3) & head
+    return brain if 0.3 * head.sum() <= brain.sum() <= 0.9 * head.sum() else np.zeros_like(brain)
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    pieces, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    return pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+
+
+def _extent(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and one-past-last row and column of a mask, float [2] each."""
+    places = np.argwhere(mask)
+    return (places.min(axis=0).astype(float), places.max(axis=0) + 1.0) if len(places) else (np.zeros(2), np.zeros(2))
+
+
+def _grow(mask: np.ndarray, cells: int) -> np.ndarray:
+    """Dilation by a square; by distances, which costs the same for any size."""
+    return ndimage.distance_transform_cdt(~mask) <= cells if mask.any() else mask
+
+
+def _shrink(mask: np.ndarray, cells: int) -> np.ndarray:
+    """Erosion by a square; beyond the border there is nothing."""
+    return ndimage.distance_transform_cdt(np.pad(mask, 1))[1:-1, 1:-1] > cells

@@ -1,0 +1,160 @@
+"""Two pictures for the report: what preprocessing does (the paper's Fig. 1), and a contact sheet of the cohort.
+
+Both go to the dataset's folder, so neither may show what was burned into a slice: the "before" pictures are drawn
+from cleaned pixels, with a hatched box where something was removed.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+from scipy import ndimage
+
+from lesion.dataset import LABELS, SEQUENCES, UNLABELED, preprocess
+from lesion.dataset.render import Picture, Series
+from lesion.dataset.store import Record
+from lesion.dicom import read
+
+COLORS = {"encephalitis": "#0072B2", "glioma": "#D55E00", "unlabeled": "#666666"}  # Okabe and Ito: colour-blind-safe
+A_ROW = 6
+GAP = 8  # pixels between two of a row
+
+
+class Example(NamedTuple):
+    """One slice at each step.
+
+    Attributes:
+        sequence: its name.
+        cleaned: uint8 [rows, columns], text removed.
+        removed: (left, top, width, height) of what was removed, pixels.
+        crop: (left, top, width, height) of the crop, pixels.
+        cropped: uint8, any shape.
+        final: uint8 [224, 224].
+        aspect: row spacing over column spacing.
+    """
+
+    sequence: str
+    cleaned: np.ndarray
+    removed: list[tuple[int, int, int, int]]
+    crop: tuple[float, float, float, float]
+    cropped: np.ndarray
+    final: np.ndarray
+    aspect: float
+
+
+def pick_examples(series: Sequence[Series], pictures: Sequence[Sequence[Picture]]) -> list[Example]:
+    """One example a sequence: the middle chosen slice of its first series that could be read."""
+    examples = []
+    for name in SEQUENCES:
+        for one, made in zip(series, pictures, strict=True):
+            if one.sequence == name and made:
+                examples.append(_example(one, made[len(made) // 2]))
+                break
+    return examples
+
+
+def _example(series: Series, picture: Picture) -> Example:
+    plan, spacing = picture.plan, picture.plan.spacing
+    mr = next(mr for mr, _, _ in series.members if mr.sop_uid == picture.sop_uid)
+    plane = read.decode(series.root, mr)[picture.number - 1]
+    clean, gone = preprocess.remove_text(plane, plan)
+    cleaned = preprocess.to_uint8(clean, plan.window)
+    rows, columns = plan.side_mm / spacing[0], plan.side_mm / spacing[1]
+    box = (plan.center[1] - columns / 2, plan.center[0] - rows / 2, columns, rows)
+    cropped = preprocess.crop(cleaned, plan)
+    final = preprocess.resize(cropped)
+    return Example(series.sequence, cleaned, _boxes(gone), box, cropped, final, spacing[0] / spacing[1])
+
+
+def _boxes(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
+    """Boxes around what was removed, letters of a line joined; single specks of noise left out."""
+    mask = ndimage.binary_dilation(mask, np.ones((5, max(9, mask.shape[1] // 20 | 1))))
+    pieces = ndimage.find_objects(ndimage.label(mask)[0])
+    boxes = [(c.start, r.start, c.stop - c.start, r.stop - r.start) for r, c in pieces]
+    return [box for box in boxes if box[2] > mask.shape[1] // 12]
+
+
+def draw_preprocessing(path: Path, examples: Sequence[Example], phantom: bool | str) -> None:
+    """Draws a row an example: with text blocked out, cleaned, brain crop, 224×224."""
+    before = "Slice as scanned\n(burned-in text blocked out here)"
+    steps = (before, "Text removed, air set to 0", "Brain crop", "224 × 224")
+    figure = Figure(figsize=(12, 3.05 * max(1, len(examples)) + 0.6), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(max(1, len(examples)), 4, squeeze=False)
+    for row, example in zip(axes, examples, strict=False):
+        for ax, image in zip(row, (example.cleaned, example.cleaned, example.cropped, example.final), strict=True):
+            ax.imshow(image, cmap="gray", vmin=0, vmax=255, aspect=1 if image is example.final else example.aspect)
+            ax.set_xticks([])
+            ax.set_yticks([])
+        for left, top, width, height in example.removed:
+            row[0].add_patch(Rectangle((left, top), width, height, facecolor="#888888", edgecolor="white", hatch="///"))
+        if example.removed:
+            left, top, width, height = max(example.removed, key=lambda box: box[2] * box[3])
+            note = {"facecolor": "#222222", "edgecolor": "none", "pad": 1}
+            row[0].text(
+                left + width / 2, top + height / 2, "removed",
+                color="white", fontsize=7, ha="center", va="center", bbox=note,
+            )  # fmt: skip
+        x, y, wide, high = example.crop
+        row[1].add_patch(Rectangle((x, y), wide, high, fill=False, edgecolor="#56B4E9", linewidth=1.5))
+        row[0].set_ylabel(SEQUENCES[example.sequence], fontsize=13)
+        row[2].set_xlabel(f"{example.cropped.shape[1]} × {example.cropped.shape[0]} pixels", fontsize=9)
+    for ax, title in zip(axes[0], steps, strict=True):
+        ax.set_title(title, fontsize=11)
+    _save(figure, path, "Preprocessing", phantom)
+
+
+def draw_cohort(path: Path, records: dict[str, list[Record]], phantom: bool | str) -> None:
+    """Draws up to six slices, each of another patient while there are enough, for every sequence and label."""
+    names = {**LABELS, "unlabeled": UNLABELED}
+    rows = [
+        (sequence, label, some)
+        for sequence in SEQUENCES
+        for label, number in names.items()
+        if (some := [record for record in records.get(sequence, ()) if record.label == number])
+    ]
+    figure = Figure(figsize=(12, 2.0 * len(rows) + 0.5), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for ax, (sequence, label, some) in zip(axes, rows, strict=True):
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.spines[:].set_visible(False)
+        ax.imshow(_side_by_side(spread_over_patients(some, A_ROW)), cmap="gray", vmin=0, vmax=255)
+        patients = len({record.patient for record in some})
+        ax.set_ylabel(
+            f"{SEQUENCES[sequence]}\n{label}\n{len(some)} slices\n{patients} patients", color=COLORS[label],
+            rotation=0, ha="right", va="center", fontsize=11,
+        )  # fmt: skip
+    _save(figure, path, "The cohort", phantom)
+
+
+def _side_by_side(records: Sequence[Record]) -> np.ndarray:
+    """Their pictures from the left in one, white where there are fewer than `A_ROW`: axes of their own draw slowly."""
+    side, step = preprocess.SIZE, preprocess.SIZE + GAP
+    row = np.full((side, A_ROW * step - GAP), 255, np.uint8)
+    for at, record in enumerate(records):
+        row[:, at * step : at * step + side] = np.asarray(Image.open(io.BytesIO(record.image)))
+    return row
+
+
+def spread_over_patients(records: Sequence[Record], limit: int) -> list[Record]:
+    """Up to `limit` records, the patients taken in turn; in order of their ids, which is as good as random."""
+    by_patient: dict[str, list[Record]] = {}
+    for record in sorted(records):
+        by_patient.setdefault(record.patient, []).append(record)
+    queues = [by_patient[name] for name in sorted(by_patient)]
+    depth = max(map(len, queues), default=0)
+    return [queue[i] for i in range(depth) for queue in queues if i < len(queue)][:limit]
+
+
+def _save(figure: Figure, path: Path, title: str, phantom: bool | str) -> None:
+    notes = {True: " · Phantom: simulated images, no patients", False: "", "mixed": " · Phantom and patients mixed"}
+    figure.suptitle(title + notes[phantom], fontsize=13, ha="left", x=0.01)
+    figure.savefig(path, metadata={"Software": None})

@@ -1,0 +1,163 @@
+"""The cohort as a TFDS dataset, one configuration a sequence, written and read without TensorFlow.
+
+Two things make that possible: pictures are handed to the builder as PNG bytes, and the file format is ArrayRecord,
+read as a random-access data source. TFDS shuffles records as it writes them, so a position means nothing: `load_slices`
+sorts by slice id.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from lesion.dataset import SEQUENCES, Slices
+from lesion.dataset.preprocess import SIZE
+from lesion.errors import UserError
+
+SPLIT = "cohort"  # "all" is a reserved name
+INFO_FILE = "cohort.json"
+READERS_FILE = "readers.csv"  # patient,reader,label; only where the user gave one
+FORMAT = "1.1.0"
+
+
+class Record(NamedTuple):
+    """One slice as it is written: `image` PNG bytes, ids pseudonymous, `digest` of the pixels; see `Slices`."""
+
+    slice_id: str
+    patient: str
+    label: int
+    image: bytes
+    spacing_mm: tuple[float, float]
+    digest: str
+    position_mm: float
+
+
+class Cohort(tfds.core.GeneratorBasedBuilder):
+    """Slices of intracranial lesions, 224×224, grey."""
+
+    VERSION = tfds.core.Version(FORMAT)
+    BUILDER_CONFIGS = [  # noqa: RUF012 (how TFDS is told)
+        tfds.core.BuilderConfig(name=name, description=f"{name} slices") for name in SEQUENCES
+    ]
+
+    def __init__(self, *, records: Sequence[Record] = (), **kwargs: Any):
+        self._records = records
+        super().__init__(**kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = {
+            "image": tfds.features.Image(shape=(SIZE, SIZE, 1), dtype=np.uint8, encoding_format="png"),
+            "label": tfds.features.Scalar(dtype=np.int32),  # 0 encephalitis, 1 glioma, -1 unlabelled
+            "patient": tfds.features.Text(),
+            "slice_id": tfds.features.Text(),
+            "spacing_mm": tfds.features.Tensor(shape=(2,), dtype=np.float32),
+            "position_mm": tfds.features.Scalar(dtype=np.float32),
+        }
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        del dl_manager  # nothing is downloaded
+        return {SPLIT: self._generate_examples()}
+
+    def _generate_examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for record in self._records:
+            yield (
+                record.slice_id,
+                {
+                    "image": io.BytesIO(record.image),
+                    "label": record.label,
+                    "patient": record.patient,
+                    "slice_id": record.slice_id,
+                    "spacing_mm": np.array(record.spacing_mm, np.float32),
+                    "position_mm": record.position_mm,
+                },
+            )
+
+
+def write(folder: Path, sequence: str, records: Sequence[Record]) -> None:
+    """Writes the slices of one sequence as `folder/cohort/<sequence>/<FORMAT>`.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    tfds.disable_progress_bar()
+    builder = Cohort(records=records, config=sequence, data_dir=str(folder), file_format="array_record")
+    settings = tfds.download.DownloadConfig(try_download_gcs=False)
+    with contextlib.redirect_stdout(io.StringIO()), _quiet():
+        builder.download_and_prepare(download_config=settings)
+    shutil.rmtree(folder / "downloads", ignore_errors=True)  # made by TFDS, empty
+
+
+def load_slices(data_dir: str | os.PathLike, sequence: str) -> Slices:
+    """Reads all slices of a sequence into memory, sorted by slice id.
+
+    Args:
+        data_dir: what `launch/prepare.py` wrote.
+        sequence: "flair", "ce_t1wi" or "t2wi".
+
+    Returns:
+        `Slices`: image uint8 [N, 224, 224], label int32 [N] (-1 unlabelled), patient and slice_id str [N],
+        spacing_mm float32 [N, 2], position_mm float32 [N].
+
+    Raises:
+        UserError: no dataset there, an unknown sequence, or one that no patient has.
+    """
+    info = load_info(data_dir)
+    if sequence not in SEQUENCES:
+        raise UserError(f"sequence {sequence!r} is unknown: choose one of {', '.join(SEQUENCES)}")
+    folder = Path(data_dir, "cohort", sequence, FORMAT)
+    if folder.parent.exists() and not folder.exists():
+        raise UserError(f"{data_dir} is of another version of this program: delete it and run launch.prepare again")
+    if not folder.exists():
+        there = ", ".join(info["sequences"]) or "none"
+        raise UserError(f"nobody in {data_dir} has a {sequence} slice: choose one of those there are ({there})")
+    with _quiet():
+        source = tfds.builder_from_directory(str(folder)).as_data_source(
+            split=SPLIT, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        examples = sorted(source, key=lambda example: example["slice_id"])
+    return Slices(
+        image=np.stack([np.asarray(Image.open(io.BytesIO(example["image"]))) for example in examples]),
+        label=np.array([example["label"] for example in examples], np.int32),
+        patient=np.array([example["patient"].decode() for example in examples]),
+        slice_id=np.array([example["slice_id"].decode() for example in examples]),
+        spacing_mm=np.stack([example["spacing_mm"] for example in examples]).astype(np.float32),
+        position_mm=np.array([example["position_mm"] for example in examples], np.float32),
+    )
+
+
+def load_info(data_dir: str | os.PathLike) -> dict[str, Any]:
+    """What `launch/prepare.py` counted: the contents of cohort.json.
+
+    Raises:
+        UserError: there is no dataset in that folder.
+    """
+    path = Path(data_dir, INFO_FILE)
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        command = f"python -m launch.prepare --input=DICOM_DIR --output={data_dir}"
+        raise UserError(f"no dataset in {data_dir}: make one with {command}") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not JSON: delete {data_dir} and run launch.prepare again") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """TFDS advises on OpenCV and tells of its steps through the absl logger; neither is for the user."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

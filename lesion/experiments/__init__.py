@@ -1,0 +1,1 @@
+"""Many runs: a plan with its report, or the settings of a sweep."""

@@ -1,0 +1,209 @@
+"""What a configuration asks for: a list of experiments, each with the folder that it goes to."""
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from lesion import models
+from lesion.active.experiment import check_asking, run_active
+from lesion.dataset import store
+from lesion.errors import UserError
+from lesion.inference import explain
+from lesion.runs import checkpoint, rundir
+from lesion.transfer import fusion
+from lesion.transfer.loading import check_config, cohort_folds, load, run_transfer
+
+# Of a plan alone; what else stands in a configuration is shared by all its experiments.
+PARTS = ("transfer", "explain", "baselines", "fusion", "leakage", "active", "ablations")
+LISTS = ("backbones", "sequences", "rates")  # of a part; its other fields stand over the shared ones
+LEAKAGE = {
+    f"{split}_{labels}": {"split": split, "label_control": control}
+    for split in ("patient", "leaky")
+    for labels, control in (("true", "none"), ("shuffled", "shuffled"))
+}
+
+
+class Kind(NamedTuple):
+    """How an experiment is run.
+
+    Attributes:
+        check: (config) raises a one-line `UserError` for a value that cannot be run on any dataset.
+        load: (config, data_dir) -> what `run` starts from.
+        run: (config, what was loaded, folder) -> metrics, or None if it was finished before.
+        shared: whether the run may serve under another name, by its identity `run` in what was loaded.
+    """
+
+    check: Callable[[ConfigDict], None]
+    load: Callable[[ConfigDict, Path], Any]
+    run: Callable[[ConfigDict, Any, Path], dict[str, Any] | None]
+    shared: bool = True
+
+
+class Experiment(NamedTuple):
+    """One experiment of a plan: the name of its folder, its config, and how it is run."""
+
+    name: str
+    config: ConfigDict
+    kind: Kind
+
+
+def _check_active(config: ConfigDict) -> None:
+    check_config(config)
+    check_asking(config)
+
+
+def _explain(config: ConfigDict, data_dir: Path, folder: Path) -> dict[str, Any] | None:
+    """Of the transfer run of the same name."""
+    run = folder.parents[2] / "transfer" / folder.parent.name / folder.name
+    return explain.explain_run(run, data_dir, folder, weights=config.weights)
+
+
+TRANSFER = Kind(check_config, load, run_transfer)
+ACTIVE = Kind(_check_active, load, run_active)
+FUSION = Kind(fusion.check, fusion.load, fusion.run_fusion)
+EXPLAIN = Kind(check_config, lambda config, data_dir: data_dir, _explain, shared=False)
+
+
+def experiment_config(config: ConfigDict, part: str = "", **fields: Any) -> ConfigDict:
+    """The config of one experiment: the shared fields, those of its part of the plan over them, then `fields`.
+
+    A field of a field is written with dots, as on the command line; the weights are those of its backbone.
+    """
+    whole = copy.deepcopy(config)  # what follows another field goes on following it
+    own = {k: v for k, v in (whole[part].items() if part else ()) if k not in LISTS}
+    made = ConfigDict({k: v for k, v in whole.items() if k not in PARTS} | own)
+    made.update_from_flattened_dict(fields)
+    if made.mode == "scratch":
+        made.weights = ""
+    elif "weights" not in fields:
+        made.weights = weights_of(models.get_spec(made.backbone).weights_of or made.backbone, config.weights)
+    return made.lock()
+
+
+def weights_of(backbone: str, folder: str) -> str:
+    """Where a backbone's weights are: `folder`, or what has the backbone's name in there; "" if nothing has.
+
+    Raises:
+        UserError: if there is no such folder, or it holds another backbone's weights.
+    """
+    path = Path(folder)
+    if not folder or (path / backbone).is_dir():
+        return str(path / backbone) if folder else ""
+    if (path / checkpoint.PROVENANCE).is_file() or not path.is_dir():
+        model = checkpoint.read_provenance(path)["model"]
+        if model != backbone:
+            raise UserError(f"{path} holds weights of {model}, not of {backbone}: name a folder with one of each in it")
+        return folder
+    return ""
+
+
+def plan(config: ConfigDict, data_dir: Path) -> tuple[list[Experiment], dict[str, str]]:
+    """Everything `config` asks for, checked as far as it can be before anything is computed.
+
+    Returns:
+        The experiments in the order in which they are run; and {name: why} of those the cohort has no slices for.
+
+    Raises:
+        UserError: if a value of the configuration cannot be run on any dataset, or nothing is left.
+    """
+    sequences = {name for name, counts in store.load_info(data_dir)["sequences"].items() if counts}
+    experiments, left_out = [], {}
+    for part in (_transfer, _baselines, _fusion, _leakage, _active, _ablations):
+        for one in part(config):
+            try:
+                one.kind.check(one.config)
+            except UserError as error:
+                raise UserError(f"{one.name}: {error}") from error
+            wanted = one.config.fusion.sequences if one.kind is FUSION else (one.config.sequence,)
+            absent = [name for name in wanted if name not in sequences]
+            if absent:
+                left_out[one.name] = f"the cohort has no {' and no '.join(absent)}"
+            else:
+                experiments.append(one)
+    if not experiments:
+        raise UserError(f"nothing to run on {data_dir}: {'; '.join(sorted(set(left_out.values()))) or 'an empty plan'}")
+    return experiments, left_out
+
+
+def identity(config: ConfigDict, data_dir: Path, *, keep: bool = True) -> dict[str, Any]:
+    """What makes two runs of a plan the same; see `rundir.identity`. Weights are each experiment's own.
+
+    Writes the dataset's split, and without `keep` nothing.
+    """
+    folds = cohort_folds(data_dir, config.num_folds, config.seed, keep)
+    return rundir.identity(config, store.load_info(data_dir), folds.hash, {}, jax.devices()[0].device_kind)
+
+
+def as_recorded(workdir: Path, whole: dict[str, Any]) -> dict[str, Any]:
+    """`whole`, see `identity`, with the parts recorded in `workdir`: a plan may grow or shrink there.
+
+    Its experiments are known by their own configurations. Weights, too, which earlier versions recorded of the first.
+    """
+    path = workdir / rundir.CONFIG
+    if not path.exists():
+        return whole
+    there = json.loads(path.read_text())
+    shared = {k: v for k, v in whole["config"].items() if k not in PARTS}
+    parts = {k: v for k, v in there["config"].items() if k in PARTS}
+    return whole | {"config": shared | parts, "weights": there.get("weights", {})}
+
+
+def _transfer(config: ConfigDict) -> Iterator[Experiment]:
+    """Tables 3 to 6, Figures 5 to 8, and where each network looks."""
+    for backbone in config.transfer.backbones or (config.backbone,):
+        for sequence in config.transfer.sequences:
+            one = experiment_config(config, "transfer", backbone=backbone, sequence=sequence)
+            yield Experiment(f"transfer/{backbone}/{sequence}", one, TRANSFER)
+            if config.explain:
+                yield Experiment(f"explain/{backbone}/{sequence}", one, EXPLAIN)
+
+
+def _baselines(config: ConfigDict) -> Iterator[Experiment]:
+    """Table 7: other networks, with classifiers of their own."""
+    for backbone in config.baselines.backbones:
+        for sequence in config.baselines.sequences:
+            mode = {"mode": models.BASELINES[backbone].modes[0]} if backbone in models.BASELINES else {}
+            rate = {"optim.lr": config.baselines.rates[backbone]} if backbone in config.baselines.rates else {}
+            one = experiment_config(config, "baselines", backbone=backbone, sequence=sequence, **mode, **rate)
+            yield Experiment(f"baselines/{backbone}/{sequence}", one, TRANSFER)
+
+
+def _fusion(config: ConfigDict) -> Iterator[Experiment]:
+    """The paper's future work: the three sequences of a patient together."""
+    if config.fusion.sequences:
+        one = experiment_config(config, sequence="")
+        with one.unlocked():
+            one.fusion = copy.deepcopy(config.fusion)
+            for own in one.fusion.backbones.values():
+                if own.backbone and not own.weights:
+                    own.weights = weights_of(own.backbone, config.weights)
+        yield Experiment("fusion", one, FUSION)
+
+
+def _leakage(config: ConfigDict) -> Iterator[Experiment]:
+    """How much a split by slices flatters, with the true labels and with shuffled ones."""
+    for sequence in config.leakage.sequences:
+        for which, fields in LEAKAGE.items():
+            one = experiment_config(config, "leakage", sequence=sequence, **fields)
+            yield Experiment(f"leakage/{sequence}/{which}", one, TRANSFER)
+
+
+def _active(config: ConfigDict) -> Iterator[Experiment]:
+    """Figures 9 to 11."""
+    for sequence in config.active.sequences:
+        one = experiment_config(config, "active", sequence=sequence)
+        yield Experiment(f"active/{sequence}", one, ACTIVE)
+
+
+def _ablations(config: ConfigDict) -> Iterator[Experiment]:
+    """One thing changed at a time: of the shared fields, and of the labelling loop."""
+    for kind, part, sweeps in ((TRANSFER, "", config.ablations.transfer), (ACTIVE, "active", config.ablations.active)):
+        for sweep, settings in sweeps.items():
+            for overrides in settings:
+                one = experiment_config(config, part, **dict(overrides))
+                yield Experiment(f"ablations/{sweep}/{rundir.setting_name(overrides)}", one, kind)

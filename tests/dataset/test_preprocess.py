@@ -1,0 +1,140 @@
+import numpy as np
+import pytest
+from dicom_trees import NAME, burn, head
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw, ImageFont
+
+from lesion.dataset import burned_in_text, preprocess
+
+SPACING = (1.9, 1.9)
+
+
+def series(spacing=SPACING, size=128, **kwargs):
+    volume = np.stack([head(size, at=at, seed=i, **kwargs) for i, at in enumerate((-0.6, -0.2, 0.2, 0.6))])
+    return volume.astype(np.float32), preprocess.plan_series(volume.astype(np.float32), spacing, [None] * 4)
+
+
+def write_over(image, text, place, height, value, mode="1"):
+    """The image with text, in `mode` L with smoothed edges; and where at least a third of a pixel is text."""
+    drawn = Image.new(mode, image.shape[::-1])
+    full = 255 if mode == "L" else 1
+    ImageDraw.Draw(drawn).text(place, text, fill=full, font=ImageFont.load_default(height))
+    share = np.asarray(drawn).astype(float) / full
+    return share * value + (1 - share) * image, share > 1 / 3
+
+
+def test_the_crop_is_the_brain():
+    _, plan = series()
+    assert plan.found == "brain"
+    y, x = np.mgrid[-1:1:128j, -1:1:128j] * 1.25
+    rows = np.flatnonzero((np.hypot(x / 0.8, y) < 0.82).any(axis=1))
+    extent = (rows[-1] + 1 - rows[0]) * SPACING[0]
+    assert extent <= plan.side_mm <= extent + 25
+    assert np.allclose(plan.center, 64, atol=2)
+
+
+def test_the_crop_is_square_in_millimetres_for_anisotropic_pixels():
+    volume, plan = series()
+    squeezed = preprocess.plan_series(volume[:, ::2], (3.8, 1.9), [None] * 4)
+    assert squeezed.side_mm == pytest.approx(plan.side_mm, abs=12)
+    a, b = preprocess.prepare_slice(volume[1], plan), preprocess.prepare_slice(volume[1, ::2], squeezed)
+    assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.85  # half the rows are gone
+
+
+@pytest.mark.parametrize("corner", [(2, 1), (2, 115), (70, 1), (60, 115)])
+def test_text_in_a_corner_leaves_no_trace(corner):
+    volume, _ = series()
+    dirty, mask = np.empty_like(volume), None
+    for i, image in enumerate(volume):
+        dirty[i], mask = write_over(image, NAME[:9], corner, 10, 900)
+    plan = preprocess.plan_series(dirty, SPACING, [None] * 4)
+    clean, gone = preprocess.remove_text(dirty[1], plan)
+    far = mask & (volume[1] < 100)
+    assert np.all(clean[far] <= 500)
+    corners = np.ones_like(mask)
+    corners[20:108, 20:108] = False
+    assert not preprocess.to_uint8(clean, plan.window)[corners & mask].any()
+    assert gone[corners & mask].all()
+
+
+@pytest.mark.parametrize("place", [(35, 5), (20, 60), (60, 60)])
+@pytest.mark.parametrize(("mode", "height"), [("1", 10), ("L", 14), ("L", 20)])
+def test_white_letters_over_the_head_are_filled_from_around(place, mode, height):
+    volume, plan = series()
+    dirty, mask = write_over(volume[1], "ZHANG 1961", place, height, 1000, mode)
+    clean, _ = preprocess.remove_text(dirty.astype(np.float32), plan)
+    assert (clean[mask] < 800).mean() > 0.97
+    rest = preprocess.head_mask(volume[1], plan) & ~burned_in_text.find(dirty)
+    np.testing.assert_array_equal(clean[rest], volume[1][rest])
+
+
+def test_saturated_fat_is_no_text():
+    image = np.minimum(head(256) * 3, 1000)
+    assert burned_in_text.find(image).sum() < 0.02 * (image == 1000).sum()
+
+
+def test_text_does_not_move_window_or_crop():
+    volume, plan = series()
+    dirty = np.stack([burn(image, "A.B. 1961", 4000) for image in volume]).astype(np.float32)
+    other = preprocess.plan_series(dirty, SPACING, [None] * 4)
+    assert other.window == pytest.approx(plan.window, rel=0.02)
+    assert other.side_mm == pytest.approx(plan.side_mm, abs=4)
+
+
+@pytest.mark.parametrize(
+    ("windows", "taken"),
+    [
+        ([(0.0, 700.0)] * 4, True),
+        ([(0.0, 690.0), (0.0, 700.0), (0.0, 700.0), (0.0, 710.0)], True),
+        ([(0.0, 700.0), None, (0.0, 700.0), (0.0, 700.0)], False),  # one slice has none
+        ([(-5000.0, 90000.0)] * 4, False),  # all grey
+        ([(640.0, 700.0)] * 4, False),  # mostly black
+        ([(-100.0, 100.0)] * 4, False),  # mostly white
+    ],
+)
+def test_a_window_of_the_header_is_taken_if_sane(windows, taken):
+    volume, _ = series()
+    window = preprocess.plan_series(volume, SPACING, windows).window
+    assert (window == (0.0, 700.0)) == taken
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    spacing=st.tuples(st.floats(0.2, 6), st.floats(0.2, 6)),
+    seed=st.integers(0, 99),
+    kind=st.sampled_from(["noise", "zeros", "constant", "negative"]),
+)
+def test_any_picture_becomes_224_by_224(shape, spacing, seed, kind):
+    values = np.random.default_rng(seed).normal(0, 100, (2, *shape))
+    volume = {"noise": np.abs(values), "zeros": values * 0, "constant": values * 0 + 7, "negative": values}[kind]
+    plan = preprocess.plan_series(volume.astype(np.float32), spacing, [None, None])
+    image = preprocess.prepare_slice(volume[0].astype(np.float32), plan)
+    assert image.shape == (224, 224)
+    assert image.dtype == np.uint8
+    assert min(preprocess.output_spacing(plan)) > 0
+
+
+@given(st.floats(-1e4, 1e4), st.floats(0.1, 1e4), st.floats(-1e5, 1e5))
+def test_windowing_is_monotone_and_bounded(low, width, value):
+    a, b = preprocess.to_uint8(np.array([value, value + width / 10]), (low, low + width))
+    assert 0 <= a <= b <= 255
+
+
+def test_resize_is_pillows(rng):
+    image = rng.integers(0, 256, (300, 260), np.uint8)
+    expected = np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(preprocess.resize(image), expected)
+
+
+@pytest.mark.parametrize("center", [(0.0, 0.0), (64.0, 64.0), (128.0, 10.0)])
+def test_a_crop_over_the_edge_is_padded(center):
+    image = np.arange(1, 128 * 128 + 1).reshape(128, 128)
+    plan = preprocess.Plan((0, 1), 0, center, 100.0, (1.0, 1.0), "brain")
+    cut = preprocess.crop(image, plan)
+    top, left = round(center[0] - 50), round(center[1] - 50)
+    for i, j in ((0, 0), (50, 50), (99, 99), (0, 99)):
+        y, x = top + i, left + j
+        inside = 0 <= y < 128 and 0 <= x < 128
+        assert cut[i, j] == (image[y, x] if inside else 0)

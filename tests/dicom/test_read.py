@@ -1,0 +1,280 @@
+import shutil
+
+import gdcm
+import numpy as np
+import pydicom
+import pytest
+from dicom_trees import dataset, head, save, set_pixels
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.pixels import apply_windowing
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from lesion.dataset import preprocess
+from lesion.dicom import read
+from lesion.dicom.sequence import Clues, tell_sequence
+
+
+def opened(folder, name="image"):
+    header = read.read_header(str(folder), name)
+    return (header, read.decode(str(folder), header)) if isinstance(header, read.MrObject) else (header, None)
+
+
+GDCM_SYNTAXES = {
+    "RLE": gdcm.TransferSyntax.RLELossless,
+    "JPEG lossless, first order": gdcm.TransferSyntax.JPEGLosslessProcess14_1,
+    "JPEG lossless": gdcm.TransferSyntax.JPEGLosslessProcess14,
+    "JPEG-LS": gdcm.TransferSyntax.JPEGLSLossless,
+    "JPEG 2000": gdcm.TransferSyntax.JPEG2000Lossless,
+}
+
+
+@pytest.mark.parametrize("syntax", GDCM_SYNTAXES)
+def test_lossless_codecs_give_the_same_pixels(tmp_path, syntax):
+    pixels = head(64).astype(np.uint16)
+    source, target = save(dataset(pixels), tmp_path / "plain"), tmp_path / "image"
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(source))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(GDCM_SYNTAXES[syntax]))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(target))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    assert pydicom.dcmread(target).file_meta.TransferSyntaxUID.is_compressed
+    np.testing.assert_array_equal(opened(tmp_path)[1][0], pixels)
+
+
+@pytest.mark.parametrize(
+    "syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
+def test_native_syntaxes_give_the_same_pixels(tmp_path, syntax, dtype):
+    pixels = (head(64) / 4 - (60 if dtype == np.int16 else 0)).astype(dtype)
+    ds = dataset(pixels)
+    if syntax == ExplicitVRBigEndian:  # words are swapped, of 8-bit pixels too
+        ds.PixelData = pixels.view(np.uint16).byteswap().tobytes()
+    ds.file_meta.TransferSyntaxUID = syntax
+    pydicom.dcmwrite(
+        tmp_path / "image",
+        ds,
+        implicit_vr=syntax == ImplicitVRLittleEndian,
+        little_endian=syntax != ExplicitVRBigEndian,
+    )
+    np.testing.assert_array_equal(opened(tmp_path)[1][0], pixels)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["RLE", "bigendian", "expb", "implicit", "jp2klossless", "jpeg_ls_lossless", "padded"],
+)
+def test_pydicoms_variants_of_one_image_agree(pydicom_files, name):
+    expected = opened(pydicom_files, "MR_small.dcm")[1]
+    np.testing.assert_array_equal(opened(pydicom_files, f"MR_small_{name}.dcm")[1], expected)
+
+
+def test_every_file_of_pydicom_is_told_apart_without_an_exception(pydicom_files):
+    files = [str(path.relative_to(pydicom_files)) for path in pydicom_files.rglob("*") if path.is_file()]
+    headers = {file: read.read_header(str(pydicom_files), file) for file in files}
+    assert headers["dicomdirtests/DICOMDIR"] == read.Skip("dicomdirtests/DICOMDIR", "DICOMDIR index")
+    assert headers["CT_small.dcm"] == read.Skip("CT_small.dcm", "modality CT")
+    assert headers["MR_truncated.dcm"].kind == "truncated"
+    assert isinstance(headers["dicomdirtests/98892003/MR1/4919"], read.MrObject)
+    for header in headers.values():
+        if isinstance(header, read.MrObject):
+            assert read.decode(str(pydicom_files), header).shape[1:] == header.shape
+
+
+def test_what_is_not_dicom(tmp_path):
+    for name, content in {"notes.txt": b"x", ".DS_Store": b"x", "IM1": b"", "a.dcm": b"\0" * 999}.items():
+        (tmp_path / name).write_bytes(content)
+    kinds = {p.name: type(read.read_header(str(tmp_path), p.name)) for p in tmp_path.iterdir()}
+    assert kinds == {"notes.txt": read.Skip, ".DS_Store": read.Skip, "IM1": read.Reject, "a.dcm": read.Reject}
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
+def test_a_truncated_file_is_rejected(tmp_path, share):
+    path = save(dataset(head(64).astype(np.uint16)), tmp_path / "image")
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    assert isinstance(read.read_header(str(tmp_path), "image"), read.Reject)
+
+
+def test_a_file_without_preamble(tmp_path):
+    pixels = head(64).astype(np.uint16)
+    path = save(dataset(pixels), tmp_path / "image")
+    ds = pydicom.dcmread(path)
+    del ds.file_meta
+    ds.save_as(path, implicit_vr=True, little_endian=True, enforce_file_format=False)
+    path.write_bytes(path.read_bytes()[132:] if path.read_bytes()[128:132] == b"DICM" else path.read_bytes())
+    np.testing.assert_array_equal(opened(tmp_path)[1][0], pixels)
+
+
+@given(slope=st.floats(0.01, 50), intercept=st.floats(-2000, 2000))
+def test_rescale_and_inversion(tmp_path_factory, slope, intercept):
+    folder = tmp_path_factory.mktemp("rescale")
+    pixels = np.arange(256, dtype=np.int16).reshape(16, 16) - 100
+    slope, intercept = round(slope, 4), round(intercept, 4)
+    fields = dict(RescaleSlope=slope, RescaleIntercept=intercept, WindowCenter=10, WindowWidth=120)
+    save(dataset(pixels, **fields), folder / "plain")
+    save(dataset(pixels, **fields, PhotometricInterpretation="MONOCHROME1"), folder / "inverted")
+    (header, values), (mirrored, negative) = opened(folder, "plain"), opened(folder, "inverted")
+    np.testing.assert_allclose(values[0], pixels * slope + intercept, rtol=1e-5, atol=1e-2)
+    np.testing.assert_array_equal(values, -negative)
+    a = preprocess.to_uint8(values, header.frames[0].window).astype(int)
+    b = preprocess.to_uint8(negative, mirrored.frames[0].window).astype(int)
+    assert np.abs(a + b - 255).max() <= 1  # rounding to even, at halves
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("slope", [2, -2])
+@pytest.mark.parametrize("shape", ["IDENTITY", "INVERSE"])
+def test_padding_is_as_dark_as_the_darkest(tmp_path, photometric, slope, shape):
+    pixels = np.arange(1, 257, dtype=np.int16).reshape(16, 16)
+    pixels[0] = -1000
+    fields = dict(PixelPaddingValue=-1000, RescaleSlope=slope, RescaleIntercept=5, PresentationLUTShape=shape)
+    save(dataset(pixels, **fields, PhotometricInterpretation=photometric), tmp_path / "image")
+    header, values = opened(tmp_path)
+    sign = -1 if photometric == "MONOCHROME1" or shape == "INVERSE" else 1
+    assert header.inverted is (sign < 0)
+    np.testing.assert_array_equal(values[0, 1:], sign * (pixels[1:] * slope + 5.0))
+    np.testing.assert_array_equal(values[0, 0], values[0, 1:].min())
+
+
+@given(center=st.integers(-500, 500), width=st.integers(2, 900), function=st.sampled_from(["LINEAR", "LINEAR_EXACT"]))
+def test_a_window_shows_what_pydicom_shows(center, width, function):
+    values = np.arange(-600, 600, dtype=np.int16)
+    ds = Dataset()
+    ds.WindowCenter, ds.WindowWidth, ds.VOILUTFunction = center, width, function
+    ds.PhotometricInterpretation, ds.BitsStored, ds.PixelRepresentation = "MONOCHROME2", 16, 1
+    shown = apply_windowing(values, ds)
+    expected = (shown + 32768) / 65535 * 255
+    ours = preprocess.to_uint8(values, read.window_range(center, width, function))
+    assert np.abs(ours - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize("window", [(None, 5), (5, None), (40, 0), (40, -3), (40, 1)])
+def test_an_impossible_window_is_none(window):
+    assert read.window_range(*window) is None
+
+
+def test_an_enhanced_multi_frame_object(tmp_path):
+    pixels = np.stack([head(32, seed=i) for i in range(3)]).astype(np.uint16)
+    ds = dataset(pixels[0], spacing=(9, 9))
+    set_pixels(ds, pixels)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
+    ds.NumberOfFrames, ds.SeriesDescription = 3, ""
+    del ds.EchoTime, ds.RepetitionTime, ds.InversionTime, ds.PixelSpacing
+
+    def group(**values):
+        item = Dataset()
+        for keyword, value in values.items():
+            setattr(item, keyword, value)
+        return Sequence([item])
+
+    shared = Dataset()
+    shared.PixelMeasuresSequence = group(PixelSpacing=[0.9, 0.8])
+    shared.MRTimingAndRelatedParametersSequence = group(RepetitionTime=9000)
+    shared.MRModifierSequence = group(InversionTimes=[2300])
+    ds.SharedFunctionalGroupsSequence = Sequence([shared])
+    frames = []
+    for i in range(3):
+        frame = Dataset()
+        frame.MREchoSequence = group(EffectiveEchoTime=[120, 120, 20][i])
+        frame.PlanePositionSequence = group(ImagePositionPatient=[0, 0, 5 * i])
+        frame.PixelValueTransformationSequence = group(RescaleSlope=i + 1, RescaleIntercept=0, RescaleType="US")
+        frame.FrameVOILUTSequence = group(WindowCenter=100 * (i + 1), WindowWidth=50)
+        frames.append(frame)
+    ds.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    save(ds, tmp_path / "image")
+    header, values = opened(tmp_path)
+    assert [frame.number for frame in header.frames] == [1, 2, 3]
+    assert [frame.sequence for frame in header.frames] == ["flair", "flair", None]
+    assert {frame.spacing for frame in header.frames} == {(0.9, 0.8)}
+    assert [frame.position_mm for frame in header.frames] == [0, 5, 10]
+    assert header.frames[1].window == pytest.approx((175, 224))
+    np.testing.assert_allclose(values, pixels * np.array([1, 2, 3])[:, None, None])
+
+
+@pytest.mark.parametrize(
+    ("text", "times", "agent", "expected"),
+    [
+        ("Ax T2 FLAIR", (), "", "flair"),
+        ("t2_tirm_tra_dark-fluid_p2", (), "", "flair"),
+        ("+C Ax T2 FLAIR FS", (), "Magnevist", "flair"),
+        ("FLAIR_longTR", (120, 11000, 2800), "", "flair"),
+        ("T2W_FLAIR SPAIR", (), "", "flair"),
+        ("Ax T1 FLAIR", (), "", None),
+        ("Ax T1 FLAIR +C", (), "", "ce_t1wi"),
+        ("+C Ax T1 SE", (), "", "ce_t1wi"),
+        ("AX T1 C+", (), "", "ce_t1wi"),
+        ("t1_se_tra_KM", (), "", "ce_t1wi"),
+        ("t1_mprage_sag_p2_post-Gd", (), "", "ce_t1wi"),
+        ("sT1W/SE CE", (), "", "ce_t1wi"),
+        ("T1W_TSE", (), "Gadovist", "ce_t1wi"),
+        ("T1 pre contrast", (), "Gadovist", None),
+        ("T1W_TSE", (), "NONE", None),
+        ("t1_tse_tra", (10, 500, None), "", None),
+        ("T2W_TSE", (), "", "t2wi"),
+        ("OAx T2 frFSE", (102, 4500, None), "", "t2wi"),
+        ("t2_tse_tra", (15, 4500, None), "", None),  # first echo
+        ("t2_tse_tra_PD+T2", (90, 4500, None), "", None),
+        ("Ax T2* GRE", (), "", None),
+        ("ep2d_diff_3scan_trace_ADC", (), "", None),
+        ("DWI_b1000", (80, 6000, None), "", None),
+        ("3-plane loc", (), "", None),
+        ("SWI_Images", (), "", None),
+        ("", (120, 9000, 2400), "", "flair"),
+        ("", (100, 5000, None), "", "t2wi"),
+        ("", (10, 550, None), "Gd-DTPA", "ce_t1wi"),
+        ("", (10, 550, None), "", None),
+        ("", (), "", None),
+        ("AX T2FLAIR", (), "", "flair"),
+        ("t2_space_da-fl_sag_p2_iso", (), "", "flair"),
+        ("AX T2", (120, 9000, 2500), "", "flair"),  # by its times
+        ("t1_fl2d_tra_KM", (90, 9000, 2500), "Gadovist", None),  # a T1 by its name, a FLAIR by its times
+        ("t2_tse_tra", (9, 500, None), "Gadovist", None),
+        ("AX T2 FLAIR", (9, 500, None), "Gadovist", None),
+        ("AX T2 ASSET", (), "", "t2wi"),
+        ("ASSET", (2, 150, None), "Gadovist", None),
+        ("AX T1+C", (), "", "ce_t1wi"),
+        ("T1CE", (), "", "ce_t1wi"),
+        ("t1_gre_tra_KM", (), "", "ce_t1wi"),
+        ("AX T1 POST BRAIN W WO CONTRAST", (), "", "ce_t1wi"),
+        ("AX T1 BRAIN W/WO", (), "", None),
+        ("AX T1 NON-CON", (), "Gadovist", None),
+        ("AX T1 no gad", (), "Gadovist", None),
+        ("AX T1", (), "NO CONTRAST", None),
+        ("AX T1", (), "0ml", None),
+        ("AX T1", (), "0.1 mmol/kg Gadovist", "ce_t1wi"),
+    ],
+)
+def test_the_sequence_is_told_from_the_header(text, times, agent, expected):
+    assert tell_sequence(Clues(text, (), *(times or (None, None, None)), agent)) == expected
+
+
+def test_a_description_goes_before_the_name_of_the_examination(tmp_path):
+    def told(description, protocol, **fields):
+        fields |= dict(SeriesDescription=description, ProtocolName=protocol)
+        save(dataset(head(32).astype(np.uint16), **fields), tmp_path / "image")
+        return opened(tmp_path)[0].frames[0].sequence
+
+    assert told("Ax T2 FLAIR", "BRAIN PERFUSION") == "flair"
+    spin_echo = dict(EchoTime=9, RepetitionTime=500, InversionTime=None)
+    assert told("Ax T1", "BRAIN T1 WITH CONTRAST", **spin_echo) is None
+    assert told("Ax", "t1_se_tra_KM", **spin_echo) == "ce_t1wi"
+    assert told("Ax", "ep2d_diff") is None
+
+
+@given(st.text(), st.floats(allow_nan=False) | st.none(), st.text())
+def test_any_text_is_told_something(text, number, agent):
+    assert tell_sequence(Clues(text, (text,), number, number, number, agent)) in {None, "flair", "ce_t1wi", "t2wi"}
