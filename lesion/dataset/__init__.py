@@ -1,4 +1,4 @@
-"""Slices of a folder of DICOM as a dataset: preprocessing, pseudonyms, the TFDS store, folds over patients."""
+"""From slices of DICOM to a dataset: preprocessing, pseudonyms, the TFDS store, folds over patients."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,8 @@ import numpy as np
 
 from lesion.dicom import LABELS, SEQUENCES, UNLABELED
 
-__all__ = ["LABELS", "SEQUENCES", "UNLABELED", "Slices"]
+__all__ = ["LABELS", "LABELS_OR_NONE", "SEQUENCES", "UNLABELED", "Slices"]
+LABELS_OR_NONE = {**LABELS, "unlabeled": UNLABELED}
 
 
 class Slices(NamedTuple):

@@ -1,7 +1,7 @@
-"""From a scanned slice to a 224×224 8-bit picture of the brain: window, burned-in text, crop, resize.
+"""Prepares a scanned slice as a 224×224 8-bit picture of the brain: window, burned-in text, crop, resize.
 
-Decisions, each made once a series, so that its slices stay comparable (a brain that fills the picture in one slice and
-a third of it in the next would tell the network where in the head it is, and a window that follows each slice's own
+Each of these is decided once a series, so that its slices stay comparable (a brain that fills the picture in one slice
+and a third of it in the next would tell the network where in the head it is, and a window that follows each slice's own
 maximum would dim the brain wherever a vessel enhances):
 
 - Window: the header's VOI window (median over the series) if it is sane, else the 1st and 99.5th percentile inside the
@@ -33,7 +33,7 @@ MARGIN_MM = 4.0  # around the brain: the coarse grid may be off by two cells
 PERCENTILES = (1.0, 99.5)
 VOTE = 0.2  # share of the slices with brain that must call a cell brain
 SIDE_MM = (80.0, 260.0)  # of a believable crop
-SETTINGS = {  # what a stamp and cohort.json tell of this module
+SETTINGS = {  # goes into cohort.json; another one makes another dataset
     "version": 1,
     "size": SIZE,
     "window": f"one a series: VOI of the header if sane, else percentiles {PERCENTILES} inside the head",
@@ -43,12 +43,12 @@ SETTINGS = {  # what a stamp and cohort.json tell of this module
 
 
 def settings() -> dict[str, Any]:
-    """How slices are read and prepared: what cohort.json and every run on the dataset tell."""
+    """Returns how slices are read and prepared, as cohort.json and every run on the dataset record it."""
     return {**SETTINGS, "sequence_version": scan.VERSION}
 
 
 class Plan(NamedTuple):
-    """What all slices of a series share.
+    """Window and crop, which all slices of a series share.
 
     Attributes:
         window: values shown as 0 and 255.
@@ -56,7 +56,7 @@ class Plan(NamedTuple):
         center: (row, column) of the crop's middle, in pixels.
         side_mm: of the square crop.
         spacing: row and column spacing, mm.
-        found: "brain", "head", or "nothing" (the whole picture is taken).
+        region: what the crop lies around: "brain", "head", or "nothing" (the whole picture is taken).
     """
 
     window: tuple[float, float]
@@ -64,7 +64,7 @@ class Plan(NamedTuple):
     center: tuple[float, float]
     side_mm: float
     spacing: tuple[float, float]
-    found: str
+    region: str
 
 
 def plan_series(volume: np.ndarray, spacing: tuple[float, float], windows: list[tuple[float, float] | None]) -> Plan:
@@ -78,16 +78,17 @@ def plan_series(volume: np.ndarray, spacing: tuple[float, float], windows: list[
     Returns:
         A `Plan`; for pictures without a head it takes everything in.
     """
-    coarse = np.stack([coarsen(image, spacing) for image in volume])
+    assert volume.ndim == 3 and len(windows) == len(volume), (volume.shape, len(windows))
+    coarse = np.stack([_coarsen(image, spacing) for image in volume])
     threshold = _threshold(coarse)
-    heads = np.stack([_head(image > threshold) for image in coarse])
-    brains = np.stack([_brain(image > threshold, head) for image, head in zip(coarse, heads, strict=True)])
-    cells = cell_shape(spacing)
+    heads = np.stack([_find_head(image > threshold) for image in coarse])
+    brains = np.stack([_find_brain(image > threshold, head) for image, head in zip(coarse, heads, strict=True)])
+    cells = _cell_shape(spacing)
     millimetres = np.array(cells) * np.array(spacing)  # of one coarse cell
-    values = np.concatenate([_values(image, head, cells) for image, head in zip(volume, heads, strict=True)])
+    values = np.concatenate([_head_values(image, head, cells) for image, head in zip(volume, heads, strict=True)])
     values = values if values.size else volume.ravel()
     window = choose_window(values, windows)
-    for found, masks in (("brain", brains), ("head", heads)):
+    for region, masks in (("brain", brains), ("head", heads)):
         voters = masks.any(axis=(1, 2))
         if not voters.any():
             continue
@@ -96,24 +97,24 @@ def plan_series(volume: np.ndarray, spacing: tuple[float, float], windows: list[
         side = float(((high - low) * millimetres).max() + 2 * MARGIN_MM)
         if SIDE_MM[0] <= side <= SIDE_MM[1]:
             center = (low + high) / 2 * np.array(cells)
-            return Plan(window, threshold, (float(center[0]), float(center[1])), side, spacing, found)
+            return Plan(window, threshold, (float(center[0]), float(center[1])), side, spacing, region)
     rows, columns = volume.shape[1:]
     side = max(rows * spacing[0], columns * spacing[1])
     return Plan(window, threshold, (rows / 2, columns / 2), side, spacing, "nothing")
 
 
 def prepare_slice(image: np.ndarray, plan: Plan) -> np.ndarray:
-    """All steps on one slice, float32 [rows, columns] to uint8 [224, 224]."""
+    """Returns a slice after all steps, float32 [rows, columns] to uint8 [224, 224]."""
     return resize(crop(to_uint8(remove_text(image, plan)[0], plan.window), plan))
 
 
 def output_spacing(plan: Plan) -> tuple[float, float]:
-    """Row and column spacing of a prepared slice, mm; equal, because the crop is square in millimetres."""
+    """Returns row and column spacing of a prepared slice, mm; equal, because the crop is square in millimetres."""
     return plan.side_mm / SIZE, plan.side_mm / SIZE
 
 
 def choose_window(values: np.ndarray, windows: list[tuple[float, float] | None]) -> tuple[float, float]:
-    """The median VOI range if every slice has one and it is sane for `values` (of the head), else percentiles."""
+    """Returns the median VOI range if every slice has one and it is sane for the head's `values`, else percentiles."""
     low, high = (float(x) for x in np.percentile(values, PERCENTILES))
     if high <= low:  # a constant picture
         low, high = low - 0.5, low + 0.5
@@ -142,6 +143,7 @@ def remove_text(image: np.ndarray, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         The cleaned image, air at the window's lower end; and what was bright and is gone, bool [rows, columns].
     """
+    assert image.ndim == 2, image.shape
     head = head_mask(image, plan)
     glyphs = burned_in_text.find(image)
     clean = image
@@ -155,11 +157,10 @@ def remove_text(image: np.ndarray, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
 
 
 def head_mask(image: np.ndarray, plan: Plan) -> np.ndarray:
-    """The head in one slice, bool [rows, columns]; all True if the series has none."""
-    coarse = coarsen(image, plan.spacing) > plan.threshold
-    if plan.found == "nothing":
+    """Returns the head in one slice, bool [rows, columns]; all True if the series has none."""
+    if plan.region == "nothing":
         return np.ones(image.shape, bool)
-    head = _head(coarse)
+    head = _find_head(_coarsen(image, plan.spacing) > plan.threshold)
     # The minimum eats up to a cell of the skin. A cell more on each side gives it back, except to pieces that do not
     # hang together with the head: those are bits of letters.
     core, wide = _magnify(head, image.shape, plan), _magnify(_grow(head, 1), image.shape, plan)
@@ -170,20 +171,21 @@ def head_mask(image: np.ndarray, plan: Plan) -> np.ndarray:
 
 
 def _magnify(coarse: np.ndarray, shape: tuple[int, ...], plan: Plan) -> np.ndarray:
-    """From the coarse grid back to pixels, the last cells going on to the border."""
-    full = np.kron(coarse, np.ones(cell_shape(plan.spacing), bool))
-    rest = [(0, max(0, n - m)) for n, m in zip(shape, full.shape, strict=True)]
-    return np.pad(full, rest, mode="edge")[: shape[0], : shape[1]]
+    """Brings a mask from the coarse grid back to pixels, the last cells going on to the border."""
+    full = np.kron(coarse, np.ones(_cell_shape(plan.spacing), bool))
+    missing = [(0, max(0, n - m)) for n, m in zip(shape, full.shape, strict=True)]
+    return np.pad(full, missing, mode="edge")[: shape[0], : shape[1]]
 
 
-def _values(image: np.ndarray, head: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
-    """One pixel of each cell of the head, without what was drawn over it."""
+def _head_values(image: np.ndarray, head: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
+    """Returns one pixel of each cell of the head, without what was drawn over it."""
     values = image[:: cells[0], :: cells[1]][: head.shape[0], : head.shape[1]][head]
     return values if burned_in_text.repeats_maximum(image) is None else values[values < image.max()]
 
 
 def crop(image: np.ndarray, plan: Plan) -> np.ndarray:
     """Cuts the plan's square out of a picture, padded with 0; its pixels keep their (possibly unequal) spacing."""
+    assert image.ndim == 2, image.shape
     lengths = [max(1, round(plan.side_mm / s)) for s in plan.spacing]
     starts = [round(c - n / 2) for c, n in zip(plan.center, lengths, strict=True)]
     out = np.zeros(lengths, image.dtype)
@@ -195,25 +197,26 @@ def crop(image: np.ndarray, plan: Plan) -> np.ndarray:
 
 
 def resize(image: np.ndarray, size: int = SIZE) -> np.ndarray:
-    """Pillow's bicubic resize (antialiased when it shrinks), uint8 [rows, columns] to [size, size]."""
+    """Resizes with Pillow's bicubic filter (antialiased when it shrinks), uint8 [rows, columns] to [size, size]."""
+    assert image.ndim == 2 and image.dtype == np.uint8, (image.shape, image.dtype)
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
 
 
-def cell_shape(spacing: tuple[float, float]) -> tuple[int, int]:
-    """Pixels in a coarse cell, rows and columns."""
+def _cell_shape(spacing: tuple[float, float]) -> tuple[int, int]:
+    """Returns the pixels in a coarse cell, rows and columns."""
     return max(1, round(CELL_MM / spacing[0])), max(1, round(CELL_MM / spacing[1]))
 
 
-def coarsen(image: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
-    """The minimum of each cell, [rows // r, columns // c]; pixels beyond the last whole cell are left out."""
-    r, c = (min(n, m) for n, m in zip(cell_shape(spacing), image.shape, strict=True))
+def _coarsen(image: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """Returns the minimum of each cell, [rows // r, columns // c]; pixels beyond the last whole cell are left out."""
+    r, c = (min(n, m) for n, m in zip(_cell_shape(spacing), image.shape, strict=True))
     rows, columns = image.shape[0] // r * r, image.shape[1] // c * c
     lines = np.minimum.reduce([image[i:rows:r] for i in range(r)])  # ten times as fast as a minimum over reshaped axes
     return np.minimum.reduce([lines[:, j:columns:c] for j in range(c)])
 
 
 def _threshold(coarse: np.ndarray) -> float:
-    """A fifth of the way from air to the median of what fills the middle of the field of view."""
+    """Returns the value a fifth of the way from air to the median of what fills the middle of the field of view."""
     rows, columns = coarse.shape[1:]
     middle = coarse[:, rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4]
     air = float(np.percentile(coarse, 2))
@@ -221,8 +224,8 @@ def _threshold(coarse: np.ndarray) -> float:
     return air + 0.2 * (float(np.median(tissue)) - air) if tissue.size else air
 
 
-def _head(tissue: np.ndarray) -> np.ndarray:
-    """Brain and what surrounds it within reach, holes filled; text farther off is left out.
+def _find_head(tissue: np.ndarray) -> np.ndarray:
+    """Returns brain and what surrounds it within reach, holes filled; text farther off is left out.
 
     Scalp may be a ring of its own, or in pieces, around a dark skull: pieces count as head if most of them lies within
     14 mm of the largest solid piece, or if they enclose its middle.
@@ -235,26 +238,27 @@ def _head(tissue: np.ndarray) -> np.ndarray:
     share = ndimage.mean(near, pieces, range(1, count + 1))
     low, high = _extent(solid)
     middle = (low + high) / 2
-    keep = [
+    kept = [
         number
         for number, (box, part) in enumerate(zip(ndimage.find_objects(pieces), share, strict=True), start=1)
         if part > 0.5 or all(side.start < m < side.stop for side, m in zip(box, middle, strict=True))
     ]
     # Close gaps of 8 mm (between slices of scalp, at sinuses) before filling; then cut off what is thinner than 6 mm
     # and sticks out, which letters touching the skin would be.
-    wide = np.pad(np.isin(pieces, keep), 8)
+    wide = np.pad(np.isin(pieces, kept), 8)
     whole = ndimage.binary_fill_holes(_shrink(_grow(wide, 4), 4))
     return _largest(_grow(_shrink(whole, 1), 1))[8:-8, 8:-8]
 
 
-def _brain(tissue: np.ndarray, head: np.ndarray) -> np.ndarray:
-    """The largest piece of tissue once bridges of up to 8 mm are cut; empty unless it is a good part of the head."""
+def _find_brain(tissue: np.ndarray, head: np.ndarray) -> np.ndarray:
+    """Returns the largest piece of tissue once bridges of 8 mm are cut; empty unless it is a good part of the head."""
     core = ndimage.binary_fill_holes(_largest(_shrink(tissue, 2)))
     brain = _grow(core, 3) & head
     return brain if 0.3 * head.sum() <= brain.sum() <= 0.9 * head.sum() else np.zeros_like(brain)
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:
+    """Returns the largest piece of a mask."""
     pieces, count = ndimage.label(mask)
     if count < 2:
         return mask
@@ -262,16 +266,16 @@ def _largest(mask: np.ndarray) -> np.ndarray:
 
 
 def _extent(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First and one-past-last row and column of a mask, float [2] each."""
-    places = np.argwhere(mask)
-    return (places.min(axis=0).astype(float), places.max(axis=0) + 1.0) if len(places) else (np.zeros(2), np.zeros(2))
+    """Returns first and one-past-last row and column of a mask, float [2] each."""
+    cells = np.argwhere(mask)
+    return (cells.min(axis=0).astype(float), cells.max(axis=0) + 1.0) if len(cells) else (np.zeros(2), np.zeros(2))
 
 
 def _grow(mask: np.ndarray, cells: int) -> np.ndarray:
-    """Dilation by a square; by distances, which costs the same for any size."""
+    """Dilates by a square; by distances, which costs the same for any size."""
     return ndimage.distance_transform_cdt(~mask) <= cells if mask.any() else mask
 
 
 def _shrink(mask: np.ndarray, cells: int) -> np.ndarray:
-    """Erosion by a square; beyond the border there is nothing."""
+    """Erodes by a square; beyond the border there is nothing."""
     return ndimage.distance_transform_cdt(np.pad(mask, 1))[1:-1, 1:-1] > cells

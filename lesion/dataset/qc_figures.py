@@ -1,4 +1,4 @@
-"""Two pictures for the report: what preprocessing does (the paper's Fig. 1), and a contact sheet of the cohort.
+"""Draws two figures of a dataset: what preprocessing does (the paper's Fig. 1), and a contact sheet of the cohort.
 
 Both go to the dataset's folder, so neither may show what was burned into a slice: the "before" pictures are drawn
 from cleaned pixels, with a hatched box where something was removed.
@@ -16,18 +16,19 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from scipy import ndimage
 
-from lesion.dataset import LABELS, SEQUENCES, UNLABELED, preprocess
-from lesion.dataset.render import Picture, Series
+from lesion.dataset import LABELS_OR_NONE, SEQUENCES, preprocess
+from lesion.dataset.render import RenderedSlice
 from lesion.dataset.store import Record
 from lesion.dicom import read
+from lesion.dicom.scan import Stack
 
 COLORS = {"encephalitis": "#0072B2", "glioma": "#D55E00", "unlabeled": "#666666"}  # Okabe and Ito: colour-blind-safe
-A_ROW = 6
-GAP = 8  # pixels between two of a row
+SLICES_PER_ROW = 6
+GAP = 8  # pixels between two slices of a row
 
 
 class Example(NamedTuple):
-    """One slice at each step.
+    """One slice at each step of preprocessing.
 
     Attributes:
         sequence: its name.
@@ -48,32 +49,32 @@ class Example(NamedTuple):
     aspect: float
 
 
-def pick_examples(series: Sequence[Series], pictures: Sequence[Sequence[Picture]]) -> list[Example]:
-    """One example a sequence: the middle chosen slice of its first series that could be read."""
+def pick_examples(stacks: Sequence[Stack], rendered: Sequence[Sequence[RenderedSlice]]) -> list[Example]:
+    """Returns one example a sequence: the middle chosen slice of its first stack that could be read."""
     examples = []
-    for name in SEQUENCES:
-        for one, made in zip(series, pictures, strict=True):
-            if one.sequence == name and made:
-                examples.append(_example(one, made[len(made) // 2]))
+    for sequence in SEQUENCES:
+        for stack, slices in zip(stacks, rendered, strict=True):
+            if stack.sequence == sequence and slices:
+                examples.append(_example(stack, slices[len(slices) // 2]))
                 break
     return examples
 
 
-def _example(series: Series, picture: Picture) -> Example:
-    plan, spacing = picture.plan, picture.plan.spacing
-    mr = next(mr for mr, _, _ in series.members if mr.sop_uid == picture.sop_uid)
-    plane = read.decode(series.root, mr)[picture.number - 1]
-    clean, gone = preprocess.remove_text(plane, plan)
+def _example(stack: Stack, slice_: RenderedSlice) -> Example:
+    plan, spacing = slice_.plan, slice_.plan.spacing
+    instance = next(member.instance for member in stack.members if member.instance.sop_uid == slice_.sop_uid)
+    plane = read.read_pixels(stack.folder, instance)[slice_.frame - 1]
+    clean, removed = preprocess.remove_text(plane, plan)
     cleaned = preprocess.to_uint8(clean, plan.window)
     rows, columns = plan.side_mm / spacing[0], plan.side_mm / spacing[1]
     box = (plan.center[1] - columns / 2, plan.center[0] - rows / 2, columns, rows)
     cropped = preprocess.crop(cleaned, plan)
     final = preprocess.resize(cropped)
-    return Example(series.sequence, cleaned, _boxes(gone), box, cropped, final, spacing[0] / spacing[1])
+    return Example(stack.sequence, cleaned, _boxes(removed), box, cropped, final, spacing[0] / spacing[1])
 
 
 def _boxes(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
-    """Boxes around what was removed, letters of a line joined; single specks of noise left out."""
+    """Returns boxes around what was removed, letters of a line joined; single specks of noise left out."""
     mask = ndimage.binary_dilation(mask, np.ones((5, max(9, mask.shape[1] // 20 | 1))))
     pieces = ndimage.find_objects(ndimage.label(mask)[0])
     boxes = [(c.start, r.start, c.stop - c.start, r.stop - r.start) for r, c in pieces]
@@ -101,8 +102,8 @@ def draw_preprocessing(path: Path, examples: Sequence[Example], phantom: bool | 
                 left + width / 2, top + height / 2, "removed",
                 color="white", fontsize=7, ha="center", va="center", bbox=note,
             )  # fmt: skip
-        x, y, wide, high = example.crop
-        row[1].add_patch(Rectangle((x, y), wide, high, fill=False, edgecolor="#56B4E9", linewidth=1.5))
+        crop_left, crop_top, *crop_size = example.crop
+        row[1].add_patch(Rectangle((crop_left, crop_top), *crop_size, fill=False, edgecolor="#56B4E9", linewidth=1.5))
         row[0].set_ylabel(SEQUENCES[example.sequence], fontsize=13)
         row[2].set_xlabel(f"{example.cropped.shape[1]} × {example.cropped.shape[0]} pixels", fontsize=9)
     for ax, title in zip(axes[0], steps, strict=True):
@@ -112,44 +113,43 @@ def draw_preprocessing(path: Path, examples: Sequence[Example], phantom: bool | 
 
 def draw_cohort(path: Path, records: dict[str, list[Record]], phantom: bool | str) -> None:
     """Draws up to six slices, each of another patient while there are enough, for every sequence and label."""
-    names = {**LABELS, "unlabeled": UNLABELED}
-    rows = [
-        (sequence, label, some)
+    groups = [
+        (sequence, name, group)
         for sequence in SEQUENCES
-        for label, number in names.items()
-        if (some := [record for record in records.get(sequence, ()) if record.label == number])
+        for name, label in LABELS_OR_NONE.items()
+        if (group := [record for record in records.get(sequence, ()) if record.label == label])
     ]
-    figure = Figure(figsize=(12, 2.0 * len(rows) + 0.5), dpi=100, layout="constrained")
+    figure = Figure(figsize=(12, 2.0 * len(groups) + 0.5), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-    for ax, (sequence, label, some) in zip(axes, rows, strict=True):
+    axes = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
+    for ax, (sequence, name, group) in zip(axes, groups, strict=True):
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
-        ax.imshow(_side_by_side(spread_over_patients(some, A_ROW)), cmap="gray", vmin=0, vmax=255)
-        patients = len({record.patient for record in some})
+        ax.imshow(_side_by_side(_spread_over_patients(group, SLICES_PER_ROW)), cmap="gray", vmin=0, vmax=255)
+        patients = len({record.patient for record in group})
         ax.set_ylabel(
-            f"{SEQUENCES[sequence]}\n{label}\n{len(some)} slices\n{patients} patients", color=COLORS[label],
+            f"{SEQUENCES[sequence]}\n{name}\n{len(group)} slices\n{patients} patients", color=COLORS[name],
             rotation=0, ha="right", va="center", fontsize=11,
         )  # fmt: skip
     _save(figure, path, "The cohort", phantom)
 
 
 def _side_by_side(records: Sequence[Record]) -> np.ndarray:
-    """Their pictures from the left in one, white where there are fewer than `A_ROW`: axes of their own draw slowly."""
+    """Lays slices side by side in one picture, white where there are too few: axes of their own draw slowly."""
     side, step = preprocess.SIZE, preprocess.SIZE + GAP
-    row = np.full((side, A_ROW * step - GAP), 255, np.uint8)
-    for at, record in enumerate(records):
-        row[:, at * step : at * step + side] = np.asarray(Image.open(io.BytesIO(record.image)))
+    row = np.full((side, SLICES_PER_ROW * step - GAP), 255, np.uint8)
+    for column, record in enumerate(records):
+        row[:, column * step : column * step + side] = np.asarray(Image.open(io.BytesIO(record.image)))
     return row
 
 
-def spread_over_patients(records: Sequence[Record], limit: int) -> list[Record]:
-    """Up to `limit` records, the patients taken in turn; in order of their ids, which is as good as random."""
+def _spread_over_patients(records: Sequence[Record], limit: int) -> list[Record]:
+    """Returns up to `limit` records, the patients in turn, in order of their ids, which is as good as random."""
     by_patient: dict[str, list[Record]] = {}
     for record in sorted(records):
         by_patient.setdefault(record.patient, []).append(record)
-    queues = [by_patient[name] for name in sorted(by_patient)]
+    queues = [by_patient[patient] for patient in sorted(by_patient)]
     depth = max(map(len, queues), default=0)
     return [queue[i] for i in range(depth) for queue in queues if i < len(queue)][:limit]
 

@@ -1,4 +1,4 @@
-"""Folds over patients, saved with a hash that every result carries."""
+"""Deals patients to folds, saved with a hash that every result carries."""
 
 import hashlib
 import json
@@ -31,11 +31,12 @@ class Splits(NamedTuple):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of everything in here."""
+        """The SHA-256 of folds, number of folds and seed."""
         return hashlib.sha256(json.dumps(self, sort_keys=True).encode()).hexdigest()
 
     def masks(self, patient: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Train and test masks, bool [num_folds, N] each, for slices of `patient` [N] with `label` [N]."""
+        """Returns train and test masks, bool [num_folds, N] each, for slices of `patient` [N] with `label` [N]."""
+        assert label.shape == patient.shape and label.ndim == 1, (label.shape, patient.shape)
         fold = np.array([self.test_fold.get(str(p), -1) for p in patient])
         known = (fold >= 0) & (label != UNLABELED)
         test = known & (fold == np.arange(self.num_folds)[:, None])
@@ -46,8 +47,8 @@ class Splits(NamedTuple):
 
 def check_disjoint(patient: np.ndarray, train: np.ndarray, test: np.ndarray) -> None:
     """Raises ValueError if any fold's train and test masks [F, N] share a patient of `patient` [N]."""
-    for fold, (a, b) in enumerate(zip(train, test, strict=True)):
-        shared = np.intersect1d(patient[a], patient[b])
+    for fold, (train_mask, test_mask) in enumerate(zip(train, test, strict=True)):
+        shared = np.intersect1d(patient[train_mask], patient[test_mask])
         if shared.size:
             raise ValueError(f"fold {fold}: patient {shared[0]} is in training and in test")
 
@@ -70,25 +71,25 @@ def make(label: np.ndarray, patient: np.ndarray, num_folds: int, seed: int) -> S
     # Sorted, so that the folds do not depend on the order in which slices were read.
     order = np.lexsort((label[known], patient[known]))
     label, patient = label[known][order], patient[known][order]
-    labels_of = {p: set(label[patient == p]) for p in np.unique(patient)}
-    for p, values in labels_of.items():
-        if len(values) > 1:
-            raise ValueError(f"patient {p} has two labels")
+    labels_of = {name: set(label[patient == name]) for name in np.unique(patient)}
+    for name, labels in labels_of.items():
+        if len(labels) > 1:
+            raise ValueError(f"patient {name} has two labels")
     if num_folds < 2:
         raise UserError(f"{num_folds} folds: cross-validation needs at least 2, set --config.num_folds")
     for name, value in LABELS.items():
-        count = sum(value in values for values in labels_of.values())
+        count = sum(value in labels for labels in labels_of.values())
         if count < num_folds:
             raise UserError(
                 f"{count} patients with {name} for {num_folds} folds: label more patients or lower --config.num_folds"
             )
     folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed).split(patient, label, patient)
-    test_fold = {str(p): fold for fold, (_, test) in enumerate(folds) for p in np.unique(patient[test])}
+    test_fold = {str(name): fold for fold, (_, test) in enumerate(folds) for name in np.unique(patient[test])}
     return Splits(dict(sorted(test_fold.items())), num_folds, seed)
 
 
 def shuffled(label: np.ndarray, patient: np.ndarray, seed: int) -> np.ndarray:
-    """Labels dealt anew among the labelled patients, one a patient: nothing is left to learn but who is who.
+    """Deals labels anew among the labelled patients, one a patient: nothing is left to learn but who is who.
 
     Args:
         label: int32 [N]; -1 stays where it is.
@@ -100,15 +101,15 @@ def shuffled(label: np.ndarray, patient: np.ndarray, seed: int) -> np.ndarray:
     """
     assert label.shape == patient.shape and label.ndim == 1, (label.shape, patient.shape)
     known = label != UNLABELED
-    _, first, of = np.unique(patient[known], return_index=True, return_inverse=True)
+    _, first, patient_index = np.unique(patient[known], return_index=True, return_inverse=True)
     dealt = np.random.default_rng(seed).permutation(label[known][first])
     result = label.copy()
-    result[known] = dealt[of]
+    result[known] = dealt[patient_index]
     return result
 
 
 def hold_out(patient: np.ndarray, label: np.ndarray, train: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Whole training patients, about a `share` of them and of each class, for early stopping: bool [N].
+    """Chooses whole training patients, about a `share` of them and of each class, for early stopping: bool [N].
 
     Args:
         patient: str [N].
@@ -128,23 +129,27 @@ def hold_out(patient: np.ndarray, label: np.ndarray, train: np.ndarray, share: f
             f"{counts[fewest]} patients with {fewest} to train on: early stopping keeps one of a class back and needs "
             "2, label more patients or set --config.patience=0"
         )
-    # The nearest m of k that a class's patients can be dealt into: 0.4 is two folds of five.
+    # The nearest m of k folds that a class's patients can be dealt into: 0.4 is two folds of five.
     part = Fraction(share).limit_denominator(counts[fewest])
     part = min(max(part, Fraction(1, counts[fewest])), Fraction(counts[fewest] - 1, counts[fewest]))
-    folds = make(label[rows], patient[rows], part.denominator, seed)
-    _, test = folds.masks(patient[rows], label[rows])
-    held = np.zeros(len(train), bool)
-    held[rows] = test[: part.numerator].any(axis=0)
-    return held
+    splits = make(label[rows], patient[rows], part.denominator, seed)
+    _, test = splits.masks(patient[rows], label[rows])
+    held_out = np.zeros(len(train), bool)
+    held_out[rows] = test[: part.numerator].any(axis=0)
+    return held_out
 
 
 def load_or_make(
     data_dir: Path, label: np.ndarray, patient: np.ndarray, num_folds: int, seed: int, keep: bool = True
 ) -> Splits:
-    """The dataset's split for (num_folds, seed): read from DATA_DIR/splits.json, or made and, if `keep`, added."""
+    """Returns the dataset's split for (num_folds, seed), read from splits.json or made and, if `keep`, added there.
+
+    Raises:
+        UserError: if splits.json is damaged or holds another split of that name; see `make`.
+    """
     path = Path(data_dir) / FILE
     try:
-        saved = json.loads(path.read_text()) if path.exists() else {}
+        saved = files.read_json(path) if path.exists() else {}
     except ValueError as error:
         raise UserError(f"{path} is damaged: remove the file, the same split is made again") from error
     splits = make(label, patient, num_folds, seed)

@@ -1,4 +1,4 @@
-"""The cohort as a TFDS dataset, one configuration a sequence, written and read without TensorFlow.
+"""Writes and reads the cohort as a TFDS dataset, one configuration a sequence, without TensorFlow.
 
 Two things make that possible: pictures are handed to the builder as PNG bytes, and the file format is ArrayRecord,
 read as a random-access data source. TFDS shuffles records as it writes them, so a position means nothing: `load_slices`
@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from lesion import files
 from lesion.dataset import SEQUENCES, Slices
 from lesion.dataset.preprocess import SIZE
 from lesion.errors import UserError
@@ -30,7 +31,7 @@ FORMAT = "1.1.0"
 
 
 class Record(NamedTuple):
-    """One slice as it is written: `image` PNG bytes, ids pseudonymous, `digest` of the pixels; see `Slices`."""
+    """One slice as it is written: `image` as PNG, ids pseudonymous, `digest` of the pixels; see `Slices`."""
 
     slice_id: str
     patient: str
@@ -45,7 +46,7 @@ class Cohort(tfds.core.GeneratorBasedBuilder):
     """Slices of intracranial lesions, 224×224, grey."""
 
     VERSION = tfds.core.Version(FORMAT)
-    BUILDER_CONFIGS = [  # noqa: RUF012 (how TFDS is told)
+    BUILDER_CONFIGS = [  # noqa: RUF012 (as TFDS wants it)
         tfds.core.BuilderConfig(name=name, description=f"{name} slices") for name in SEQUENCES
     ]
 
@@ -91,9 +92,9 @@ def write(folder: Path, sequence: str, records: Sequence[Record]) -> None:
     """
     tfds.disable_progress_bar()
     builder = Cohort(records=records, config=sequence, data_dir=str(folder), file_format="array_record")
-    settings = tfds.download.DownloadConfig(try_download_gcs=False)
+    download_config = tfds.download.DownloadConfig(try_download_gcs=False)
     with contextlib.redirect_stdout(io.StringIO()), _quiet():
-        builder.download_and_prepare(download_config=settings)
+        builder.download_and_prepare(download_config=download_config)
     shutil.rmtree(folder / "downloads", ignore_errors=True)  # made by TFDS, empty
 
 
@@ -105,8 +106,7 @@ def load_slices(data_dir: str | os.PathLike, sequence: str) -> Slices:
         sequence: "flair", "ce_t1wi" or "t2wi".
 
     Returns:
-        `Slices`: image uint8 [N, 224, 224], label int32 [N] (-1 unlabelled), patient and slice_id str [N],
-        spacing_mm float32 [N, 2], position_mm float32 [N].
+        `Slices`, the images [N, 224, 224].
 
     Raises:
         UserError: no dataset there, an unknown sequence, or one that no patient has.
@@ -118,8 +118,8 @@ def load_slices(data_dir: str | os.PathLike, sequence: str) -> Slices:
     if folder.parent.exists() and not folder.exists():
         raise UserError(f"{data_dir} is of another version of this program: delete it and run launch.prepare again")
     if not folder.exists():
-        there = ", ".join(info["sequences"]) or "none"
-        raise UserError(f"nobody in {data_dir} has a {sequence} slice: choose one of those there are ({there})")
+        present = ", ".join(info["sequences"]) or "none"
+        raise UserError(f"nobody in {data_dir} has a {sequence} slice: choose one of those there are ({present})")
     with _quiet():
         source = tfds.builder_from_directory(str(folder)).as_data_source(
             split=SPLIT, decoders={"image": tfds.decode.SkipDecoding()}
@@ -136,14 +136,14 @@ def load_slices(data_dir: str | os.PathLike, sequence: str) -> Slices:
 
 
 def load_info(data_dir: str | os.PathLike) -> dict[str, Any]:
-    """What `launch/prepare.py` counted: the contents of cohort.json.
+    """Returns the contents of cohort.json, what `launch/prepare.py` counted.
 
     Raises:
         UserError: there is no dataset in that folder.
     """
     path = Path(data_dir, INFO_FILE)
     try:
-        return json.loads(path.read_text())
+        return files.read_json(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         command = f"python -m launch.prepare --input=DICOM_DIR --output={data_dir}"
         raise UserError(f"no dataset in {data_dir}: make one with {command}") from error
@@ -153,7 +153,7 @@ def load_info(data_dir: str | os.PathLike) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """TFDS advises on OpenCV and tells of its steps through the absl logger; neither is for the user."""
+    """Silences TFDS, which advises on OpenCV and logs its steps through absl; neither is for the user."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

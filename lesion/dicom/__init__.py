@@ -1,5 +1,10 @@
 """A folder of DICOM: which files are MR images, which sequence each is, and the user's tables beside them."""
 
-SEQUENCES = {"flair": "FLAIR", "ce_t1wi": "CE-T1WI", "t2wi": "T2WI"}  # as shown, in the order shown
+# Titles, in the order in which sequences are shown.
+SEQUENCES = {
+    "flair": "FLAIR",
+    "ce_t1wi": "CE-T1WI",
+    "t2wi": "T2WI",
+}
 LABELS = {"encephalitis": 0, "glioma": 1}
 UNLABELED = -1

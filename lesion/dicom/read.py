@@ -1,11 +1,11 @@
-"""Reading MR images from DICOM files: headers first, pixels only of what is needed.
+"""Reads MR images from DICOM files: headers first, pixels only of what is needed.
 
-`read_header` says what any one file is: an `MrObject` with its frames, a `Skip` (readable, but no MR image) or a
-`Reject` (broken). `decode` then gives the pixels of an `MrObject` in the units of its rescale, bright meaning bright.
+`read_header` says what a file is: an MR `Instance` with its frames, a `SkippedFile` (readable, but no MR image) or a
+`RejectedFile` (broken). `read_pixels` then returns the pixels of an `Instance` in rescaled units, air dark.
 
-Attributes are found the same way in classic and in enhanced multi-frame objects: the frame's functional groups, then
-the shared ones, then the top of the data set (DICOM PS3.3 C.7.6.16). File formats and pixel codecs are pydicom's, with
-GDCM as the plugin for JPEG-lossless, JPEG-LS and JPEG 2000.
+Attributes are found the same way in classic and in enhanced multi-frame objects: in the frame's functional groups, then
+in the shared ones, then at the top of the data set (DICOM PS3.3 C.7.6.16). File formats and pixel codecs are pydicom's,
+with GDCM as the plugin for JPEG-lossless, JPEG-LS and JPEG 2000.
 """
 
 import contextlib
@@ -21,10 +21,8 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from lesion.dicom import sequence as sequences
-
 _MR_CLASSES = {
-    "",  # old objects without one: the modality decides
+    "",  # old objects have none: the modality decides
     "1.2.840.10008.5.1.4.1.1.4",  # MR Image Storage
     "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image Storage
     "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image Storage
@@ -34,7 +32,7 @@ _DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
 _MODALITIES = frozenset(
     "CT PT NM US XA RF CR DX MG OT SC SR PR KO SEG RTSTRUCT RTPLAN RTDOSE RTIMAGE REG ECG DOC".split()
 )
-_DICOM_ENDINGS = {"", ".dcm", ".dicom", ".ima", ".img", ".mr", ".dic"}
+_DICOM_SUFFIXES = {"", ".dcm", ".dicom", ".ima", ".img", ".mr", ".dic"}
 _TAGS: list[Any] = [
     pydicom.tag.Tag(keyword)
     for keyword in (
@@ -48,12 +46,32 @@ _TAGS: list[Any] = [
 ]
 
 
+class Attributes(NamedTuple):
+    """The DICOM attributes of a frame that tell its sequence, as written; empty or None where the header is silent.
+
+    Times are in ms, `b_value` in s/mm². `description` is that of the series; `protocol` joins Protocol Name and
+    Sequence Name, which are often those of the whole examination. Enhanced objects have an `acquisition_contrast`,
+    e.g. FLUID_ATTENUATED, classic ones a `scanning_sequence`, e.g. ("SE", "IR").
+    """
+
+    description: str = ""
+    image_type: tuple[str, ...] = ()
+    echo_time: float | None = None
+    repetition_time: float | None = None
+    inversion_time: float | None = None
+    contrast_agent: str = ""
+    acquisition_contrast: str = ""
+    scanning_sequence: tuple[str, ...] = ()
+    b_value: float | None = None
+    protocol: str = ""
+
+
 class Frame(NamedTuple):
-    """One slice of an object.
+    """One slice of an instance.
 
     Attributes:
         number: from 1, as in slices.csv.
-        sequence: "flair", "ce_t1wi", "t2wi", or None for other MR images.
+        attributes: what tells the sequence.
         plane: direction cosines of the rows and columns, rounded: slices of one stack share it.
         spacing: row and column spacing, mm; (1, 1) where the header does not say.
         window: lowest and highest value shown by the header's VOI window, after rescale; None without one.
@@ -62,7 +80,7 @@ class Frame(NamedTuple):
     """
 
     number: int
-    sequence: str | None
+    attributes: Attributes
     plane: tuple[float, ...]
     spacing: tuple[float, float]
     window: tuple[float, float] | None
@@ -70,8 +88,12 @@ class Frame(NamedTuple):
     position_mm: float
 
 
-class MrObject(NamedTuple):
-    """An MR image; `file` relative to the scanned folder, `inverted`: bright means little, `compressed` by a codec."""
+class Instance(NamedTuple):
+    """An MR image (a SOP instance).
+
+    `file` is relative to the scanned folder; `inverted`: large stored values mean dark; `phantom`: the header says that
+    a phantom was scanned (QualityControlImage); `compressed`: the pixels need a codec.
+    """
 
     file: str
     patient_id: str
@@ -84,14 +106,14 @@ class MrObject(NamedTuple):
     frames: tuple[Frame, ...]
 
 
-class Skip(NamedTuple):
-    """A file that is no MR image: `reason` comes from a fixed vocabulary, so that counts name nobody."""
+class SkippedFile(NamedTuple):
+    """A file that is not used: `reason` comes from a fixed vocabulary, so that counts name nobody."""
 
     file: str
     reason: str
 
 
-class Reject(NamedTuple):
+class RejectedFile(NamedTuple):
     """A file that should have been readable: `kind` from a fixed vocabulary, `reason` in free words; ids if known."""
 
     file: str
@@ -101,17 +123,14 @@ class Reject(NamedTuple):
     patient_id: str = ""
 
 
-def read_header(root: str, file: str) -> MrObject | Skip | Reject:
-    """Says what one file is, without decoding pixels.
+def read_header(folder: str, file: str) -> Instance | SkippedFile | RejectedFile:
+    """Reads the header of one file, without decoding pixels; never raises for what the file holds.
 
     Args:
-        root: the scanned folder.
-        file: the file, relative to it.
-
-    Returns:
-        `MrObject`, `Skip` or `Reject`; never raises for what a file holds.
+        folder: the scanned folder.
+        file: path of the file, relative to `folder`.
     """
-    path = Path(root, file)
+    path = Path(folder, file)
     try:
         with _silent(), path.open("rb") as stream:
             if not _looks_like_dicom(stream.read(132)):
@@ -119,50 +138,50 @@ def read_header(root: str, file: str) -> MrObject | Skip | Reject:
             stream.seek(0)
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=_TAGS)
             pixel_bytes = os.fstat(stream.fileno()).st_size - stream.tell()
-            return _describe(file, dataset, pixel_bytes)
+            return _instance(file, dataset, pixel_bytes)
     except Exception as error:  # pydicom raises nearly every kind of exception on broken files
         return reject(file, "unreadable header", error)
 
 
-def decode(root: str, mr: MrObject) -> np.ndarray:
+def read_pixels(folder: str, instance: Instance) -> np.ndarray:
     """Returns the pixels of all frames in rescaled units, float32 [frames, rows, columns].
 
     MONOCHROME1 and inverse presentation come out negated: air is dark in every array. Padding is as dark as the rest.
 
     Raises:
-        Exception: whatever pydicom and its plugins raise on broken pixels; the caller turns it into a `Reject`.
+        Exception: whatever pydicom and its plugins raise on broken pixels; the caller turns it into a `RejectedFile`.
     """
     with _silent():
-        dataset = pydicom.dcmread(Path(root, mr.file), force=True)
+        dataset = pydicom.dcmread(Path(folder, instance.file), force=True)
         if "TransferSyntaxUID" not in dataset.file_meta:  # written without a preamble: as it was parsed
             implicit, little = dataset.original_encoding
             explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
             dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
-        stored = dataset.pixel_array.reshape(len(mr.frames), *mr.shape)
+        stored = dataset.pixel_array.reshape(len(instance.frames), *instance.shape)
     padding = dataset.get("PixelPaddingValue")
-    slope, intercept = np.array([frame.rescale for frame in mr.frames], np.float32).T[..., None, None]
+    slope, intercept = np.array([frame.rescale for frame in instance.frames], np.float32).T[..., None, None]
     pixels = stored.astype(np.float32) * slope + intercept
-    pixels = -pixels if mr.inverted else pixels
+    pixels = -pixels if instance.inverted else pixels
     if isinstance(padding, int) and (mask := stored == padding).any() and not mask.all():
         pixels[mask] = pixels[~mask].min()  # after rescale and inversion, so that it is dark
     return pixels
 
 
 def is_axial(plane: tuple[float, ...]) -> bool:
-    """Whether a slice lies across the body rather than along it, from its direction cosines; if not known, yes."""
+    """Returns whether direction cosines are those of a slice across the body; True where they are not known."""
     return len(plane) != 6 or int(np.argmax(np.abs(np.cross(plane[:3], plane[3:])))) == 2
 
 
 def window_range(
     center: float | None, width: float | None, function: str = "LINEAR", inverted: bool = False
 ) -> tuple[float, float] | None:
-    """The values a VOI window shows as black and as white (DICOM PS3.3 C.11.2.1.2).
+    """Returns the values that a VOI window shows as black and as white (DICOM PS3.3 C.11.2.1.2).
 
     Args:
         center: Window Center, in rescaled units.
         width: Window Width; at least 1 for LINEAR, above 0 for LINEAR_EXACT.
         function: VOI LUT Function; a SIGMOID is taken as the line through its middle.
-        inverted: MONOCHROME1; the range comes out negated, as `decode` negates the pixels.
+        inverted: whether the image is MONOCHROME1; the range comes out negated, as `read_pixels` negates the pixels.
 
     Returns:
         (low, high) with low < high, or None if there is no usable window.
@@ -174,38 +193,42 @@ def window_range(
     return (-high, -low) if inverted else (low, high)
 
 
-def reject(file: str, kind: str, error: Exception) -> Reject:
-    """A `Reject` from an exception, its message on one line."""
-    return Reject(file, kind, " ".join(f"{type(error).__name__}: {error}".split())[:300])
+def reject(file: str, kind: str, error: Exception) -> RejectedFile:
+    """Returns the rejection of a file for an exception, its message on one line."""
+    return RejectedFile(file, kind, " ".join(f"{type(error).__name__}: {error}".split())[:300])
 
 
-def _describe(file: str, dataset: Dataset, pixel_bytes: int) -> MrObject | Skip | Reject:
+def _instance(file: str, dataset: Dataset, pixel_bytes: int) -> Instance | SkippedFile | RejectedFile:
+    """Returns what a data set without its pixels holds; `pixel_bytes` follow it in the file."""
     meta_class = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-    storage = str(dataset.get("SOPClassUID", "") or meta_class)
-    if storage == _DICOMDIR_CLASS or meta_class == _DICOMDIR_CLASS:
-        return Skip(file, "DICOMDIR index")
+    sop_class = str(dataset.get("SOPClassUID", "") or meta_class)
+    if sop_class == _DICOMDIR_CLASS or meta_class == _DICOMDIR_CLASS:
+        return SkippedFile(file, "DICOMDIR index")
     modality = str(dataset.get("Modality", "") or "").strip().upper()
-    if not modality and (storage in _MR_CLASSES or "SOPInstanceUID" not in dataset):
-        return Reject(file, "incomplete header", "Modality is missing")
+    if not modality and (sop_class in _MR_CLASSES or "SOPInstanceUID" not in dataset):
+        return RejectedFile(file, "incomplete header", "Modality is missing")
     if modality != "MR":
-        return Skip(file, f"modality {modality}" if modality in _MODALITIES else "other modality")
-    if storage not in _MR_CLASSES or "Rows" not in dataset:
-        return Skip(file, "MR, but not an image")
+        return SkippedFile(file, f"modality {modality}" if modality in _MODALITIES else "other modality")
+    if sop_class not in _MR_CLASSES or "Rows" not in dataset:
+        return SkippedFile(file, "MR, but not an image")
     if int(dataset.get("SamplesPerPixel", 1) or 1) != 1:
-        return Skip(file, "MR, in colour")
+        return SkippedFile(file, "MR, in colour")
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "PatientID"):
         if not str(dataset.get(keyword, "") or "").strip():
-            return Reject(file, "incomplete header", f"{keyword} is missing")
+            return RejectedFile(file, "incomplete header", f"{keyword} is missing")
     rows, columns = int(dataset.Rows), int(dataset.Columns)
-    count = int(dataset.get("NumberOfFrames", 1) or 1)
+    num_frames = int(dataset.get("NumberOfFrames", 1) or 1)
     syntax = dataset.file_meta.get("TransferSyntaxUID", ExplicitVRLittleEndian)
-    needed = rows * columns * count * int(dataset.get("BitsAllocated", 16)) // 8
+    needed = rows * columns * num_frames * int(dataset.get("BitsAllocated", 16)) // 8
     if not (syntax.is_deflated or syntax.is_compressed) and pixel_bytes < needed:
-        found = f"{needed} bytes of pixels expected, {max(pixel_bytes, 0)} found"
-        return Reject(file, "truncated", found, str(dataset.SOPInstanceUID), str(dataset.PatientID).strip())
-    looks = {str(dataset.get(k, "")).strip().upper() for k in ("PhotometricInterpretation", "PresentationLUTShape")}
-    inverted = bool(looks & {"MONOCHROME1", "INVERSE"})
-    return MrObject(
+        reason = f"{needed} bytes of pixels expected, {max(pixel_bytes, 0)} found"
+        return RejectedFile(file, "truncated", reason, str(dataset.SOPInstanceUID), str(dataset.PatientID).strip())
+    presentation = {
+        str(dataset.get(keyword, "")).strip().upper()
+        for keyword in ("PhotometricInterpretation", "PresentationLUTShape")
+    }
+    inverted = bool(presentation & {"MONOCHROME1", "INVERSE"})
+    return Instance(
         file=file,
         patient_id=str(dataset.PatientID).strip(),
         series_uid=str(dataset.SeriesInstanceUID),
@@ -214,7 +237,7 @@ def _describe(file: str, dataset: Dataset, pixel_bytes: int) -> MrObject | Skip 
         inverted=inverted,
         phantom=str(dataset.get("QualityControlImage", "")).strip().upper() == "YES",
         compressed=syntax.is_compressed,
-        frames=tuple(_frame(dataset, index, inverted) for index in range(count)),
+        frames=tuple(_frame(dataset, index, inverted) for index in range(num_frames)),
     )
 
 
@@ -223,12 +246,12 @@ def _frame(dataset: Dataset, index: int, inverted: bool) -> Frame:
     shared = dataset.get("SharedFunctionalGroupsSequence") or ()
     groups = [*per_frame[index : index + 1], *shared[:1]]
 
-    def find(group: str, keyword: str, outside: str | None = None) -> Any:
+    def find(group: str, keyword: str, classic_keyword: str | None = None) -> Any:
         for item in groups:
             inner = item.get(group)
             if inner and keyword in inner[0]:
                 return inner[0][keyword].value
-        return dataset.get(outside or keyword)
+        return dataset.get(classic_keyword or keyword)
 
     spacing = _numbers(find("PixelMeasuresSequence", "PixelSpacing"))
     slope, intercept = (
@@ -237,27 +260,27 @@ def _frame(dataset: Dataset, index: int, inverted: bool) -> Frame:
     center, width = (_number(find("FrameVOILUTSequence", keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     function = find("FrameVOILUTSequence", "VOILUTFunction")
     agents = dataset.get("ContrastBolusAgentSequence") or ()
-    clues = sequences.Clues(
-        text=str(dataset.get("SeriesDescription", "") or ""),
-        image_type=tuple(map(str, _many(find("MRImageFrameTypeSequence", "FrameType", "ImageType")))),
+    attributes = Attributes(
+        description=str(dataset.get("SeriesDescription", "") or ""),
+        image_type=tuple(map(str, _values(find("MRImageFrameTypeSequence", "FrameType", "ImageType")))),
         echo_time=_number(find("MREchoSequence", "EffectiveEchoTime", "EchoTime")),
         repetition_time=_number(find("MRTimingAndRelatedParametersSequence", "RepetitionTime")),
         inversion_time=_number(find("MRModifierSequence", "InversionTimes", "InversionTime")),
-        agent=str(dataset.get("ContrastBolusAgent", "") or "") or ("in sequence" if agents else ""),
-        contrast=str(find("MRImageFrameTypeSequence", "AcquisitionContrast") or ""),
-        scanning=tuple(map(str, _many(dataset.get("ScanningSequence")))),
+        contrast_agent=str(dataset.get("ContrastBolusAgent", "") or "") or ("in sequence" if agents else ""),
+        acquisition_contrast=str(find("MRImageFrameTypeSequence", "AcquisitionContrast") or ""),
+        scanning_sequence=tuple(map(str, _values(dataset.get("ScanningSequence")))),
         b_value=_number(find("MRDiffusionSequence", "DiffusionBValue")),
-        names=" ".join(str(dataset.get(k, "") or "") for k in ("ProtocolName", "SequenceName")),
+        protocol=" ".join(str(dataset.get(keyword, "") or "") for keyword in ("ProtocolName", "SequenceName")),
     )
     cosines = _numbers(find("PlaneOrientationSequence", "ImageOrientationPatient"))
     corner = _numbers(find("PlanePositionSequence", "ImagePositionPatient"))
     return Frame(
         number=index + 1,
-        sequence=sequences.tell_sequence(clues),
+        attributes=attributes,
         plane=tuple(round(x, 2) for x in cosines),
         spacing=(spacing[0], spacing[1]) if len(spacing) == 2 and min(spacing) > 0 else (1.0, 1.0),
         window=window_range(center, width, str(function or "LINEAR"), inverted),
-        rescale=(1.0 if slope in (None, 0) else float(slope), intercept or 0.0),  # type: ignore[arg-type]
+        rescale=(slope or 1.0, intercept or 0.0),
         position_mm=_position(cosines, corner),
     )
 
@@ -276,42 +299,45 @@ def _silent() -> Iterator[None]:
 
 
 def _looks_like_dicom(head: bytes) -> bool:
-    """A preamble with DICM, or a bare data set beginning with group 0002 or 0008 in either byte order."""
+    """Returns whether a file begins with a preamble and DICM, or with group 0002 or 0008 in either byte order."""
     return head[128:132] == b"DICM" or head[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 
-def _not_dicom(path: Path, file: str) -> Skip | Reject:
-    """Tables, pictures and hidden files lie in every tree; what is named like a DICOM file and is none is broken."""
-    ending = path.suffix.lower()
-    named_like_dicom = ending in _DICOM_ENDINGS or ending[1:].isdigit()
+def _not_dicom(path: Path, file: str) -> SkippedFile | RejectedFile:
+    """Skips tables, pictures and hidden files, which lie in every tree; rejects what is named like a DICOM file."""
+    suffix = path.suffix.lower()
+    named_like_dicom = suffix in _DICOM_SUFFIXES or suffix[1:].isdigit()
     if path.name.startswith(".") or not named_like_dicom:
-        return Skip(file, "not DICOM")
-    return Reject(file, "not DICOM", "neither DICOM preamble nor data set" if path.stat().st_size else "empty file")
+        return SkippedFile(file, "not DICOM")
+    return RejectedFile(
+        file, "not DICOM", "neither DICOM preamble nor data set" if path.stat().st_size else "empty file"
+    )
 
 
 def _position(cosines: list[float], corner: list[float]) -> float:
-    """Of a slice along its normal, from its direction cosines and upper left corner (DICOM PS3.3 C.7.6.2.1.1)."""
+    """Returns where a slice lies along its normal, mm, from its upper left corner (DICOM PS3.3 C.7.6.2.1.1)."""
     if len(cosines) != 6 or len(corner) != 3:
         return float("nan")
     return float(np.cross(cosines[:3], cosines[3:]) @ np.array(corner))
 
 
-def _many(value: Any) -> Iterable[Any]:
-    """A value of multiplicity 1 comes bare, of more as a list."""
+def _values(value: Any) -> Iterable[Any]:
+    """Returns the values of an element: pydicom gives a single one bare, several as a list."""
     if value is None or isinstance(value, str):
         return [value] if value else []
     return list(value) if isinstance(value, Iterable) else [value]
 
 
 def _numbers(value: Any) -> list[float]:
+    """Returns the values of an element as finite numbers; none where one of them is no such number."""
     try:
-        numbers = [float(x) for x in _many(value)]
+        numbers = [float(x) for x in _values(value)]
     except (TypeError, ValueError):
         return []
     return numbers if np.isfinite(numbers).all() else []
 
 
 def _number(value: Any) -> float | None:
-    """The first of possibly several values (windows come in alternatives), None where there is none."""
+    """Returns the first of possibly several values (windows come in alternatives), None where there is none."""
     numbers = _numbers(value)
     return numbers[0] if numbers else None

@@ -1,230 +1,233 @@
-"""What of a DICOM tree is used: all headers read, the user's tables heeded, frames gathered into series."""
+"""Reads a folder of DICOM: all headers, with the user's tables heeded and frames gathered into stacks."""
 
 import collections
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from lesion import workers
-from lesion.dicom import SEQUENCES, read, tables
+from lesion.dicom import SEQUENCES, sequence, tables
+from lesion.dicom.read import Instance, RejectedFile, SkippedFile, is_axial, read_header
+from lesion.dicom.tables import UserTables
 from lesion.errors import UserError
 
-VERSION = 5  # of the reading; raise it when the same inputs would give another dataset
+VERSION = 5  # of the reading; raise it when the same folder would be read otherwise
+OTHER_SEQUENCE, OTHER_PLANE = "MR, another sequence", "MR, sagittal or coronal"
 
 
-class Inputs(NamedTuple):
-    """The user's tables; see `lesion.dicom.tables`."""
+class ListedFile(NamedTuple):
+    """A file of the tree: its path relative to the folder, its size in bytes and when it was changed, in ns."""
 
-    patients: dict[str, int]
-    slices: dict[tuple[str, int | None], int] | None
-    series: dict[str, tuple[str, int]]
-    readers: dict[tuple[str, str], tuple[int, int]]
-
-
-class Series(NamedTuple):
-    """One stack of slices, the unit of windowing and cropping.
-
-    Attributes:
-        root: the scanned folder.
-        sequence: of the three.
-        members: (object, its frames of this stack, those chosen).
-        spares: further copies of an object, by SOPInstanceUID, for where it cannot be decoded.
-    """
-
-    root: str
-    sequence: str
-    members: tuple[tuple[read.MrObject, tuple[int, ...], tuple[int, ...]], ...]
-    spares: dict[str, list[read.MrObject]]
+    path: str
+    size: int
+    mtime_ns: int
 
 
 class Scan(NamedTuple):
-    """What the headers say: usable objects, files skipped and rejected, and further copies of objects by UID."""
+    """What the headers of a folder say.
 
-    objects: list[read.MrObject]
-    skipped: list[read.Skip]
-    rejects: list[read.Reject]
-    spares: dict[str, list[read.MrObject]]
-
-
-def stop_if(strict: bool, folder: Path, broken: read.Reject) -> None:
-    """Raises UserError for a broken file if `strict`."""
-    if strict:
-        raise UserError(
-            f"{folder / broken.file}: {broken.kind}: {broken.reason}; mend or remove it, or leave out --strict"
-        )
-
-
-def read_inputs(folder: Path) -> Inputs:
-    """Reads the tables beside the tree.
-
-    Raises:
-        UserError: the folder is missing or empty, or a table is wrong.
+    Attributes:
+        instances: MR images, each SOPInstanceUID once.
+        skipped: files that are no MR image.
+        rejected: broken files and duplicates.
+        duplicates: further files with the SOPInstanceUID of an instance, by that UID.
     """
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}: name the DICOM tree with --input=DIR")
-    if not any(folder.iterdir()):
-        raise UserError(f"{folder} is empty: put the DICOM tree and {tables.PATIENTS} there")
-    return Inputs(
-        tables.read_patients(folder),
-        tables.read_slices(folder),
-        tables.read_series(folder),
-        tables.read_readers(folder),
-    )
+
+    instances: list[Instance]
+    skipped: list[SkippedFile]
+    rejected: list[RejectedFile]
+    duplicates: dict[str, list[Instance]]
 
 
-def list_files(folder: Path, leave_out: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """(path relative to `folder`, size, time of change in ns) of all files, sorted; `leave_out` are folders inside."""
-    avoid = {path.resolve() for path in [folder, *leave_out]}
-    found = []
+class StackKey(NamedTuple):
+    """What the slices of a stack share; see `Instance` and `Frame`."""
+
+    sequence: str
+    series_uid: str
+    shape: tuple[int, int]
+    plane: tuple[float, ...]
+    spacing: tuple[float, float]
+
+
+class StackMember(NamedTuple):
+    """An instance of a stack, the numbers of its frames that lie in the stack, and those of them that are chosen."""
+
+    instance: Instance
+    frames: tuple[int, ...]
+    chosen: tuple[int, ...]
+
+
+class Stack(NamedTuple):
+    """The slices of one series that share plane, spacing and matrix: the unit of windowing and cropping.
+
+    Attributes:
+        folder: the scanned folder.
+        sequence: "flair", "ce_t1wi" or "t2wi".
+        members: the instances, in the order of their files.
+        duplicates: further files of an instance, by SOPInstanceUID, for where its pixels cannot be decoded.
+    """
+
+    folder: str
+    sequence: str
+    members: tuple[StackMember, ...]
+    duplicates: dict[str, list[Instance]]
+
+
+def strict_error(folder: Path, rejected: RejectedFile) -> UserError:
+    """Returns the error that a broken file is under --strict."""
+    broken = f"{folder / rejected.file}: {rejected.kind}: {rejected.reason}"
+    return UserError(f"{broken}; mend or remove it, or leave out --strict")
+
+
+def list_files(folder: Path, leave_out: Sequence[Path]) -> list[ListedFile]:
+    """Returns all files of a tree, sorted; `leave_out` are folders inside that are not entered."""
+    entered = {path.resolve() for path in [folder, *leave_out]}
+    files = []
     for parent, folders, names in os.walk(folder, followlinks=True):
         # Links are followed, each folder once: one may lead back to the top.
-        inside = {name: Path(parent, name).resolve() for name in sorted(folders)}
-        folders[:] = [name for name, path in inside.items() if path not in avoid]
-        avoid |= {inside[name] for name in folders}
+        resolved = {name: Path(parent, name).resolve() for name in sorted(folders)}
+        folders[:] = [name for name, path in resolved.items() if path not in entered]
+        entered |= {resolved[name] for name in folders}
         for name in names:
             path = os.path.join(parent, name)
             if os.path.isfile(path):
                 status = os.stat(path)
-                found.append((os.path.relpath(path, folder), status.st_size, status.st_mtime_ns))
-    return sorted(found)
+                files.append(ListedFile(os.path.relpath(path, folder), status.st_size, status.st_mtime_ns))
+    return sorted(files)
 
 
-def scan(folder: Path, files: Sequence[tuple[str, int, int]], strict: bool) -> Scan:
-    """Reads all headers; a file whose SOPInstanceUID was seen before is rejected as a duplicate.
+def scan_files(folder: Path, files: Sequence[ListedFile], strict: bool) -> Scan:
+    """Reads the headers of all files; one whose SOPInstanceUID was seen before is rejected as a duplicate.
 
     Raises:
         UserError: nothing readable is MR, or `strict` and a file is broken.
     """
-    result, seen = Scan([], [], [], {}), dict[str, str]()
-    tasks = [(str(folder), name) for name, _, _ in files]
-    for header in workers.spread(_read, tasks, "reading headers", _read_crashed, chunk=32):
-        if isinstance(header, read.MrObject) and header.sop_uid in seen:
-            reason = f"same SOPInstanceUID as {seen[header.sop_uid]}, which is used unless its pixels are broken"
-            result.rejects.append(read.Reject(header.file, "duplicate", reason))
-            result.spares.setdefault(header.sop_uid, []).append(header)
-        elif isinstance(header, read.MrObject):
-            seen[header.sop_uid] = header.file
-            result.objects.append(header)
-        elif isinstance(header, read.Skip):
+    result, first_file = Scan([], [], [], {}), dict[str, str]()
+    tasks = [(str(folder), file.path) for file in files]
+    for header in workers.parallel_map(_read, tasks, "reading headers", _read_crashed, chunk_size=32):
+        if isinstance(header, Instance) and header.sop_uid in first_file:
+            reason = f"same SOPInstanceUID as {first_file[header.sop_uid]}, which is used unless its pixels are broken"
+            result.rejected.append(RejectedFile(header.file, "duplicate", reason))
+            result.duplicates.setdefault(header.sop_uid, []).append(header)
+        elif isinstance(header, Instance):
+            first_file[header.sop_uid] = header.file
+            result.instances.append(header)
+        elif isinstance(header, SkippedFile):
             result.skipped.append(header)
+        elif strict:
+            raise strict_error(folder, header)
         else:
-            result.rejects.append(header)
-            stop_if(strict, folder, header)
-    if not result.objects:
+            result.rejected.append(header)
+    if not result.instances:
         raise UserError(f"no readable DICOM MR image among the {len(files)} files of {folder}: is it the right folder?")
     return result
 
 
-def choose(folder: Path, found: Scan, inputs: Inputs) -> tuple[list[Series], list[read.Skip]]:
-    """Groups frames into series of the known sequences that hold at least one chosen slice.
+def find_stacks(folder: Path, scanned: Scan, user: UserTables) -> tuple[list[Stack], list[SkippedFile]]:
+    """Gathers the frames of the known sequences into stacks that hold at least one chosen slice.
 
     Returns:
-        The series, sorted, and the MR files left out with the reason.
+        The stacks, sorted, and the MR files that are not used, with the reason.
 
     Raises:
-        UserError: a table names a patient, slice or series that is not there, or nothing is left.
+        UserError: a table names a patient, slice or series that is not there.
     """
-    series, left_out = gather(folder, found, inputs)
-    if not series:
+    _check_patients(folder, scanned, user)
+    _check_series(folder, scanned, user)
+    _check_slices(folder, scanned, user)
+    members: dict[StackKey, list[StackMember]] = collections.defaultdict(list)
+    skipped: list[SkippedFile] = []
+    for instance in scanned.instances:
+        frames, reason = _group_frames(instance, user)
+        if not frames:
+            skipped.append(SkippedFile(instance.file, reason))
+        for key, numbers in frames.items():
+            chosen = tuple(number for number in numbers if user.chooses(instance.sop_uid, number))
+            members[key].append(StackMember(instance, tuple(numbers), chosen))
+            if not chosen:
+                skipped.append(SkippedFile(instance.file, "not listed in slices.csv"))
+    stacks = []
+    for key in sorted(members):
+        if any(member.chosen for member in members[key]):
+            uids = [member.instance.sop_uid for member in members[key]]
+            duplicates = {uid: scanned.duplicates[uid] for uid in uids if uid in scanned.duplicates}
+            stacks.append(Stack(str(folder), key.sequence, tuple(members[key]), duplicates))
+    return stacks, skipped
+
+
+def _group_frames(instance: Instance, user: UserTables) -> tuple[dict[StackKey, list[int]], str]:
+    """Returns the numbers of an instance's usable frames by stack, and why the others are not used."""
+    override = user.series.get(instance.series_uid, ("", 0))[0]
+    groups: dict[StackKey, list[int]] = collections.defaultdict(list)
+    reason = OTHER_SEQUENCE
+    for frame in instance.frames:
+        name = override or sequence.classify(frame.attributes)
+        if name not in SEQUENCES:
+            continue
+        # The other planes of an examination show the same lesion again, in pictures of another kind. A user who lists
+        # slices or series has chosen.
+        if user.slices is None and not override and not is_axial(frame.plane):
+            reason = OTHER_PLANE
+            continue
+        key = StackKey(name, instance.series_uid, instance.shape, frame.plane, frame.spacing)
+        groups[key].append(frame.number)
+    return groups, reason
+
+
+def _check_patients(folder: Path, scanned: Scan, user: UserTables) -> None:
+    broken = _broken(scanned)
+    present = {instance.patient_id for instance in scanned.instances} | {file.patient_id for file in broken}
+    missing = [patient_id for patient_id in user.labels if patient_id not in present]
+    if missing:
+        entry = list(user.labels).index(missing[0]) + 1
+        similar = [other for other in present if other.lstrip("0") == missing[0].lstrip("0")]
+        hint = "leading zeros were lost" if similar else "correct the patient_id or delete the row"
+        nameless = [file for file in broken if not file.patient_id]
+        if nameless and not similar:
+            hint += f", or mend {nameless[0].file} ({nameless[0].kind}), one of {len(nameless)} of nobody knows whom"
         raise UserError(
-            f"{folder} has MR images, but no chosen slice of {', '.join(SEQUENCES)}: tell the sequences in "
-            f"{tables.SERIES} (series_instance_uid,sequence), the slices in {tables.SLICES}"
+            f"{folder / tables.PATIENTS} entry {entry} ({missing[0]}): no MR image has this PatientID: {hint} "
+            f"({len(missing)} such)"
         )
-    return series, left_out
+    for (_, patient_id), (_, row) in user.readers.items():
+        if patient_id not in present:
+            hint = "no MR image has this patient_id: correct it or delete the row"
+            raise UserError(f"{folder / tables.READERS} row {row}: {hint}")
 
 
-def gather(folder: Path, found: Scan, inputs: Inputs) -> tuple[list[Series], list[read.Skip]]:
-    """`choose`, where perhaps nothing is left."""
-    _check_patients(folder, found, inputs)
-    uids = {mr.series_uid for mr in found.objects}
-    for uid, (_, row) in inputs.series.items():
-        if uid not in uids:
+def _check_series(folder: Path, scanned: Scan, user: UserTables) -> None:
+    present = {instance.series_uid for instance in scanned.instances}
+    for series_uid, (_, row) in user.series.items():
+        if series_uid not in present:
             raise UserError(f"{folder / tables.SERIES} row {row}: no MR image is of this series: correct the UID")
-    _check_slices(folder, found, inputs)
-    stacks: dict[tuple, list] = collections.defaultdict(list)
-    left_out: list[read.Skip] = []
-    for mr in found.objects:
-        told = inputs.series.get(mr.series_uid, (None, 0))[0]
-        kinds, along = collections.defaultdict(list), False
-        for frame in mr.frames:
-            name = told or frame.sequence
-            if name not in SEQUENCES:
-                continue
-            # The other planes of an examination show the same lesion again, in pictures of another kind. Who lists
-            # slices or series has chosen.
-            if inputs.slices is None and not told and not read.is_axial(frame.plane):
-                along = True
-                continue
-            kinds[name, frame.plane, frame.spacing].append(frame.number)
-        if not kinds:
-            reason = "MR, sagittal or coronal" if along else "MR, another sequence"
-            left_out.append(read.Skip(mr.file, reason))
-        for (name, plane, spacing), numbers in kinds.items():
-            picked = [n for n in numbers if is_chosen(inputs, mr.sop_uid, n)]
-            stacks[name, mr.series_uid, mr.shape, plane, spacing].append((mr, tuple(numbers), tuple(picked)))
-    series = []
-    for (name, *_), members in sorted(stacks.items(), key=lambda item: item[0]):
-        used = [member for member in members if member[2]]
-        left_out += [read.Skip(mr.file, "not listed in slices.csv") for mr, _, picked in members if not picked]
-        if used:
-            spares = {mr.sop_uid: found.spares[mr.sop_uid] for mr, *_ in members if mr.sop_uid in found.spares}
-            series.append(Series(str(folder), name, tuple(members), spares))
-    return series, left_out
 
 
-def is_chosen(inputs: Inputs, sop_uid: str, number: int) -> bool:
-    """Whether slices.csv takes this frame; without the file everything is taken."""
-    return inputs.slices is None or (sop_uid, number) in inputs.slices or (sop_uid, None) in inputs.slices
-
-
-def _check_patients(folder: Path, found: Scan, inputs: Inputs) -> None:
-    broken = [reject for reject in found.rejects if reject.kind != "duplicate"]
-    there = {mr.patient_id for mr in found.objects} | {reject.patient_id for reject in broken}
-    for index, patient in enumerate(inputs.patients):
-        if patient not in there:
-            near = [other for other in there if other.lstrip("0") == patient.lstrip("0")]
-            hint = "leading zeros were lost" if near else "correct the patient_id or delete the row"
-            rows = sum(other not in there for other in inputs.patients)
-            unknown = [reject for reject in broken if not reject.patient_id]
-            if unknown and not near:
-                hint += f", or mend {unknown[0].file} ({unknown[0].kind}), one of {len(unknown)} of nobody knows whom"
-            raise UserError(
-                f"{folder / tables.PATIENTS} entry {index + 1} ({patient}): no MR image has this PatientID: {hint} "
-                f"({rows} such)"
-            )
-    for (_, patient), (_, row) in inputs.readers.items():
-        if patient not in there:
-            what = "no MR image has this patient_id: correct it or delete the row"
-            raise UserError(f"{folder / tables.READERS} row {row}: {what}")
-
-
-def slices_not_found(found: Scan, inputs: Inputs) -> list[int]:
-    """The rows of slices.csv that no readable image answers."""
-    counts = {mr.sop_uid: len(mr.frames) for mr in found.objects}
-    return [row for (uid, frame), row in (inputs.slices or {}).items() if (frame or 1) > counts.get(uid, 0)]
-
-
-def _check_slices(folder: Path, found: Scan, inputs: Inputs) -> None:
-    broken = [reject for reject in found.rejects if reject.kind != "duplicate"]
-    known = {reject.sop_uid for reject in broken if reject.sop_uid}
-    rows = set(slices_not_found(found, inputs))
-    rows -= {row for (uid, _), row in (inputs.slices or {}).items() if uid in known}
+def _check_slices(folder: Path, scanned: Scan, user: UserTables) -> None:
+    broken = _broken(scanned)
+    excused = {file.sop_uid for file in broken if file.sop_uid}
+    rows = set(slices_not_found(scanned, user))
+    rows -= {row for (sop_uid, _), row in (user.slices or {}).items() if sop_uid in excused}
     # A file whose header is broken keeps its UID to itself: as many of the rest may be theirs.
-    if len(rows) > sum(not reject.sop_uid for reject in broken):
-        where, what = f"{folder / tables.SLICES} row {min(rows)}", "no MR image has this sop_instance_uid and frame"
-        raise UserError(f"{where}: {what}: correct or delete the row ({len(rows)} such)")
+    if len(rows) > sum(not file.sop_uid for file in broken):
+        hint = f"no MR image has this sop_instance_uid and frame: correct or delete the row ({len(rows)} such)"
+        raise UserError(f"{folder / tables.SLICES} row {min(rows)}: {hint}")
 
 
-def phantom_share(series: Iterable[Series]) -> bool | str:
-    """True if every used image is marked as of a phantom (QualityControlImage), False if none, else "mixed"."""
-    marks = {mr.phantom for one in series for mr, _, picked in one.members if picked}
-    return "mixed" if len(marks) > 1 else marks == {True}
+def _broken(scanned: Scan) -> list[RejectedFile]:
+    return [file for file in scanned.rejected if file.kind != "duplicate"]
 
 
-def _read(task: tuple[str, str]) -> read.MrObject | read.Skip | read.Reject:
-    return read.read_header(*task)
+def slices_not_found(scanned: Scan, user: UserTables) -> list[int]:
+    """Returns the rows of slices.csv that name no readable image."""
+    num_frames = {instance.sop_uid: len(instance.frames) for instance in scanned.instances}
+    listed = (user.slices or {}).items()
+    return [row for (sop_uid, frame), row in listed if (frame or 1) > num_frames.get(sop_uid, 0)]
 
 
-def _read_crashed(task: tuple[str, str]) -> read.Reject:
-    return read.Reject(task[1], "unreadable header", "the reader died on it")
+def _read(task: tuple[str, str]) -> Instance | SkippedFile | RejectedFile:
+    return read_header(*task)
+
+
+def _read_crashed(task: tuple[str, str]) -> RejectedFile:
+    return RejectedFile(task[1], "unreadable header", "the reader died on it")

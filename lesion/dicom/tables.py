@@ -1,4 +1,4 @@
-"""The user's tables beside the DICOM tree: patients.csv, slices.csv, series.csv, readers.csv.
+"""Reads the user's tables beside the DICOM tree: patients.csv, slices.csv, series.csv, readers.csv.
 
 Each is read as text with its first line as header; commas, semicolons or tabs, with or without a byte-order mark, as
 spreadsheet programs write them. What is wrong with one is a `UserError` that names the row.
@@ -8,6 +8,7 @@ import csv
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from lesion.dicom import LABELS, SEQUENCES, UNLABELED
 from lesion.errors import UserError
@@ -18,8 +19,41 @@ SKIP = "skip"  # in series.csv: leave this series out
 _LABEL_WORDS = {**LABELS, **{str(number): number for number in LABELS.values()}, "": UNLABELED}
 
 
+class UserTables(NamedTuple):
+    """What the user's tables say; rows are numbered as a spreadsheet shows them.
+
+    Attributes:
+        labels: PatientID to label, -1 where the cell is empty.
+        slices: the chosen slices, (SOPInstanceUID, frame or None for all frames) to row; None without the file.
+        series: SeriesInstanceUID to (sequence or "skip", row); empty without the file.
+        readers: what doctors said of patients, (reader, PatientID) to (label, row); empty without the file.
+    """
+
+    labels: dict[str, int]
+    slices: dict[tuple[str, int | None], int] | None
+    series: dict[str, tuple[str, int]]
+    readers: dict[tuple[str, str], tuple[int, int]]
+
+    def chooses(self, sop_uid: str, frame: int) -> bool:
+        """Returns whether slices.csv takes this frame; without the file every frame is taken."""
+        return self.slices is None or (sop_uid, frame) in self.slices or (sop_uid, None) in self.slices
+
+
+def read_tables(folder: Path) -> UserTables:
+    """Reads all tables of a DICOM tree.
+
+    Raises:
+        UserError: the folder is missing or empty, or a table is wrong.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: name the DICOM tree with --input=DIR")
+    if not any(folder.iterdir()):
+        raise UserError(f"{folder} is empty: put the DICOM tree and {PATIENTS} there")
+    return UserTables(read_patients(folder), read_slices(folder), read_series(folder), read_readers(folder))
+
+
 def read_patients(folder: Path) -> dict[str, int]:
-    """Labels by patient id, -1 for a row with an empty label; patients of the tree that are not listed are -1 too.
+    """Reads patients.csv: PatientID to label, -1 for a row with an empty label.
 
     Raises:
         UserError: no file, wrong columns, a label that is neither class, one patient with two labels, no label at
@@ -29,15 +63,13 @@ def read_patients(folder: Path) -> dict[str, int]:
     if not path.exists():
         raise UserError(f"no {PATIENTS} in {folder}: write one, columns patient_id,label (encephalitis or glioma)")
     labels: dict[str, int] = {}
-    for row, (patient, word) in rows(path, ("patient_id", "label")):
-        if not patient:
-            raise UserError(f"{path} row {row}: patient_id is empty: fill it in or delete the row")
+    for row, (patient_id, word) in rows(path, ("patient_id", "label"), filled=1):
         if word.lower() not in _LABEL_WORDS:
             raise UserError(f"{path} row {row}: label {word!r} is neither encephalitis nor glioma: correct or empty it")
         label = _LABEL_WORDS[word.lower()]
-        if labels.setdefault(patient, label) != label:
+        if labels.setdefault(patient_id, label) != label:
             raise UserError(f"{path} row {row}: this patient has another label further up: keep one of the rows")
-    missing = [name for name, number in LABELS.items() if number not in labels.values()]
+    missing = [name for name, label in LABELS.items() if label not in labels.values()]
     if len(missing) == len(LABELS):
         raise UserError(f"{path} gives no patient a label: fill in encephalitis or glioma for some of both")
     if missing:
@@ -46,7 +78,7 @@ def read_patients(folder: Path) -> dict[str, int]:
 
 
 def read_slices(folder: Path) -> dict[tuple[str, int | None], int] | None:
-    """The chosen slices as (SOPInstanceUID, frame or None for all frames) with their rows; None without the file.
+    """Reads slices.csv: (SOPInstanceUID, frame or None for all frames) to row; None without the file.
 
     Raises:
         UserError: wrong columns, an empty UID, a frame that is no number from 1, or no row at all.
@@ -55,19 +87,17 @@ def read_slices(folder: Path) -> dict[tuple[str, int | None], int] | None:
     if not path.exists():
         return None
     chosen: dict[tuple[str, int | None], int] = {}
-    for row, (uid, frame) in rows(path, ("sop_instance_uid",), optional="frame"):
-        if not uid:
-            raise UserError(f"{path} row {row}: sop_instance_uid is empty: fill it in or delete the row")
+    for row, (sop_uid, frame) in rows(path, ("sop_instance_uid",), optional="frame", filled=1):
         if frame and not (frame.isdecimal() and int(frame) >= 1):
             raise UserError(f"{path} row {row}: frame {frame!r} is not a whole number from 1: correct or empty it")
-        chosen[uid, int(frame) if frame else None] = row
+        chosen[sop_uid, int(frame) if frame else None] = row
     if not chosen:
         raise UserError(f"{path} lists no slice: add rows, or delete the file to take every slice")
     return chosen
 
 
 def read_series(folder: Path) -> dict[str, tuple[str, int]]:
-    """The user's own word on series: SeriesInstanceUID to (sequence or "skip", row); empty without the file.
+    """Reads series.csv, which goes before the headers: SeriesInstanceUID to (sequence or "skip", row).
 
     Raises:
         UserError: wrong columns, or an unknown sequence.
@@ -75,19 +105,20 @@ def read_series(folder: Path) -> dict[str, tuple[str, int]]:
     path = folder / SERIES
     if not path.exists():
         return {}
-    told: dict[str, tuple[str, int]] = {}
-    for row, (uid, name) in rows(path, ("series_instance_uid", "sequence")):
-        if name.lower() not in (*SEQUENCES, SKIP):
+    sequences: dict[str, tuple[str, int]] = {}
+    for row, (series_uid, name) in rows(path, ("series_instance_uid", "sequence")):
+        sequence = name.lower()
+        if sequence not in (*SEQUENCES, SKIP):
             words = ", ".join(SEQUENCES)
             raise UserError(f"{path} row {row}: sequence {name!r} is unknown: write one of {words}, or {SKIP}")
-        if told.get(uid, (name.lower(),))[0] != name.lower():
+        if sequences.get(series_uid, (sequence,))[0] != sequence:
             raise UserError(f"{path} row {row}: this series has another sequence further up: keep one of the rows")
-        told[uid] = (name.lower(), row)
-    return told
+        sequences[series_uid] = (sequence, row)
+    return sequences
 
 
 def read_readers(folder: Path) -> dict[tuple[str, str], tuple[int, int]]:
-    """What doctors said of patients: (reader, patient id) to (label, row), in the file's order; empty without the file.
+    """Reads readers.csv, what doctors said of patients: (reader, PatientID) to (label, row), in the file's order.
 
     A row with an empty label, a patient that a reader did not judge, is left out.
 
@@ -98,27 +129,32 @@ def read_readers(folder: Path) -> dict[tuple[str, str], tuple[int, int]]:
     path = folder / READERS
     if not path.exists():
         return {}
-    said: dict[tuple[str, str], tuple[int, int]] = {}
-    for row, (patient, reader, word) in rows(path, ("patient_id", "reader", "label")):
-        for column, cell in (("patient_id", patient), ("reader", reader)):
-            if not cell:
-                raise UserError(f"{path} row {row}: {column} is empty: fill it in or delete the row")
+    answers: dict[tuple[str, str], tuple[int, int]] = {}
+    for row, (patient_id, reader, word) in rows(path, ("patient_id", "reader", "label"), filled=2):
         if word.lower() not in _LABEL_WORDS:  # not repeated: where columns were mixed up it is a name
             raise UserError(f"{path} row {row}: the label is neither encephalitis nor glioma: correct or empty it")
-        if (reader, patient) in said:
+        if (reader, patient_id) in answers:
             raise UserError(f"{path} row {row}: this reader answered for this patient further up: keep one of the rows")
-        said[reader, patient] = (_LABEL_WORDS[word.lower()], row)
-    said = {key: answer for key, answer in said.items() if answer[0] != UNLABELED}
-    if not said:
+        answers[reader, patient_id] = (_LABEL_WORDS[word.lower()], row)
+    answers = {key: (label, row) for key, (label, row) in answers.items() if label != UNLABELED}
+    if not answers:
         raise UserError(f"{path} holds no answer of a reader: fill in labels, or delete the file")
-    return said
+    return answers
 
 
-def rows(path: Path, columns: tuple[str, ...], optional: str | None = None) -> Iterator[tuple[int, list[str]]]:
-    """Yields (row number as a spreadsheet shows it, the wanted cells, stripped) of a table, blank rows left out.
+def rows(
+    path: Path, columns: tuple[str, ...], optional: str | None = None, filled: int = 0
+) -> Iterator[tuple[int, list[str]]]:
+    """Yields (row number as a spreadsheet shows it, the cells of `columns`, stripped) of a table, without blank rows.
+
+    Args:
+        path: of the table.
+        columns: columns that must be there, in the order wanted.
+        optional: one more column, whose cells are "" where it is not there.
+        filled: so many of `columns`, the first ones, may have no empty cell.
 
     Raises:
-        UserError: not UTF-8, a column that is missing, an open quotation mark, more cells than columns.
+        UserError: not UTF-8, a column that is missing, an empty cell, an open quotation mark, more cells than columns.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -127,14 +163,14 @@ def rows(path: Path, columns: tuple[str, ...], optional: str | None = None) -> I
     first = lines[0] if lines else ""
     delimiter = max(",;\t", key=first.count)
     header = [cell.strip().lower() for cell in next(csv.reader([first], delimiter=delimiter), [])]
-    absent = [name for name in columns if name not in header]
-    if absent:
-        raise UserError(f"{path} has no column {absent[0]!r} in its first line: it needs {','.join(columns)}")
-    twice = [name for name in columns if header.count(name) > 1]
-    if twice:
-        raise UserError(f"{path} has two columns {twice[0]!r} in its first line: keep one")
+    for column in columns:
+        if column not in header:
+            raise UserError(f"{path} has no column {column!r} in its first line: it needs {','.join(columns)}")
+    for column in columns:
+        if header.count(column) > 1:
+            raise UserError(f"{path} has two columns {column!r} in its first line: keep one")
     wanted = [*columns, optional] if optional else list(columns)
-    places = [header.index(name) if name in header else None for name in wanted]
+    indices = [header.index(column) if column in header else None for column in wanted]
     reader = csv.reader(lines[1:], delimiter=delimiter, strict=True)
     for row in itertools.count(2):
         try:
@@ -147,4 +183,8 @@ def rows(path: Path, columns: tuple[str, ...], optional: str | None = None) -> I
             continue
         if len(cells) > len(header):
             raise UserError(f"{path} row {row}: {len(cells)} cells, {len(header)} columns: quote cells with commas")
-        yield row, ["" if i is None or i >= len(cells) else cells[i].strip() for i in places]
+        wanted_cells = ["" if i is None or i >= len(cells) else cells[i].strip() for i in indices]
+        for column, cell in zip(columns[:filled], wanted_cells, strict=False):
+            if not cell:
+                raise UserError(f"{path} row {row}: {column} is empty: fill it in or delete the row")
+        yield row, wanted_cells

@@ -19,15 +19,8 @@ from scipy import ndimage
 ORIGIN_MM = np.array([-98.0, -134.0, -72.0], np.float32)  # of voxel 0 of the 1 mm maps
 MARGIN_MM = 42  # of the distance maps around the brain maps
 COARSE_MM = 3  # voxel of the distance maps
-TISSUES = (
-    "csf",
-    "gm",
-    "wm",
-    "fat",
-    "muscle",
-    "marrow",
-    "vessel",
-)  # the rest of a voxel is air and bone: no signal
+FRONT_MM = -18.0  # y of the middle of the field of view
+TISSUES = ("csf", "gm", "wm", "fat", "muscle", "marrow", "vessel")  # the rest of a voxel is air and bone: no signal
 
 
 class Atlas(NamedTuple):
@@ -50,27 +43,25 @@ class Grid(NamedTuple):
         z_mm: float32 [Z], heights of the sub-slices.
         fov_mm: width of the square field of view.
         matrix: pixels a side; coarse fields have `matrix // 4` and are brought up by `upsample`.
-        front_mm: y of the middle of the field of view.
     """
 
     z_mm: np.ndarray
     fov_mm: float
     matrix: int
-    front_mm: float = -18.0
 
     def axis_mm(self, size: int) -> np.ndarray:
-        """float32 [size]: centres of `size` pixels across the field of view, from + to − (right/front first)."""
+        """Returns the centres of `size` pixels across the field of view, float32, from + to − (right/front first)."""
         step = self.fov_mm / size
         return (self.fov_mm / 2 - step * (np.arange(size, dtype=np.float32) + 0.5)).astype(np.float32)
 
     def coarse(self) -> np.ndarray:
-        """float32 [3, Z, M/4, M/4]: x, y, z in mm of the coarse lattice."""
+        """Returns x, y, z in mm of the coarse lattice, float32 [3, Z, M/4, M/4]."""
         axis = self.axis_mm(self.matrix // 4)
-        z, y, x = np.meshgrid(self.z_mm, axis + np.float32(self.front_mm), axis, indexing="ij")
+        z, y, x = np.meshgrid(self.z_mm, axis + np.float32(FRONT_MM), axis, indexing="ij")
         return np.stack([x, y, z])
 
     def upsample(self, coarse: np.ndarray) -> np.ndarray:
-        """[..., Z, M/4, M/4] -> [..., Z, M, M], linear within the slice."""
+        """Interpolates linearly within the slice, [..., Z, M/4, M/4] -> [..., Z, M, M]."""
         size = self.matrix // 4
         position = np.clip((np.arange(self.matrix, dtype=np.float32) + 0.5) / 4 - 0.5, 0, size - 1)
         low = np.minimum(position.astype(int), size - 2)
@@ -104,13 +95,13 @@ class Shape(NamedTuple):
 
 
 def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """0 below `low`, 1 above `high` (or the reverse when high < low), smooth between."""
+    """Returns 0 below `low`, 1 above `high` (or the reverse when high < low), smooth between."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float | tuple[float, ...]) -> np.ndarray:
-    """float32 `shape`: Gaussian noise smoothed by `sigma` (voxels), brought back to unit variance."""
+    """Draws Gaussian noise, float32 `shape`, smoothed by `sigma` (voxels), brought back to unit variance."""
     noise = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), sigma, mode="wrap")
     return noise / (noise.std() + 1e-6)
 
@@ -136,7 +127,6 @@ def load_atlas() -> Atlas:
     inside = np.pad(brain, MARGIN_MM)[::COARSE_MM, ::COARSE_MM, ::COARSE_MM]
     cavity = _closed(inside, 14)
     head = _closed(inside, 44)
-    level = head.shape[2] - 1
     taper = ndimage.generate_binary_structure(2, 1)
     for level in range(head.shape[2] - 2, -1, -1):  # downwards the head does not end with the brain
         above = head[:, :, level + 1]
@@ -147,19 +137,20 @@ def load_atlas() -> Atlas:
 
 
 def _signed_distance(mask: np.ndarray) -> np.ndarray:
+    """Returns the distance to a mask's surface in mm, negative inside, float32."""
     outside, inside = ndimage.distance_transform_edt(~mask), ndimage.distance_transform_edt(mask)
     return ((outside - inside) * COARSE_MM).astype(np.float32)
 
 
 def _closed(mask: np.ndarray, radius_mm: float) -> np.ndarray:
-    """Morphological closing by a ball, through two distance transforms."""
+    """Closes a mask by a ball, through two distance transforms."""
     grown = ndimage.distance_transform_edt(~mask) * COARSE_MM <= radius_mm
     grown[0] = grown[-1] = grown[:, 0] = grown[:, -1] = grown[:, :, 0] = grown[:, :, -1] = False
     return ndimage.distance_transform_edt(grown) * COARSE_MM > radius_mm
 
 
 def draw_shape(rng: np.random.Generator) -> Shape:
-    """One patient's affine (size ±4 %, turn ±3°, shear) and head measures."""
+    """Draws one patient's affine (size ±4 %, turn ±3°, shear) and head measures."""
     turn = np.deg2rad(rng.normal(0, [2.0, 2.5, 2.5])).clip(-0.12, 0.12)
     skew = np.array([[0, -turn[2], turn[1]], [turn[2], 0, -turn[0]], [-turn[1], turn[0], 0]])
     matrix = (np.eye(3) + skew + rng.normal(0, 0.01, (3, 3))) * (1 + rng.normal(0, 0.035, (1, 3)).clip(-0.07, 0.07))
@@ -174,7 +165,10 @@ def draw_shape(rng: np.random.Generator) -> Shape:
 
 
 def to_template(rng: np.random.Generator, grid: Grid, shape: Shape) -> np.ndarray:
-    """float32 [3, Z, m, m]: where in the template each coarse point of the scan lies: affine, elastic, ventricles."""
+    """Returns where in the template each coarse point of the scan lies, mm, float32 [3, Z, m, m].
+
+    The way there is an affine map, an elastic one, and one that widens the ventricles.
+    """
     points = grid.coarse()
     mapped = np.tensordot(shape.matrix, points, 1) + shape.shift_mm[:, None, None, None]
     index = (mapped + 130) / 6  # a 6 mm lattice of ±130 mm for the elastic field
@@ -188,13 +182,21 @@ def to_template(rng: np.random.Generator, grid: Grid, shape: Shape) -> np.ndarra
 
 
 def sample_shells(atlas: Atlas, mapped: np.ndarray) -> np.ndarray:
-    """float32 [3, Z, m, m]: distances (mm) to brain, skull cavity and head at coarse template points."""
+    """Returns the distances (mm) to brain, skull cavity and head at coarse template points, float32 [3, Z, m, m]."""
     index = (mapped - (ORIGIN_MM - MARGIN_MM)[:, None, None, None]) / COARSE_MM
-    return np.stack([ndimage.map_coordinates(s, index, order=1, mode="nearest") for s in atlas.shell])
+    return np.stack([ndimage.map_coordinates(shell, index, order=1, mode="nearest") for shell in atlas.shell])
 
 
 def sample_brain(atlas: Atlas, grid: Grid, mapped: np.ndarray, brain_mm: np.ndarray, shape: Shape) -> np.ndarray:
-    """float32 [3, Z, M, M]: CSF, grey and white matter at the scan's full resolution, from coarse template points."""
+    """Returns CSF, grey and white matter at the scan's full resolution, float32 [3, Z, M, M].
+
+    Args:
+        atlas: the maps.
+        grid: the scan.
+        mapped: float32 [3, Z, m, m], template coordinates of the coarse points, mm.
+        brain_mm: float32 [Z, m, m], signed distance to the brain's surface.
+        shape: the patient's measures.
+    """
     index = grid.upsample(mapped - ORIGIN_MM[:, None, None, None])
     near = grid.upsample(brain_mm) < 6  # a third of all points: the rest of the picture holds no brain
     points = index[:, near]
@@ -217,7 +219,7 @@ def complete_head(
     shape: Shape,
     inner: np.ndarray,
 ) -> np.ndarray:
-    """float32 [7, Z, M, M]: fractions of `TISSUES`: the brain and, around it, fluid, skull, scalp, orbits, airways.
+    """Returns the fractions of `TISSUES`, float32 [7, Z, M, M]: the brain, fluid, skull, scalp, orbits, airways.
 
     Args:
         rng: draws the texture of muscle and marrow.
@@ -269,5 +271,6 @@ def complete_head(
 
 
 def _ball(x: np.ndarray, y: np.ndarray, z: np.ndarray, centre: tuple[float, float, float], radius: float) -> np.ndarray:
+    """Returns 1 within a ball, 0 outside, smooth between."""
     distance = np.sqrt((x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2)
     return smoothstep(distance, radius + 0.6, radius - 0.6)

@@ -1,4 +1,4 @@
-"""A made-up cohort with real anatomy, as a DICOM tree: the default input, for patients' scans are private.
+"""Makes a simulated cohort with real anatomy, as a DICOM tree: the default input, for patients' scans are private.
 
 Results on it are phantom results: they show that the way from DICOM to report works and can tell a pattern apart;
 they say nothing about patients.
@@ -9,6 +9,7 @@ within each class. `overlap` is the share of atypical cases.
 """
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -26,14 +27,14 @@ OVERLAP = 0.08
 
 
 class Preset(NamedTuple):
-    """A cohort's size.
+    """The size of a cohort.
 
     Attributes:
         patients: label to number of patients.
         slices: label to sequence to number of slices chosen by the doctors, in all.
         num_series: 3, or 4 with a second CE-T1WI series (gradient echo and spin echo); Table 1 has 13 CE-T1WI slices
             for a glioma and 7 of the other sequences, more than one series of a lesion's height holds.
-        num_slices: of a series, from and to (inclusive).
+        num_slices: least and greatest number of slices of a series.
         matrix: stored rows and columns.
     """
 
@@ -81,19 +82,17 @@ class Patient(NamedTuple):
     """The plan of one patient.
 
     Attributes:
-        number: place in the cohort.
-        seed: (cohort's seed, index), of everything drawn for the patient.
-        who: the invented identity.
+        seed: of everything drawn for the patient: (the cohort's seed, index in the cohort).
+        identity: invented.
         case: the disease.
-        scan: how it is scanned.
+        plan: how it is scanned.
         counts: sequence to number of slices the doctors choose.
     """
 
-    number: int
     seed: tuple[int, int]
-    who: dicom_series.Identity
+    identity: dicom_series.Identity
     case: lesions.Case
-    scan: simulate.Scan
+    plan: simulate.ScanPlan
     counts: dict[str, int]
 
 
@@ -104,8 +103,8 @@ def plan_cohort(preset: Preset, seed: int, overlap: float = OVERLAP) -> list[Pat
     patients, start = [], 0
     for label, number in preset.patients.items():
         rng = np.random.default_rng([seed, 1, LABELS[label]])
-        counts = {s: _share(rng, slices, number) for s, slices in preset.slices[label].items()}
-        sets = {
+        counts = {sequence: _share(rng, slices, number) for sequence, slices in preset.slices[label].items()}
+        traits = {
             "vendor": _deal(rng, tuple(dicom_series.VENDORS), number),
             "atypical": _deal(rng, (True,) * round(overlap * number) + (False,), number, repeat=False),
             "band": _deal(rng, (0, 0, 1, 1, 2), number),
@@ -118,37 +117,39 @@ def plan_cohort(preset: Preset, seed: int, overlap: float = OVERLAP) -> list[Pat
             "age": _deal(rng, tuple(range(18, 76, 3)), number),
         }
         for k in range(number):
-            row = {name: values[k] for name, values in sets.items()}
+            trait = {name: values[k] for name, values in traits.items()}
             index = int(order[start + k])
             own = np.random.default_rng([seed, 2, index])
-            who = dicom_series.draw_identity(own, f"PH{seed:02d}{index + 1:04d}", row["vendor"], row["sex"], row["age"])
+            patient_id = f"PH{seed:02d}{index + 1:04d}"
+            identity = dicom_series.draw_identity(own, patient_id, trait["sex"], trait["age"])
             acquired = min(256, preset.matrix)
-            scan = simulate.Scan(
-                num_slices=row["num_slices"],
+            plan = simulate.ScanPlan(
+                num_slices=trait["num_slices"],
                 matrix=preset.matrix,
                 acquired=acquired,
-                phase_lines=int(row["phase"] * acquired),
-                fov_mm=row["fov"],
-                noise=float(row["noise"]),
+                phase_lines=int(trait["phase"] * acquired),
+                fov_mm=trait["fov"],
+                noise=float(trait["noise"]),
                 bias=float(own.uniform(0.04, 0.12)),
-                gain=float(row["gain"]),
-                vendor=row["vendor"],
+                gain=float(trait["gain"]),
+                vendor=trait["vendor"],
                 num_series=preset.num_series,
             )
-            case = lesions.draw_case(own, label, row["band"], row["atypical"])
-            patients.append(Patient(index, (seed, index), who, case, scan, {s: int(counts[s][k]) for s in counts}))
+            case = lesions.draw_case(own, label, trait["band"], trait["atypical"])
+            chosen = {sequence: int(shares[k]) for sequence, shares in counts.items()}
+            patients.append(Patient((seed, index), identity, case, plan, chosen))
         start += number
-    return sorted(patients, key=lambda patient: patient.number)
+    return sorted(patients, key=lambda patient: patient.seed)
 
 
 def _deal(rng: np.random.Generator, values: tuple, number: int, repeat: bool = True) -> list:
-    """`values` in turn (or once, the last one filling up), shuffled: equal shares in each class."""
+    """Deals `values` in turn (or once, the last one filling up), shuffled: equal shares in each class."""
     deck = [values[k % len(values) if repeat else min(k, len(values) - 1)] for k in range(number)]
     return [deck[k] for k in rng.permutation(number)]
 
 
 def _share(rng: np.random.Generator, total: int, number: int) -> np.ndarray:
-    """int [number] that sum to `total`, each within 2 of the mean (and at least 1)."""
+    """Draws int [number] that sum to `total`, each within 2 of the mean (and at least 1)."""
     counts = np.full(number, total // number)
     counts[: total % number] += 1
     for _ in range(number):
@@ -176,7 +177,7 @@ def make(
         preset_name: of `PRESETS`.
         seed: the same gives the same bytes.
         overlap: share of atypical cases.
-        labeled: patients that patients.csv tells the label of, the classes in turn; None: all. truth.csv has all.
+        labeled: how many patients have a label in patients.csv, the classes in turn; None: all. truth.csv has all.
         readers: simulated readers that judge every patient, in readers.csv.
 
     Raises:
@@ -190,8 +191,8 @@ def make(
         raise UserError(f"--seed={seed}: give a number from 0 on")
     if labeled is not None and not 2 <= labeled <= sum(PRESETS[preset_name].patients.values()):
         raise UserError(f"--labeled={labeled}: 2 is the least, {sum(PRESETS[preset_name].patients.values())} the most")
-    if not 0 <= readers <= tables.MOST_READERS:
-        raise UserError(f"--readers={readers}: 0 is the least, {tables.MOST_READERS} the most")
+    if not 0 <= readers <= tables.MAX_READERS:
+        raise UserError(f"--readers={readers}: 0 is the least, {tables.MAX_READERS} the most")
     stamp = {"preset": preset_name, "seed": seed, "overlap": overlap, "version": VERSION}
     stamp |= ({} if labeled is None else {"labeled": labeled}) | ({"readers": readers} if readers else {})
     output = output.absolute()
@@ -208,22 +209,19 @@ def make(
 
 def _read_stamp(output: Path) -> object:
     try:
-        return json.loads((output / STAMP).read_text())
+        return files.read_json(output / STAMP)
     except (OSError, ValueError):
         return None
 
 
 def _write(root: Path, stamp: dict, patients: list[Patient]) -> None:
     tasks = [(root, patient) for patient in patients]
-    chosen: list[str] = []
-    for uids in workers.spread(write_patient, tasks, "phantom", _crashed, few=1):
-        chosen += uids
-    labels = {p.who.patient_id: p.case.label for p in patients}
+    written = list(workers.parallel_map(write_patient, tasks, "phantom", _crashed, max_serial=1))
+    labels = {patient.identity.patient_id: patient.case.label for patient in patients}
     tables.write_labels(root, labels, stamp.get("labeled", len(labels)))
-    tables.write_slices(root, chosen)
-    readers = stamp.get("readers", 0)
-    if readers:
-        tables.write_readers(root, labels, readers, stamp["seed"])
+    tables.write_slices(root, itertools.chain.from_iterable(written))
+    if "readers" in stamp:
+        tables.write_readers(root, labels, stamp["readers"], stamp["seed"])
     # A hospital's key is random and secret. This one follows from the flags, so that the same phantom gets the same
     # pseudonyms, and with them the same folds and results, everywhere, with and without readers.
     identity = json.dumps({name: value for name, value in stamp.items() if name != "readers"})
@@ -233,54 +231,39 @@ def _write(root: Path, stamp: dict, patients: list[Patient]) -> None:
 
 
 def _crashed(task: tuple[Path, Patient]) -> list[str]:
-    raise UserError(f"{task[0]}: the process that made patient {task[1].who.patient_id} died: is there enough memory?")
+    raise UserError(
+        f"{task[0]}: the process that made patient {task[1].identity.patient_id} died: is there enough memory?"
+    )
 
 
 def write_patient(task: tuple[Path, Patient]) -> list[str]:
-    """Renders and writes one patient; returns the SOPInstanceUIDs of the chosen slices."""
+    """Simulates and writes one patient; returns the SOPInstanceUIDs of the chosen slices."""
     root, patient = task
-    picture, chosen = render(patient)
-    folder = root / patient.who.patient_id
+    scan, chosen = simulate_patient(patient)
+    folder = root / patient.identity.patient_id
     folder.mkdir()
-    selected = []
-    for number, (sequence, pulse, pixels) in enumerate(picture.series, start=1):
-        scan = patient.scan
-        white = round(simulate.BRIGHTEST[sequence] * scan.gain)
-        series = dicom_series.Series(
-            number,
-            sequence,
-            pulse,
-            pixels,
-            scan.fov_mm / scan.matrix,
-            picture.z_mm,
-            -18.0,
-            tilt_deg=-8.0,
-            thickness_mm=simulate.THICKNESS_MM,
-            gap_mm=simulate.GAP_MM,
-            phase_lines=scan.phase_lines,
-            acquired_matrix=scan.acquired,
-            window=(white // 2, white),
-        )
-        uids = dicom_series.write_series(folder, patient.who, series, f"lesion phantom {VERSION} {patient.seed}")
-        selected += [uids[k] for k in chosen[number - 1]]
-    return selected
+    entropy = f"lesion phantom {VERSION} {patient.seed}"
+    chosen_uids = []
+    for number, indices in enumerate(chosen, start=1):
+        uids = dicom_series.write_series(folder, patient.identity, patient.plan, scan, number, entropy)
+        chosen_uids += [uids[index] for index in indices]
+    return chosen_uids
 
 
-def render(patient: Patient) -> tuple[simulate.Picture, list[np.ndarray]]:
-    """The scan, and for each of its series the slices that the doctors choose."""
-    sequences = [s for s, _ in simulate.PROTOCOLS[patient.scan.vendor][: patient.scan.num_series]]
+def simulate_patient(patient: Patient) -> tuple[simulate.Scan, list[np.ndarray]]:
+    """Returns the scan of a patient, and for each of its series the indices of the slices that the doctors choose."""
+    sequences = [sequence for sequence, _ in simulate.PROTOCOLS[patient.plan.vendor][: patient.plan.num_series]]
     rng = np.random.default_rng([*patient.seed, 3])
-    wanted, taken = [], dict.fromkeys(patient.counts, 0)
-    for sequence in sequences:  # two series of one sequence share its slices
-        copies = sequences.count(sequence)
-        wanted.append((patient.counts[sequence] + taken[sequence]) // copies)
-        taken[sequence] += 1
-    picture = simulate.scan_patient(patient.seed, patient.case, patient.scan, max(wanted))
-    seen = np.flatnonzero(picture.area_mm2 >= simulate.VISIBLE_MM2)
+    num_chosen = []
+    for k, sequence in enumerate(sequences):  # two series of one sequence share its slices
+        earlier = sequences[:k].count(sequence)
+        num_chosen.append((patient.counts[sequence] + earlier) // sequences.count(sequence))
+    scan = simulate.scan_patient(patient.seed, patient.case, patient.plan, max(num_chosen))
+    visible = np.flatnonzero(scan.area_mm2 >= simulate.VISIBLE_MM2)
     chosen = []
-    for sequence, number in zip(sequences, wanted, strict=True):  # neighbours about the largest cut, as one scrolls
-        shown = picture.enhancing_mm2 if sequence == "ce_t1wi" else picture.area_mm2
-        sums = np.convolve(shown[seen], np.ones(number), "valid")
+    for sequence, number in zip(sequences, num_chosen, strict=True):  # neighbours about the largest cut, as one scrolls
+        area_mm2 = scan.enhancing_mm2 if sequence == "ce_t1wi" else scan.area_mm2
+        sums = np.convolve(area_mm2[visible], np.ones(number), "valid")
         first = int(np.clip(sums.argmax() + rng.integers(-1, 2), 0, len(sums) - 1))
-        chosen.append(seen[first : first + number])
-    return picture, chosen
+        chosen.append(visible[first : first + number])
+    return scan, chosen

@@ -1,4 +1,4 @@
-"""Encephalitis and glioma for the phantom: where they lie, how they push, swell, soak and enhance.
+"""Simulates encephalitis and glioma: where they lie, how they push, swell, soak and enhance.
 
 The two classes are given the same volumes, extents, relaxation times and amounts of contrast agent on purpose:
 what tells them apart is the pattern. Glioma is a mass centred in white matter, which displaces its surroundings,
@@ -77,7 +77,7 @@ class Case(NamedTuple):
 
 
 class Lesion(NamedTuple):
-    """What a case does to the tissue maps, on the scan's sub-slices.
+    """The tissue that a case changes, on the scan's sub-slices.
 
     Attributes:
         fraction: float32 [4, Z, M, M], of `TISSUES`; the healthy tissue keeps 1 − their sum.
@@ -105,7 +105,7 @@ def draw_case(rng: np.random.Generator, label: str, band: int, atypical: bool) -
 
 
 def centres(case: Case, atlas: anatomy.Atlas) -> np.ndarray:
-    """float32 [n, 3]: centre of a glioma (n = 1), or of the sites of an encephalitis, worse side first."""
+    """Returns the centre of a glioma (n = 1), or of the sites of an encephalitis, worse side first, float32 [n, 3]."""
     rng = np.random.default_rng([case.seed, 1])
     heights, combinations = BANDS[case.band]
     if case.label == "glioma":
@@ -116,20 +116,20 @@ def centres(case: Case, atlas: anatomy.Atlas) -> np.ndarray:
 
 
 def _white_matter_point(rng: np.random.Generator, atlas: anatomy.Atlas, side: int, height: float) -> np.ndarray:
-    """A point well inside the cerebral white matter of one side at a height, float32 [3]."""
+    """Returns a point well inside the cerebral white matter of one side at a height, float32 [3]."""
     level = round(height - anatomy.ORIGIN_MM[2])
     white = ndimage.uniform_filter(atlas.tissue[2, :, :, level - 3 : level + 4].mean(2), 9) / 255
     x = np.arange(white.shape[0])[:, None] + anatomy.ORIGIN_MM[0]
     y = np.arange(white.shape[1])[None] + anatomy.ORIGIN_MM[1]
     allowed = (x * side > (30 if height < -8 else 18)) & (y > (-42 if height < -8 else -75))
     white = np.where(allowed, white, 0)
-    places = np.argwhere(white > 0.85 * white.max())
-    place = places[rng.integers(len(places))]
-    return np.array([*(place + anatomy.ORIGIN_MM[:2]), height], np.float32)
+    indices = np.argwhere(white > 0.85 * white.max())
+    index = indices[rng.integers(len(indices))]
+    return np.array([*(index + anatomy.ORIGIN_MM[:2]), height], np.float32)
 
 
 def displace(case: Case, points: np.ndarray, mapped: np.ndarray, brain_mm: np.ndarray) -> np.ndarray:
-    """Template coordinates after the lesion has pushed: float32 [3, Z, m, m].
+    """Returns template coordinates after the lesion has pushed, float32 [3, Z, m, m].
 
     Args:
         case: the disease.
@@ -141,14 +141,15 @@ def displace(case: Case, points: np.ndarray, mapped: np.ndarray, brain_mm: np.nd
         pushes = [(points[0], case.radius_mm, 0.6 * case.radius_mm * (1 - 0.75 * case.atypical), 32.0)]
     else:  # swelling: each site a little, no mass
         half = len(points) // 2
-        sizes = [1.0] * half + [case.other_side] * half
-        pushes = [(p, 11.0, w * (2.0 + 1.5 * case.atypical), 14.0) for p, w in zip(points, sizes, strict=True)]
-    give = smoothstep(-brain_mm, -1.0, 12.0)
+        weights = [1.0] * half + [case.other_side] * half
+        swelling = 2.0 + 1.5 * case.atypical
+        pushes = [(point, 11.0, weight * swelling, 14.0) for point, weight in zip(points, weights, strict=True)]
+    softness = smoothstep(-brain_mm, -1.0, 12.0)
     for centre, radius, push, reach in pushes:
         away = mapped - centre[:, None, None, None]
         distance = np.sqrt((away**2).sum(0)) + 1e-3
-        size = push * np.minimum(distance / radius, 1) * np.exp(-np.maximum(distance - radius, 0) / reach) * give
-        mapped = mapped - away / distance * size
+        decay = np.exp(-np.maximum(distance - radius, 0) / reach)
+        mapped = mapped - away / distance * (push * np.minimum(distance / radius, 1) * decay * softness)
     return mapped
 
 
@@ -176,13 +177,24 @@ def grow(
     noise = [grid.upsample(smooth_noise(rng, before.shape[1:], s)) for s in ((4, 3, 3), (2, 1.5, 1.5), (1.2, 0.8, 0.8))]
     # Whole voxels are counted; a ribbon of cortex is less high than a mass, so for the same area in a chosen slice it
     # takes a little less.
-    count = int(case.volume_ml * (1.0 if case.label == "glioma" else 0.88) / voxel_ml)
+    num_voxels = int(case.volume_ml * (1.0 if case.label == "glioma" else 0.88) / voxel_ml)
     if case.label == "glioma":
-        return _glioma(case, points[0], grid, before, brain, noise, count, voxel_ml)
-    return _encephalitis(case, points, grid, after, brain, noise, count, voxel_ml)
+        fraction, pattern = _glioma(case, points[0], grid, before, brain, noise, num_voxels)
+    else:
+        fraction, pattern = _encephalitis(case, points, grid, after, brain, noise, num_voxels)
+    return Lesion(fraction, _concentration(pattern, case, voxel_ml))
 
 
-def _glioma(case, centre, grid, before, brain, noise, count, voxel_ml) -> Lesion:
+def _glioma(
+    case: Case,
+    centre: np.ndarray,
+    grid: anatomy.Grid,
+    before: np.ndarray,
+    brain: np.ndarray,
+    noise: list[np.ndarray],
+    num_voxels: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the fractions of `TISSUES`, float32 [4, Z, M, M], and the pattern of enhancement, 0 to 1 [Z, M, M]."""
     rng = np.random.default_rng([case.seed, 3])
     csf, grey, white = brain
     away = before - centre[:, None, None, None]
@@ -197,20 +209,29 @@ def _glioma(case, centre, grid, before, brain, noise, count, voxel_ml) -> Lesion
     # Oedema runs along white matter: crossing anything else costs 20 mm of reach. The threshold is the one that gives
     # the volume the case asks for.
     reach = depth + (1 - ndimage.gaussian_filter(white, (0, 1.5, 1.5))) * (20 - 12 * case.atypical) + 2.5 * noise[0]
-    limit = _threshold(np.where(core > 0.5, -1e3, np.where((white + grey > 0.6), reach, 1e3)), count)
+    limit = _threshold(np.where(core > 0.5, -1e3, np.where((white + grey > 0.6), reach, 1e3)), num_voxels)
     oedema = smoothstep(reach, limit + 1.5, limit - 4.0) * (white + (0.12 + 0.5 * case.atypical) * grey) * (1 - core)
     fraction = np.stack([oedema * case.level, core - necrosis, necrosis, np.zeros_like(core)])
     if ring:
         shell = smoothstep(depth + wall, -0.5, 1.0) * smoothstep(noise[1], -1.6, -0.2)
     else:
         shell = smoothstep(noise[1] + 0.5 * noise[2], 0.6, 1.4) * smoothstep(depth, 2, -3)
-    return Lesion(fraction, _concentration(core * (1 - necrosis) * shell, case, voxel_ml))
+    return fraction, core * (1 - necrosis) * shell
 
 
-def _encephalitis(case, points, grid, after, brain, noise, count, voxel_ml) -> Lesion:
+def _encephalitis(
+    case: Case,
+    points: np.ndarray,
+    grid: anatomy.Grid,
+    after: np.ndarray,
+    brain: np.ndarray,
+    noise: list[np.ndarray],
+    num_voxels: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the same as `_glioma`."""
     csf, grey, white = brain
     radii = {site[0]: site[1] for site in SITES.values()}
-    score = np.full(after.shape[1:], -9.0, np.float32)
+    score: np.ndarray = np.full(after.shape[1:], -9.0, np.float32)
     for k, point in enumerate(points):
         radius = np.array(radii[(int(abs(point[0])), int(point[1]), int(point[2]))], np.float32)
         away = (after - point[:, None, None, None]) / radius[:, None, None, None]
@@ -220,7 +241,7 @@ def _encephalitis(case, points, grid, after, brain, noise, count, voxel_ml) -> L
     score = grid.upsample(score) + 0.10 * noise[0] + 0.06 * noise[1]
     ribbon = ndimage.gaussian_filter(grey, (0, 1.0, 1.0))
     reach = (1 - ribbon) * (1.0 - 0.6 * case.atypical) - score
-    limit = _threshold(np.where(grey + white > 0.5, reach, 1e3), count)
+    limit = _threshold(np.where(grey + white > 0.5, reach, 1e3), num_voxels)
     spill = 0.2 + 0.6 * case.atypical
     inflamed = smoothstep(reach, limit + 0.12, limit - 0.25) * (grey + spill * white) * case.level
     # Swollen gyri close their sulci.
@@ -230,11 +251,11 @@ def _encephalitis(case, points, grid, after, brain, noise, count, voxel_ml) -> L
     edge = ndimage.gaussian_filter(csf, (0, 1.2, 1.2))
     gyriform = inflamed * smoothstep(edge, 0.06, 0.3) * smoothstep(noise[1], -0.6, 0.5)
     patches = inflamed * smoothstep(noise[1] + 0.5 * noise[2], 0.6, 1.4)
-    return Lesion(fraction, _concentration(gyriform * (1 - case.atypical) + patches * case.atypical, case, voxel_ml))
+    return fraction, gyriform * (1 - case.atypical) + patches * case.atypical
 
 
 def _threshold(reach: np.ndarray, count: int) -> float:
-    """The value below which `count` elements lie."""
+    """Returns the value below which `count` elements lie."""
     flat = reach.ravel()
     return float(np.partition(flat, count)[count])
 

@@ -1,4 +1,4 @@
-"""The MR scanner of the phantom: signal equations, 3 T relaxation times, and the way from signal to pixels.
+"""Simulates the MR scanner: signal equations, 3 T relaxation times, and the way from signal to pixels.
 
 Relaxation times at 3 T (ms): grey 1331/110 and white matter 832/79.6 (T1/T2; Wansapura 1999, J Magn Reson Imaging
 9:531); muscle 1412/50 and blood 1932/275 (Stanisz 2005, Magn Reson Med 54:507); subcutaneous fat 382/68 and marrow
@@ -22,7 +22,7 @@ RELAXIVITY_R1, RELAXIVITY_R2 = 5.0, 7.1
 
 
 class Tissue(NamedTuple):
-    """Proton density relative to water, T1 and T2 in ms."""
+    """A tissue's proton density relative to water, T1 and T2 in ms."""
 
     density: float
     t1_ms: float
@@ -46,7 +46,7 @@ FAT_T2_IN_ECHO_TRAIN_MS = 130.0  # closely spaced refocusing undoes J-coupling: 
 
 
 class Pulse(NamedTuple):
-    """One sequence's timing.
+    """The timing of a pulse sequence.
 
     Attributes:
         kind: "se" spin echo, "ir" inversion recovery spin echo, "gre" spoiled gradient echo.
@@ -66,14 +66,14 @@ class Pulse(NamedTuple):
 
 
 def relaxed_by_gadolinium(t1_ms: np.ndarray | float, t2_ms: np.ndarray | float, millimolar: np.ndarray | float):
-    """T1 and T2 (ms) with contrast agent: 1/T = 1/T₀ + r·c; any shapes that broadcast."""
+    """Returns T1 and T2 (ms) with contrast agent, 1/T = 1/T₀ + r·c; any shapes that broadcast."""
     t1 = 1 / (1 / np.asarray(t1_ms) + RELAXIVITY_R1 * np.asarray(millimolar) / 1000)
     t2 = 1 / (1 / np.asarray(t2_ms) + RELAXIVITY_R2 * np.asarray(millimolar) / 1000)
     return t1, t2
 
 
 def signal(pulse: Pulse, density, t1_ms, t2_ms):
-    """Magnitude of the steady-state signal, full magnetisation of water = 1; arguments broadcast.
+    """Returns the magnitude of the steady-state signal, full magnetisation of water = 1; arguments broadcast.
 
     Spin echo: ρ (1 − e^{−TR/T1}) e^{−TE/T2}; inversion recovery: ρ |1 − 2 e^{−TI/T1} + e^{−TR/T1}| e^{−TE/T2};
     spoiled gradient echo: ρ sin α (1 − E1) / (1 − cos α E1) e^{−TE/T2}, with T2 in place of T2* (TE is 2-3 ms).
@@ -90,7 +90,7 @@ def signal(pulse: Pulse, density, t1_ms, t2_ms):
 
 
 def tissue_signal(pulse: Pulse, name: str, millimolar: np.ndarray | float = 0.0):
-    """Signal of a row of `TISSUE`, with `millimolar` of gadolinium in it."""
+    """Returns the signal of a row of `TISSUE`, with `millimolar` of gadolinium in it."""
     density, t1_ms, t2_ms = TISSUE[name]
     if name == "fat" and pulse.echo_train > 1:
         t2_ms = FAT_T2_IN_ECHO_TRAIN_MS
@@ -103,10 +103,10 @@ def acquire(
     size: int,
     phase_lines: int,
     noise: float,
-    receive: np.ndarray,
+    sensitivity: np.ndarray,
     shift: tuple[float, float] = (0.0, 0.0),
 ) -> np.ndarray:
-    """What the scanner stores of ideal slices: truncated k-space, zero-filled, with noise in both channels.
+    """Returns what the scanner stores of ideal slices: truncated k-space, zero-filled, with noise in both channels.
 
     Args:
         rng: draws the noise.
@@ -114,23 +114,24 @@ def acquire(
         size: stored matrix, at least M; k-space is padded to it (as scanners interpolate 256 to 512).
         phase_lines: acquired lines, at most M; fewer make rows less sharp than columns.
         noise: standard deviation of each channel, relative to the signal's unit.
-        receive: float32 [Z, M, M], sensitivity of the coil.
+        sensitivity: float32 [Z, M, M], of the receive coil.
         shift: rows and columns the patient has moved since the first series, in pixels of `image`.
 
     Returns:
         float32 [Z, size, size], magnitudes; the noise is Rician, correlated by the zero-filling as in a real image.
     """
+    assert image.shape == sensitivity.shape and image.ndim == 3, (image.shape, sensitivity.shape)
     matrix = image.shape[-1]
-    lines, samples = np.fft.fftfreq(matrix) * matrix, np.fft.fftfreq(matrix) * matrix
-    edge = matrix / 2
-    window = _fermi(np.abs(lines), phase_lines / 2 - 2)[:, None] * _fermi(np.abs(samples), edge - 2)[None]
-    ramp = np.exp(-2j * np.pi / matrix * (lines[:, None] * shift[0] + samples[None] * shift[1])).astype(np.complex64)
+    frequency = np.fft.fftfreq(matrix) * matrix
+    lines, samples = frequency[:, None], frequency[None]
+    window = _fermi(np.abs(lines), phase_lines / 2 - 2) * _fermi(np.abs(samples), matrix / 2 - 2)
+    ramp = np.exp(-2j * np.pi / matrix * (lines * shift[0] + samples * shift[1])).astype(np.complex64)
     window = window.astype(np.float32) * ramp
     low, high = matrix // 2, size - matrix // 2
     out = np.empty((len(image), size, size), np.float32)
     for k, ideal in enumerate(image):
-        dirt = rng.standard_normal((2, matrix, matrix), np.float32) * np.float32(noise)
-        space = fft.fft2(ideal * receive[k] + dirt[0] + 1j * dirt[1]) * window
+        in_phase, quadrature = rng.standard_normal((2, matrix, matrix), np.float32) * np.float32(noise)
+        space = fft.fft2(ideal * sensitivity[k] + in_phase + 1j * quadrature) * window
         padded = np.zeros((size, size), np.complex64)
         padded[:low, :low], padded[:low, high:] = space[:low, :low], space[:low, low:]
         padded[high:, :low], padded[high:, high:] = space[low:, :low], space[low:, low:]
@@ -139,5 +140,5 @@ def acquire(
 
 
 def _fermi(frequency: np.ndarray, cutoff: float) -> np.ndarray:
-    """A soft edge in k-space, as scanners apply against ringing."""
+    """Returns a soft edge in k-space, as scanners apply against ringing."""
     return 1 / (1 + np.exp(np.clip((frequency - cutoff) / 3.0, -50, 50)))

@@ -1,4 +1,4 @@
-"""One phantom patient: from the plan to the pixels of every series and the list of slices that show the lesion."""
+"""Simulates the scan of one patient: the pixels of every series, and how much lesion each slice shows."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ from lesion.phantom import anatomy, lesions, scanner
 from lesion.phantom.scanner import Pulse
 
 THICKNESS_MM, GAP_MM = 5.0, 1.5
+TILT_DEG = -8.0  # of the slices about the left-right axis
 VISIBLE_MM2 = 60.0  # a lesion of this area in a slice is seen; less is overlooked
 VESSEL_MILLIMOLAR = 0.8  # blood, some minutes after the injection
 CHANGED = 0.35  # share of a voxel that counts as lesion
-# Signal shown as white, fixed, so no lesion dims a brain; of each sequence there is in a phantom.
-BRIGHTEST = {"flair": 0.42, "ce_t1wi": 0.48, "t2wi": 0.58}
-SIMULATED = tuple(BRIGHTEST)
+WHITE_SIGNAL = {"flair": 0.42, "ce_t1wi": 0.48, "t2wi": 0.58}  # shown as white, fixed, so no lesion dims a brain
+SIMULATED = tuple(WHITE_SIGNAL)  # the sequences there are in a phantom
 
 # Series in the order scanned, one table a vendor; the contrast protocol (agent, dose, delay) is the same for all.
 PROTOCOLS: dict[str, tuple[tuple[str, Pulse], ...]] = {
@@ -32,7 +32,7 @@ PROTOCOLS: dict[str, tuple[tuple[str, Pulse], ...]] = {
 }
 
 
-class Scan(NamedTuple):
+class ScanPlan(NamedTuple):
     """How a patient is scanned; balanced within each class by the plan.
 
     Attributes:
@@ -45,7 +45,7 @@ class Scan(NamedTuple):
         bias: strength of the coil's shading, share.
         gain: stored units per signal.
         vendor: key of `PROTOCOLS`.
-        num_series: series taken of the protocol.
+        num_series: how many series of the protocol are scanned.
     """
 
     num_slices: int
@@ -60,40 +60,48 @@ class Scan(NamedTuple):
     num_series: int
 
 
-class Picture(NamedTuple):
-    """What a scan gives.
+class Series(NamedTuple):
+    """A simulated series: "flair", "ce_t1wi" or "t2wi", its timing, and its pixels, uint16 [Z, size, size]."""
+
+    sequence: str
+    pulse: Pulse
+    pixels: np.ndarray
+
+
+class Scan(NamedTuple):
+    """The simulated scan of a patient.
 
     Attributes:
-        series: (sequence, pulse, uint16 [Z, size, size]) each.
+        series: in the order scanned.
         z_mm: [Z], heights of the slices.
         area_mm2: [Z], lesion in each slice.
         enhancing_mm2: [Z], visibly enhancing tissue in each slice.
     """
 
-    series: list[tuple[str, Pulse, np.ndarray]]
+    series: list[Series]
     z_mm: np.ndarray
     area_mm2: np.ndarray
     enhancing_mm2: np.ndarray
 
 
-def scan_patient(seed: tuple[int, ...], case: lesions.Case, scan: Scan, needed: int) -> Picture:
-    """Renders all series of a patient.
+def scan_patient(seed: tuple[int, ...], case: lesions.Case, plan: ScanPlan, needed: int) -> Scan:
+    """Simulates all series of a patient.
 
     Args:
         seed: of anatomy, noise and position.
         case: the disease; grown until `needed` slices show it.
-        scan: how it is scanned.
+        plan: how it is scanned.
         needed: slices with lesion that the plan asks for.
     """
     rng = np.random.default_rng(seed)
     atlas = anatomy.load_atlas()
-    z_mm = (np.arange(scan.num_slices) - scan.num_slices / 2) * (THICKNESS_MM + GAP_MM) + 12 + rng.uniform(-3, 3)
+    z_mm = (np.arange(plan.num_slices) - plan.num_slices / 2) * (THICKNESS_MM + GAP_MM) + 12 + rng.uniform(-3, 3)
     offsets = np.array([-1, 0, 1]) * THICKNESS_MM / 3  # three sub-slices: partial volume across the slice
-    grid = anatomy.Grid((z_mm[:, None] + offsets).ravel().astype(np.float32), scan.fov_mm, scan.acquired)
+    grid = anatomy.Grid((z_mm[:, None] + offsets).ravel().astype(np.float32), plan.fov_mm, plan.acquired)
     shape = anatomy.draw_shape(rng)
     healthy = anatomy.to_template(rng, grid, shape)
     shells = anatomy.sample_shells(atlas, healthy)
-    pixel_mm2 = (scan.fov_mm / scan.acquired) ** 2
+    pixel_mm2 = (plan.fov_mm / plan.acquired) ** 2
     voxel_ml = pixel_mm2 * (THICKNESS_MM + GAP_MM) / len(offsets) / 1000
     points = lesions.centres(case, atlas)
     for _ in range(6):
@@ -109,25 +117,25 @@ def scan_patient(seed: tuple[int, ...], case: lesions.Case, scan: Scan, needed: 
     middle = grid._replace(z_mm=grid.z_mm[1::3])
     head = anatomy.complete_head(rng, middle, healthy[:, 1::3], shells[:, 1::3], shape, _averaged(brain))
     head *= 1 - _averaged(lesion.fraction.sum(0))
-    fraction, relief = _averaged(lesion.fraction), _relief(rng, middle, scan.bias)
+    fraction, sensitivity = _averaged(lesion.fraction), _coil_sensitivity(rng, middle, plan.bias)
     series = []
-    for sequence, pulse in PROTOCOLS[scan.vendor][: scan.num_series]:
+    for sequence, pulse in PROTOCOLS[plan.vendor][: plan.num_series]:
         ideal = _ideal(pulse, sequence == "ce_t1wi", head, fraction, lesion)
         shift = rng.normal(0, 0.6, 2)
-        noise = scan.noise * (0.6 if sequence == "flair" else 1.0)  # FLAIR has half the signal and is averaged
-        image = scanner.acquire(rng, ideal, scan.matrix, scan.phase_lines, noise, relief, (shift[0], shift[1]))
-        series.append((sequence, pulse, np.clip(np.round(image * scan.gain), 0, 4000).astype(np.uint16)))
+        noise = plan.noise * (0.6 if sequence == "flair" else 1.0)  # FLAIR has half the signal and is averaged
+        image = scanner.acquire(rng, ideal, plan.matrix, plan.phase_lines, noise, sensitivity, (shift[0], shift[1]))
+        series.append(Series(sequence, pulse, np.clip(np.round(image * plan.gain), 0, 4000).astype(np.uint16)))
     enhancing = _averaged((lesion.millimolar > 0.08).astype(np.float32)).sum((1, 2)) * pixel_mm2
-    return Picture(series, z_mm, area_mm2, enhancing)
+    return Scan(series, z_mm, area_mm2, enhancing)
 
 
 def _averaged(fine: np.ndarray) -> np.ndarray:
-    """Mean over the sub-slices: [..., 3 Z, M, M] -> [..., Z, M, M]."""
+    """Returns the mean over the sub-slices, [..., 3 Z, M, M] -> [..., Z, M, M]."""
     return fine.reshape(*fine.shape[:-3], -1, 3, *fine.shape[-2:]).mean(-3)
 
 
 def _ideal(pulse: Pulse, contrast: bool, head: np.ndarray, fraction: np.ndarray, lesion: lesions.Lesion) -> np.ndarray:
-    """float32 [Z, M, M]: signal of all tissues, weighted by their share of the voxel."""
+    """Returns the signal of all tissues, weighted by their share of the voxel, float32 [Z, M, M]."""
     blood = VESSEL_MILLIMOLAR if contrast else 0.0
     out = np.zeros(head.shape[1:], np.float32)
     for name, share in zip(anatomy.TISSUES, head, strict=True):
@@ -145,8 +153,8 @@ def _ideal(pulse: Pulse, contrast: bool, head: np.ndarray, fraction: np.ndarray,
     return out
 
 
-def _relief(rng: np.random.Generator, grid: anatomy.Grid, strength: float) -> np.ndarray:
-    """float32 [Z, M, M]: shading of the receive coil, smooth, mean about 1."""
+def _coil_sensitivity(rng: np.random.Generator, grid: anatomy.Grid, strength: float) -> np.ndarray:
+    """Draws the shading of the receive coil, smooth, mean about 1, float32 [Z, M, M]."""
     x, y, z = (axis / 90 for axis in grid.coarse())
     terms = (x, y, z, x * y, y * z, x * x - 0.3, y * y - 0.3)
     field = sum(float(rng.normal(0, 0.5)) * term for term in terms)

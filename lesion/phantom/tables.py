@@ -1,4 +1,4 @@
-"""The tables beside a phantom: labels, chosen slices, and readers, who are simulated as well.
+"""Writes the tables beside a phantom: labels, chosen slices, and readers, who are simulated as well.
 
 A reader calls each patient by chance, right as often as a sensitivity and a specificity say that are drawn for the
 reader; the pictures play no part in it. The ranges lie around the accuracies of 73 to 82 % that the paper prints of its
@@ -11,41 +11,45 @@ from pathlib import Path
 
 import numpy as np
 
-from lesion.dataset import LABELS
-from lesion.dicom import tables
+from lesion import files
+from lesion.dicom import LABELS, tables
 
-MOST_READERS = 9
+MAX_READERS = 9
 _SENSITIVITY, _SPECIFICITY = (0.6, 0.85), (0.75, 0.92)
-_STREAM = 1 << 20  # apart from the streams of `phantom`: its seeds are followed by 0 to 2 or a patient's number
+_STREAM = 1 << 20  # apart from the streams of `cohort`: its seeds are followed by 0 to 2 or a patient's number
 
 
-def write_labels(root: Path, labels: dict[str, str], number: int) -> None:
-    """Writes patients.csv with `number` labels told, the classes in turn, and truth.csv if that is not all."""
-    turn = {label: itertools.count() for label in LABELS}
-    told = set(sorted(labels, key=lambda name: (next(turn[labels[name]]), labels[name]))[:number])
-    rows = [f"{name},{label if name in told else ''}" for name, label in labels.items()]
-    _write(root / tables.PATIENTS, "patient_id,label", rows)
-    if len(told) < len(labels):
-        _write(root / "truth.csv", "patient_id,label", [f"{name},{label}" for name, label in labels.items()])
+def write_labels(root: Path, labels: dict[str, str], num_labeled: int) -> None:
+    """Writes patients.csv with `num_labeled` labels, the classes in turn, and truth.csv if these are not all.
+
+    Args:
+        root: the phantom's folder.
+        labels: PatientID to label.
+        num_labeled: how many patients keep their label.
+    """
+    turns = {label: itertools.count() for label in LABELS}
+    order = sorted(labels, key=lambda patient_id: (next(turns[labels[patient_id]]), labels[patient_id]))
+    labeled = set(order[:num_labeled])
+    rows = [(patient_id, label if patient_id in labeled else "") for patient_id, label in labels.items()]
+    files.write_csv(root / tables.PATIENTS, ("patient_id", "label"), rows)
+    if len(labeled) < len(labels):
+        files.write_csv(root / "truth.csv", ("patient_id", "label"), labels.items())
 
 
-def write_slices(root: Path, chosen: Iterable[str]) -> None:
+def write_slices(root: Path, sop_uids: Iterable[str]) -> None:
     """Writes slices.csv from the SOPInstanceUIDs of the chosen slices."""
-    _write(root / tables.SLICES, "sop_instance_uid,frame", [f"{uid}," for uid in chosen])
+    files.write_csv(root / tables.SLICES, ("sop_instance_uid", "frame"), ((uid, "") for uid in sop_uids))
 
 
-def write_readers(root: Path, labels: dict[str, str], number: int, seed: int) -> None:
-    """Writes readers.csv: each of `number` simulated readers on every patient; a further one changes none before."""
+def write_readers(root: Path, labels: dict[str, str], num_readers: int, seed: int) -> None:
+    """Writes readers.csv: each of the simulated readers on every patient; a further one changes none before."""
+    other = dict(zip(LABELS, reversed(LABELS), strict=True))
     rows = []
-    for reader in range(number):
+    for reader in range(num_readers):
         rng = np.random.default_rng([seed, _STREAM, reader])
-        right = {"glioma": rng.uniform(*_SENSITIVITY), "encephalitis": rng.uniform(*_SPECIFICITY)}
-        other = dict(zip(LABELS, reversed(LABELS), strict=True))
+        accuracy = {"glioma": rng.uniform(*_SENSITIVITY), "encephalitis": rng.uniform(*_SPECIFICITY)}
         draws = rng.random(len(labels))
-        for draw, (name, label) in zip(draws, labels.items(), strict=True):
-            rows.append(f"{name},{tables.SIMULATED} {reader + 1},{label if draw < right[label] else other[label]}")
-    _write(root / tables.READERS, "patient_id,reader,label", rows)
-
-
-def _write(path: Path, header: str, rows: Iterable[str]) -> None:
-    path.write_text("\n".join([header, *rows]) + "\n")
+        for draw, (patient_id, label) in zip(draws, labels.items(), strict=True):
+            answer = label if draw < accuracy[label] else other[label]
+            rows.append((patient_id, f"{tables.SIMULATED} {reader + 1}", answer))
+    files.write_csv(root / tables.READERS, ("patient_id", "reader", "label"), rows)

@@ -45,19 +45,19 @@ def edit(path, **fields):
     ds.save_as(path)
 
 
+@pytest.mark.slow
 def test_command_line_and_privacy(tree):
-    """Nothing that names a patient is in any file, file name, picture or line of the job."""
-    said_by = [(f"MRN00{i}", reader, "glioma") for i in range(4) for reader in ("Dr PLANTEDREADER", "LIUYANG")]
-    write_csv(tree / "readers.csv", ("patient_id", "reader", "label"), *said_by)
+    """Nothing that names a patient is in any file, file name, picture or line of the program."""
+    answers = [(f"MRN00{i}", reader, "glioma") for i in range(4) for reader in ("Dr PLANTEDREADER", "LIUYANG")]
+    write_csv(tree / "readers.csv", ("patient_id", "reader", "label"), *answers)
     command = [sys.executable, "-m", "launch.prepare", f"--input={tree}", f"--output={tree.parent / 'data'}"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     output = tree.parent / "data"
     words = [*NAME.split("^"), BIRTH, HOSPITAL, DATE, "MRN00", ROOT, "PLANTEDREADER", "LIUYANG"]
-    said = done.stdout + done.stderr
     written = {path.relative_to(output).as_posix(): data for path, data in snapshot(output).items()}
     for word in words:
-        assert word not in said
+        assert word not in done.stdout + done.stderr
         for spelling in {word.encode(), word.encode("utf-16-le"), hashlib.sha256(word.encode()).hexdigest().encode()}:
             assert not [path for path, data in written.items() if spelling in data or spelling in path.encode()]
     for path in output.rglob("*.png"):
@@ -77,7 +77,7 @@ def test_command_line_and_privacy(tree):
 
 def test_text_touching_the_head_is_not_in_the_pictures(tmp_path):
     """The same tree with and without text gives the same pictures, but for what is filled in."""
-    clean, dirty = make_tree(tmp_path / "clean", 2, 2), make_tree(tmp_path / "dirty", 2, 2)
+    clean, dirty = (make_tree(tmp_path / name, 2, 2, kinds=("flair",)) for name in ("clean", "dirty"))
     for tree in (clean, dirty):
         (tree / "lesion_private").mkdir()
         (tree / "lesion_private" / pseudonyms.KEY_FILE).write_text("ab" * 32)
@@ -109,7 +109,7 @@ def test_the_same_key_gives_the_same_pseudonyms_another_key_others(flair_tree):
     assert (flair_tree / "lesion_private" / pseudonyms.KEY_FILE).stat().st_mode & 0o077 == 0
 
 
-def test_what_readers_said_is_kept_under_pseudonyms_and_leaves_the_fingerprint_alone(flair_tree):
+def test_answers_of_readers_are_kept_under_pseudonyms_and_leave_the_fingerprint_alone(flair_tree):
     alone = store.load_info(prepare(flair_tree))
     rows = [("MRN002", "Zhou", "Glioma"), ("MRN000", "Adam", "0"), ("MRN002", "Adam", "encephalitis")]
     rows += [("MRN003", "simulated reader 9", "glioma")]
@@ -135,7 +135,7 @@ def test_what_readers_said_is_kept_under_pseudonyms_and_leaves_the_fingerprint_a
         prepare(flair_tree)  # the dataset without readers
 
 
-def test_slices_of_a_phantom_are_said_to_be_so(flair_tree):
+def test_a_dataset_of_phantoms_is_marked(flair_tree):
     for path in flair_tree.glob("*/*/IM*"):
         edit(path, QualityControlImage="YES")
     assert store.load_info(prepare(flair_tree))["phantom"] is True
@@ -143,6 +143,7 @@ def test_slices_of_a_phantom_are_said_to_be_so(flair_tree):
     assert store.load_info(prepare(flair_tree, flair_tree.parent / "b"))["phantom"] == "mixed"
 
 
+@pytest.mark.slow
 def test_a_tree_mixed_with_everything_else(tree, pydicom_files):
     expected = store.load_info(prepare(tree, tree.parent / "alone"))
     shutil.copytree(pydicom_files, tree / "other")
@@ -156,6 +157,7 @@ def test_a_tree_mixed_with_everything_else(tree, pydicom_files):
     assert sum("duplicate" in reason for reason in rejects(tree).values()) >= 6
 
 
+@pytest.mark.slow
 def test_broken_files_are_rejected_and_the_rest_goes_on(tree):
     first_file(tree).write_bytes(b"garbage" * 100)
     path = first_file(tree, number=2)
@@ -170,7 +172,8 @@ def test_broken_files_are_rejected_and_the_rest_goes_on(tree):
     assert info["listed_slices_not_found"] == 2
 
 
-def test_what_is_broken_excuses_its_own_rows_and_no_others(tree):
+@pytest.mark.slow
+def test_broken_files_excuse_their_own_rows_and_no_others(tree):
     for path in (tree / f"{NAME}_3").glob("*/IM*"):
         path.write_bytes(path.read_bytes()[:-5000])  # a patient of whom nothing is whole
     assert store.load_info(prepare(tree))["labeled_patients_without_slices"] == 1
@@ -185,6 +188,7 @@ def test_what_is_broken_excuses_its_own_rows_and_no_others(tree):
         prepare(tree, tree.parent / "fourth")
 
 
+@pytest.mark.slow
 def test_a_second_copy_serves_where_the_first_is_broken(tmp_path):
     tree = make_tree(tmp_path / "dicom", slices=2, kinds=("flair",))
     whole = store.load_info(prepare(tree))
@@ -209,15 +213,16 @@ def test_linked_folders_are_read_once(flair_tree):
     assert info["rejected"] == {}
 
 
-def test_a_file_name_that_is_not_utf_8_is_told(flair_tree):
+def test_a_file_name_that_is_not_utf_8_is_among_the_rejects(flair_tree):
     (flair_tree / os.fsdecode("病人".encode("gbk"))).write_bytes(b"garbage")
     prepare(flair_tree)
     assert "\\udcb2\\udca1" in "".join(rejects(flair_tree))
 
 
+@pytest.mark.slow
 def test_undecodable_pixels_are_rejected(tmp_path):
     """GDCM aborts its process on these."""
-    tree = make_tree(tmp_path / "dicom", slices=2, kinds=("flair",))
+    tree = make_tree(tmp_path / "dicom", patients=2, slices=2, kinds=("flair",))
     ds = pydicom.dcmread(first_file(tree))
     ds.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
     ds.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51" + b"no codestream" * 9])
@@ -230,7 +235,7 @@ def test_undecodable_pixels_are_rejected(tmp_path):
         prepare(tree, tree.parent / "strict", strict=True)
 
 
-def test_the_tables_choose(tree):
+def test_tables_choose_slices_and_sequences(tree):
     uid = pydicom.dcmread(first_file(tree)).SOPInstanceUID
     others = [pydicom.dcmread(first_file(tree, patient=p)).SOPInstanceUID for p in (1, 2)]
     write_csv(tree / "slices.csv", ("sop_instance_uid", "frame"), (uid, "1"), *((u, "") for u in others))
@@ -244,7 +249,7 @@ def test_the_tables_choose(tree):
     assert store.load_slices(tree.parent / "data", "flair").label.tolist().count(-1) == 1
 
 
-BAD = {  # what is wrong: (file, its content, words of the message)
+BAD_TABLES = {  # fault: (file, its content, words of the message)
     "no table": ("patients.csv", None, "no patients.csv"),
     "no column": ("patients.csv", "id,label\nMRN000,glioma\n", "no column 'patient_id'"),
     "no labels": ("patients.csv", "patient_id,label\nMRN000,\n", "no patient a label"),
@@ -270,9 +275,9 @@ BAD = {  # what is wrong: (file, its content, words of the message)
 }
 
 
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("name", BAD_TABLES)
 def test_bad_tables_are_one_line_and_leave_nothing(tree, name):
-    file, content, words = BAD[name]
+    file, content, words = BAD_TABLES[name]
     (tree / file).unlink(missing_ok=True)
     if content is not None:
         (tree / file).write_bytes(content.encode(errors="surrogateescape"))
@@ -320,17 +325,17 @@ def test_other_inputs_are_not_prepared_over_a_dataset(flair_tree):
     assert snapshot(output) == before
 
 
-@pytest.mark.parametrize("where", ["write", "draw", "private"])
-def test_a_full_disk_leaves_nothing(flair_tree, monkeypatch, where):
+@pytest.mark.parametrize("step", ["write", "draw", "private"])
+def test_a_full_disk_leaves_nothing(flair_tree, monkeypatch, step):
     def full(*args, **kwargs):
-        raise RuntimeError("RESOURCE: No space left on device") if where == "write" else OSError(errno.ENOSPC, "full")
+        raise RuntimeError("RESOURCE: No space left on device") if step == "write" else OSError(errno.ENOSPC, "full")
 
     targets = {
         "write": (store, "write"),
         "draw": (preparing.qc_figures, "draw_cohort"),
         "private": (pseudonyms, "save"),
     }
-    monkeypatch.setattr(*targets[where], full)
+    monkeypatch.setattr(*targets[step], full)
     before = snapshot(flair_tree.parent)
     with pytest.raises(OSError) as error:  # noqa: PT011 (errno is looked at)
         prepare(flair_tree)
@@ -339,21 +344,37 @@ def test_a_full_disk_leaves_nothing(flair_tree, monkeypatch, where):
     assert {p.name for p in flair_tree.parent.iterdir()} == {"dicom"}
 
 
-def test_the_sheets_are_pictures_of_a_usable_size(tree):
-    output = prepare(tree)
+def test_a_dataset_in_a_folder_of_a_group_is_open_to_it_and_the_private_folder_is_not(flair_tree, tmp_path):
+    (tmp_path / "group").mkdir()
+    (tmp_path / "group").chmod(0o2775)
+    before = os.umask(0o002)
+    try:
+        output = prepare(flair_tree, tmp_path / "group" / "data")
+    finally:
+        os.umask(before)
+    modes = {path: path.stat().st_mode for path in [output, *output.rglob("*")]}
+    assert all(mode & 0o2070 == 0o2070 for path, mode in modes.items() if path.is_dir())
+    assert all(mode & 0o060 == 0o060 for mode in modes.values())
+    private = flair_tree / "lesion_private"
+    assert not any(path.stat().st_mode & 0o077 for path in [private, *private.iterdir()])
+
+
+def test_the_figures_are_of_a_usable_size(flair_tree):
+    output = prepare(flair_tree)
     for name in ("preprocessing.png", "cohort.png"):
         assert Image.open(io.BytesIO((output / name).read_bytes())).size[0] == 1200
     json.loads((output / "cohort.json").read_text())
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_other_planes_are_left_out_unless_the_user_names_them(tree, told):
+@pytest.mark.parametrize("named", [False, True])
+def test_other_planes_are_left_out_unless_the_user_names_them(tmp_path, named):
+    tree = make_tree(tmp_path / "dicom", kinds=("t2wi",))
     sagittal = dict(ImageOrientationPatient=[0, 1, 0, 0, 0.1, -0.99], ImagePositionPatient=[4, 0, 0])
     for p in range(2):
         pixels = head(128, seed=p).astype(np.uint16)
         save(dataset(pixels, f"MRN00{p}", f"7{p}", 1, "t2wi", **sagittal), tree / f"sagittal_{p}")
-    if told:
+    if named:
         write_csv(tree / "series.csv", ("series_instance_uid", "sequence"), (f"{ROOT}.170", "t2wi"))
     output = prepare(tree)
-    assert len(store.load_slices(output, "t2wi").image) == 12 + told
-    assert store.load_info(output)["skipped"]["MR, sagittal or coronal"] == 2 - told
+    assert len(store.load_slices(output, "t2wi").image) == 12 + named
+    assert store.load_info(output)["skipped"]["MR, sagittal or coronal"] == 2 - named

@@ -26,7 +26,7 @@ def write_over(image, text, place, height, value, mode="1"):
 
 def test_the_crop_is_the_brain():
     _, plan = series()
-    assert plan.found == "brain"
+    assert plan.region == "brain"
     y, x = np.mgrid[-1:1:128j, -1:1:128j] * 1.25
     rows = np.flatnonzero((np.hypot(x / 0.8, y) < 0.82).any(axis=1))
     extent = (rows[-1] + 1 - rows[0]) * SPACING[0]

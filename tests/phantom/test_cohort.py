@@ -52,24 +52,25 @@ def test_gadolinium_shortens_both_times():
 
 def test_table_1_to_the_slice(plan):
     for label, sequences in TABLE_1.items():
-        some = [p for p in plan if p.case.label == label]
-        assert len(some) == {"encephalitis": 118, "glioma": 57}[label]
-        assert {s: sum(p.counts[s] for p in some) for s in SEQUENCES} == sequences
-        assert all(p.counts[s] >= 1 for p in some for s in SEQUENCES)
-    assert len({p.who.patient_id for p in plan}) == 175
+        patients = [p for p in plan if p.case.label == label]
+        assert len(patients) == {"encephalitis": 118, "glioma": 57}[label]
+        assert {s: sum(p.counts[s] for p in patients) for s in SEQUENCES} == sequences
+        assert all(p.counts[s] >= 1 for p in patients for s in SEQUENCES)
+    assert len({p.identity.patient_id for p in plan}) == 175
 
 
-def test_what_is_not_the_lesion_is_dealt_evenly_within_each_class(plan):
+def test_traits_beside_the_lesion_are_dealt_evenly_within_each_class(plan):
     for trait in ("vendor", "fov_mm", "num_slices", "noise", "gain"):
         shares = []
         for label in LABELS:
-            counts = collections.Counter(getattr(p.scan, trait) for p in plan if p.case.label == label)
+            counts = collections.Counter(getattr(p.plan, trait) for p in plan if p.case.label == label)
             total = sum(counts.values())
             shares.append({value: count / total for value, count in counts.items()})
         assert shares[0].keys() == shares[1].keys()
         assert all(abs(shares[0][value] - shares[1][value]) < 0.03 for value in shares[0])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(patient):
     _, folders, _ = patient
     files = [sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file()) for folder in folders]
@@ -88,10 +89,10 @@ def test_the_files_are_mr_series_of_a_scanner_with_an_identity_planted(patient):
     for h in headers:
         by_series[h.SeriesInstanceUID].append(h)
         assert (h.Modality, h.QualityControlImage, h.BurnedInAnnotation) == ("MR", "YES", "YES")
-        assert str(h.PatientID) == plan.who.patient_id
+        assert str(h.PatientID) == plan.identity.patient_id
         assert h.PatientName
         assert h.PatientBirthDate
-    assert len(by_series) == plan.scan.num_series
+    assert len(by_series) == plan.plan.num_series
     for series in by_series.values():
         heights = np.array([float(h.ImagePositionPatient[2]) for h in sorted(series, key=lambda h: h.InstanceNumber)])
         steps = np.diff(heights)
@@ -102,7 +103,7 @@ def test_the_files_are_mr_series_of_a_scanner_with_an_identity_planted(patient):
         white = first.max()
         corner = first[: first.shape[0] // 6, : first.shape[1] // 6]
         assert (corner == white).sum() > 30  # burned-in text
-    assert sum("ContrastBolusAgent" in h for h in headers) >= len(headers) // plan.scan.num_series
+    assert sum("ContrastBolusAgent" in h for h in headers) >= len(headers) // plan.plan.num_series
 
 
 @pytest.mark.slow
@@ -124,20 +125,20 @@ def test_a_cohort_is_written_once_and_another_is_refused(phantom_dicom):
 
 
 @pytest.mark.parametrize("labeled", [None, 3, 8])
-def test_as_many_labels_are_told_as_wanted_of_both_classes_in_turn(labeled, monkeypatch, tmp_path):
+def test_as_many_patients_are_labelled_as_wanted_of_both_classes_in_turn(labeled, monkeypatch, tmp_path):
     monkeypatch.setattr(cohort, "write_patient", lambda task: [])
-    monkeypatch.setattr(cohort.workers, "spread", lambda do, tasks, *_, **__: map(do, tasks))
+    monkeypatch.setattr(cohort.workers, "parallel_map", lambda do, tasks, *_, **__: map(do, tasks))
     cohort.make(tmp_path / "dicom", "tiny", labeled=labeled)
     with (tmp_path / "dicom/patients.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    told = [row["label"] for row in rows if row["label"]]
-    assert len(told) == (labeled or len(rows)) and abs(told.count("glioma") - told.count("encephalitis")) <= 1
+    labels = [row["label"] for row in rows if row["label"]]
+    assert len(labels) == (labeled or len(rows)) and abs(labels.count("glioma") - labels.count("encephalitis")) <= 1
     assert (tmp_path / "dicom/truth.csv").exists() == (labeled == 3)
 
 
 def test_simulated_readers_are_added_and_change_no_other_file(monkeypatch, tmp_path):
     monkeypatch.setattr(cohort, "write_patient", lambda task: [])
-    monkeypatch.setattr(cohort.workers, "spread", lambda do, tasks, *_, **__: map(do, tasks))
+    monkeypatch.setattr(cohort.workers, "parallel_map", lambda do, tasks, *_, **__: map(do, tasks))
     tables, others = [], []
     for number in (0, 1, 2):
         root = tmp_path / str(number)
@@ -152,9 +153,9 @@ def test_simulated_readers_are_added_and_change_no_other_file(monkeypatch, tmp_p
     assert others[0] == others[1] == others[2]
     assert tables[0] == [] and tables[1] == tables[2][:175]
     for reader in ("simulated reader 1", "simulated reader 2"):
-        said = [row for row in tables[2] if row["reader"] == reader]
-        assert {row["patient_id"] for row in said} == set(labels)
-        right = [row["label"] == labels[row["patient_id"]] for row in said]
+        answers = [row for row in tables[2] if row["reader"] == reader]
+        assert {row["patient_id"] for row in answers} == set(labels)
+        right = [row["label"] == labels[row["patient_id"]] for row in answers]
         assert 0.65 < np.mean(right) < 0.95
 
 
