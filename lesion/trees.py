@@ -9,27 +9,27 @@ from flax import traverse_util
 
 
 def flatten(tree: Mapping[str, Any], keep_empty: bool = False) -> dict[str, Any]:
-    """Nested dictionaries to `{"params/conv/kernel": leaf}`, sorted by name; `keep_empty` keeps empty ones too."""
+    """Returns nested dictionaries as `{"params/conv/kernel": leaf}`, sorted by name; `keep_empty`: empty ones too."""
     return dict(sorted(traverse_util.flatten_dict(dict(tree), keep_empty_nodes=keep_empty, sep="/").items()))
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
+    """Returns the nested dictionaries of a flat one, see `flatten`."""
     return traverse_util.unflatten_dict(dict(flat), sep="/")
 
 
 def num_params(params: Mapping[str, Any]) -> int:
-    """Number of elements in all leaves."""
+    """Counts the elements of all leaves."""
     return sum(int(np.prod(np.shape(leaf))) for leaf in flatten(params).values())
 
 
 def num_bytes(tree: Mapping[str, Any]) -> int:
-    """Bytes of all leaves."""
+    """Counts the bytes of all leaves."""
     return sum(int(np.prod(np.shape(leaf))) * np.dtype(leaf.dtype).itemsize for leaf in flatten(tree).values())
 
 
 def sha256(tree: Mapping[str, Any]) -> str:
-    """Hash over the names, types, shapes and little-endian bytes of all leaves."""
+    """Hashes the names, types, shapes and little-endian bytes of all leaves."""
     digest = hashlib.sha256()
     for name, leaf in flatten(tree).items():
         array = np.ascontiguousarray(leaf)

@@ -1,4 +1,7 @@
-"""The registry: one row a variant of a backbone; the baselines of Table 7 have a registry of their own beside it."""
+"""The registry of networks: a row of `MODELS` is a variant of a backbone, a row of `BASELINES` a network of Table 7.
+
+A backbone is added as a `stages.Backbone` and a row here, see README.md in this folder.
+"""
 
 import functools
 from collections.abc import Mapping
@@ -6,90 +9,103 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import linen as nn
 
 from lesion.errors import UserError
 from lesion.models.alexnet import AlexNet, AlexNetTorchvision
-from lesion.models.baselines import BASELINES, BaselineSpec, baseline_table, describe
+from lesion.models.baselines import BASELINES, baseline_table, describe
 from lesion.models.efficientnet_lite import EfficientNetLite0
-from lesion.models.inception import TORCH_MEAN, TORCH_STD, InceptionV3
+from lesion.models.inception import InceptionV3
+from lesion.models.preprocessing import bvlc, keras_caffe, keras_tf, lite, torchvision_mean_std
 from lesion.models.resnet import ResNet50
-from lesion.models.spec import ModelSpec
+from lesion.models.spec import BaselineSpec, ModelSpec
+from lesion.models.stages import Backbone, find_stages
 
 __all__ = ["BASELINES", "MODELS", "BaselineSpec", "ModelSpec", "baseline_table", "describe"]
 
-
-def lite(x: jax.Array) -> jax.Array:
-    """EfficientNet-Lite's: (x − 127) / 128."""
-    return (x - 127.0) / 128.0
-
-
-def torchvision_mean_std(x: jax.Array) -> jax.Array:
-    """torchvision's: ImageNet's mean 0, its deviation 1, a channel."""
-    return (x / 255.0 - np.array(TORCH_MEAN, np.float32)) / np.array(TORCH_STD, np.float32)
-
-
-def keras_tf(x: jax.Array) -> jax.Array:
-    """Keras' "tf" mode: [-1, 1]."""
-    return x / 127.5 - 1.0
-
-
-def keras_caffe(x: jax.Array) -> jax.Array:
-    """Keras' "caffe" mode: blue first, minus ImageNet's mean."""
-    return x[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32)
-
-
-def bvlc(x: jax.Array) -> jax.Array:
-    """Caffe's: blue first, minus the average of its mean picture."""
-    return x[..., ::-1] - np.array([104.00699, 116.66877, 122.67892], np.float32)
-
-
-_resnet50_v1 = functools.partial(ResNet50, v1=True, conv_bias=True, epsilon=1.001e-5, momentum=0.99)
-_inception_keras = functools.partial(InceptionV3, bn_scale=False, count_padding=False, dropout=0.0, momentum=0.99)
-_FC, _CAFFE_FC, _TORCH_FC = ("fc",), ("fc6", "fc7", "fc8"), ("classifier_1", "classifier_4", "classifier_6")
-
 MODELS = {
-    "alexnet": ModelSpec(AlexNet, 224, bvlc, 9216, 62_378_344, _CAFFE_FC, "AlexNet, single tower", "pool5", "flatten"),
+    "alexnet": ModelSpec(
+        module=AlexNet,
+        input_size=224,
+        preprocess=bvlc,
+        feature_width=9216,
+        num_params=62_378_344,
+        title="AlexNet, single tower",
+        last_map="pool5",
+        pooling="flatten",
+        classifier=("fc6", "fc7", "fc8"),
+    ),
     "alexnet_torchvision": ModelSpec(
-        AlexNetTorchvision,
-        224,
-        torchvision_mean_std,
-        9216,
-        61_100_840,
-        _TORCH_FC,
-        "AlexNet, torchvision",
-        "avgpool",
-        "flatten",
+        module=AlexNetTorchvision,
+        input_size=224,
+        preprocess=torchvision_mean_std,
+        feature_width=9216,
+        num_params=61_100_840,
+        title="AlexNet, torchvision",
+        last_map="avgpool",
+        pooling="flatten",
+        classifier=("classifier_1", "classifier_4", "classifier_6"),
     ),
     "alexnet_caffe": ModelSpec(
-        functools.partial(AlexNet, groups=2),
-        224,
-        bvlc,
-        9216,
-        60_965_224,
-        _CAFFE_FC,
-        "AlexNet, two groups",
-        "pool5",
-        "flatten",
+        module=functools.partial(AlexNet, groups=2),
+        input_size=224,
+        preprocess=bvlc,
+        feature_width=9216,
+        num_params=60_965_224,
+        title="AlexNet, two groups",
+        last_map="pool5",
+        pooling="flatten",
+        classifier=("fc6", "fc7", "fc8"),
     ),
     "resnet50": ModelSpec(
-        ResNet50, 224, torchvision_mean_std, 2048, 25_557_032, _FC, "ResNet-50 v1.5, torchvision", "layer4"
+        module=ResNet50,
+        input_size=224,
+        preprocess=torchvision_mean_std,
+        feature_width=2048,
+        num_params=25_557_032,
+        title="ResNet-50 v1.5, torchvision",
+        last_map="layer4",
     ),
-    "resnet50_v1": ModelSpec(_resnet50_v1, 224, keras_caffe, 2048, 25_583_592, _FC, "ResNet-50 v1, Keras", "layer4"),
-    # torchvision's weights were trained in [-1, 1]: its mean and deviation followed by its transform_input give that.
+    "resnet50_v1": ModelSpec(
+        module=functools.partial(ResNet50, v1=True, conv_bias=True, epsilon=1.001e-5, momentum=0.99),
+        input_size=224,
+        preprocess=keras_caffe,
+        feature_width=2048,
+        num_params=25_583_592,
+        title="ResNet-50 v1, Keras",
+        last_map="layer4",
+    ),
     "inception_v3": ModelSpec(
-        InceptionV3, 299, keras_tf, 2048, 23_834_568, _FC, "Inception-V3, torchvision", "Mixed_7c"
+        module=InceptionV3,
+        input_size=299,
+        preprocess=keras_tf,  # [-1, 1], which torchvision's mean and deviation followed by its transform_input give
+        feature_width=2048,
+        num_params=23_834_568,
+        title="Inception-V3, torchvision",
+        last_map="Mixed_7c",
     ),
     "inception_v3_keras": ModelSpec(
-        _inception_keras, 299, keras_tf, 2048, 23_817_352, _FC, "Inception-V3, Keras", "Mixed_7c"
+        module=functools.partial(InceptionV3, bn_scale=False, count_padding=False, dropout=0.0, momentum=0.99),
+        input_size=299,
+        preprocess=keras_tf,
+        feature_width=2048,
+        num_params=23_817_352,
+        title="Inception-V3, Keras",
+        last_map="Mixed_7c",
     ),
-    "efficientnet_lite0": ModelSpec(EfficientNetLite0, 224, lite, 1280, 4_652_008, _FC, "EfficientNet-Lite0", "bn1"),
+    "efficientnet_lite0": ModelSpec(
+        module=EfficientNetLite0,
+        input_size=224,
+        preprocess=lite,
+        feature_width=1280,
+        num_params=4_652_008,
+        title="EfficientNet-Lite0",
+        last_map="bn1",
+    ),
 }
 
 
 def get_spec(name: str) -> ModelSpec:
-    """The row of `MODELS` or a baseline's model; an unknown name is a `UserError` that lists the known ones."""
+    """Returns the row of `MODELS`, or a baseline's model; an unknown name is a `UserError` that lists the others."""
     if name in BASELINES:
         return BASELINES[name].model
     if name not in MODELS:
@@ -97,13 +113,13 @@ def get_spec(name: str) -> ModelSpec:
     return MODELS[name]
 
 
-def get_model(name: str, num_classes: int | None = 1000, **options: Any) -> nn.Module:
+def get_model(name: str, num_classes: int | None = 1000, **options: Any) -> Backbone:
     """Builds a backbone.
 
     Args:
         name: a row of `MODELS` or `BASELINES`.
         num_classes: width of the classifier; None gives features [B, D].
-        **options: of the variant, e.g. `aux_head=True` of `inception_v3`.
+        **options: further attributes of the module, e.g. `axis_name`, see `stages.Backbone`.
 
     Returns:
         A module: `model.apply(variables, images [B, H, W, 3] float32, train=False)` gives logits [B, num_classes];
@@ -113,34 +129,36 @@ def get_model(name: str, num_classes: int | None = 1000, **options: Any) -> nn.M
 
 
 def table() -> dict[str, dict[str, Any]]:
-    """Table 2: what a reader wants of every row, JSON-able."""
+    """Returns Table 2, JSON-able: title, parameters, input size and feature width of every row of `MODELS`."""
     fields = ("title", "num_params", "input_size", "feature_width")
     return {name: {field: getattr(spec, field) for field in fields} for name, spec in MODELS.items()}
 
 
 def stage_names(name: str) -> tuple[str, ...]:
-    """A backbone's stages in order, as `start` and `stop` take them; one with parameters bears its module's name."""
+    """Returns a backbone's stages in order, as `start` and `stop` take them."""
     return tuple(stage for stage, _ in get_model(name).stages(False))
 
 
 def map_stages(name: str) -> tuple[str, ...]:
-    """A backbone's stages in order, up to the one that gives its last map."""
-    names, last = stage_names(name), get_spec(name).last_map
-    found = [i for i, stage in enumerate(names) if stage == last or stage.startswith(f"{last}_")]
-    return names[: found[-1] + 1]
+    """Returns a backbone's stages in order, up to the one that gives its last map."""
+    names = stage_names(name)
+    return names[: find_stages(names, get_spec(name).last_map)[-1] + 1]
 
 
 def stage_before(name: str, first: str) -> str | None:
-    """The stage before `first` or before the first of those it begins, None if there is none; unknown: `UserError`."""
+    """Returns the stage before `first`, or before the first of those it begins, None if there is none.
+
+    An unknown stage is a `UserError` that lists the known ones.
+    """
     names = stage_names(name)
-    found = [i for i, stage in enumerate(names) if stage == first or stage.startswith(f"{first}_")]
+    found = find_stages(names, first)
     if not found:
         raise UserError(f"no stage {first!r} in {name}: choose one of {', '.join(names)}")
     return names[found[0] - 1] if found[0] else None
 
 
 def split(name: str, variables: Mapping[str, Any], boundary: str | None) -> tuple[dict, dict]:
-    """A backbone's variables up to stage `boundary` and after it, both without the classifier.
+    """Splits a backbone's variables into those up to stage `boundary` and those after it, both without the classifier.
 
     Args:
         name: a row of `MODELS` or `BASELINES`.
@@ -152,13 +170,16 @@ def split(name: str, variables: Mapping[str, Any], boundary: str | None) -> tupl
     above = set(names) - below
 
     def part(modules: set[str]) -> dict:
-        return {c: {m: v for m, v in tree.items() if m in modules} for c, tree in variables.items()}
+        return {
+            collection: {module: tree[module] for module in tree if module in modules}
+            for collection, tree in variables.items()
+        }
 
     return part(below), part(above)
 
 
 def preprocess(name: str, image: jax.Array) -> jax.Array:
-    """Grey slices to a backbone's input.
+    """Turns grey slices into a backbone's input.
 
     Args:
         name: a row of `MODELS` or `BASELINES`.

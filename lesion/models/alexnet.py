@@ -1,154 +1,151 @@
-"""AlexNet, three times: the paper's single tower, the original's two groups, and torchvision's later variant.
+"""AlexNet and its kin: the paper's single tower, the original's two groups, torchvision's later variant, and CNN-F.
 
 Sources: Krizhevsky, Sutskever & Hinton, NIPS 2012; Caffe's `bvlc_alexnet` for the layer order, the response
-normalisation's constants and the layers' names; torchvision's `alexnet` after Krizhevsky 2014 (arXiv:1404.5997).
+normalisation's constants and the layers' names; torchvision's `alexnet` after Krizhevsky 2014 (arXiv:1404.5997);
+Chatfield, Simonyan, Vedaldi & Zisserman, BMVC 2014 (arXiv:1405.3531), Table 1, for CNN-F.
 """
 
-from collections.abc import Callable
-
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
-from lesion.models.conv import NO_PADDING, Form
-from lesion.models.layers import (
-    Conv,
-    Stage,
-    adaptive_mean_pool,
-    even_padding,
-    local_response_norm,
-    max_pool,
-    run_stages,
-)
+from lesion.models.conv import ConvImpl
+from lesion.models.layers import adaptive_avg_pool, local_response_norm, max_pool
+from lesion.models.stages import Backbone, Stage
 
-HIDDEN = 4096
-CELLS = 6  # height and width of the last pool, that the dense layers are made for
+HIDDEN = 4096  # width of the hidden dense layers
+CELLS = 6  # height and width of the last map, that the dense layers are made for
 
 
-def _flatten(x: jax.Array) -> jax.Array:
-    """[B, 6, 6, C] to [B, 36 C]; the order is H, W, C, in which the converted kernels are."""
-    assert x.shape[1:3] == (CELLS, CELLS), f"{x.shape}: the dense layers want 6x6 cells, that is pictures of about 224"
-    return x.reshape(x.shape[0], -1)
+def flatten_cells(x: jax.Array) -> jax.Array:
+    """Returns [B, 6, 6, C] as [B, 36 C]; the order is H, W, C, in which the converted kernels are."""
+    assert x.shape[1:3] == (CELLS, CELLS), f"{x.shape}: the dense layers want 6x6 cells, that is images of about 224"
+    return x.reshape(len(x), -1)
 
 
-class AlexNet(nn.Module):
+def fc6_fc7(features: jax.Array, dropout: float, train: bool) -> jax.Array:
+    """Returns fc7's output [B, 4096] for features [B, D]: fc6 and fc7, each with ReLU and dropout after it."""
+    x = features
+    for name in ("fc6", "fc7"):
+        x = nn.relu(nn.Dense(HIDDEN, name=name)(x))
+        x = nn.Dropout(dropout, deterministic=not train)(x)
+    return x
+
+
+class AlexNet(Backbone):
     """The single tower (`groups=1`, 62,378,344 parameters) and the original (`groups=2`, 60,965,224).
 
-    The first convolution is not padded and pools round up, as Caffe does: pictures of 224 and 227 both end in 6x6.
-    The kernels of two groups, laid on the diagonal of the single tower's, give exactly the same network.
+    The first convolution is not padded and pools round up, as Caffe does: images of 224 and 227 both end in 6x6.
+    The kernels of two groups, laid on the diagonal of the single tower's, give exactly the same network. There is no
+    BatchNorm, so that `axis_name` and `mask` change nothing.
 
     Attributes:
-        num_classes: width of the classifier; None returns the features before all dense layers.
         groups: of the second, fourth and fifth convolution.
-        axis_name: of the devices; as there is no BatchNorm, it changes nothing.
-        form: how convolutions are computed, see `conv.conv2d`.
     """
 
-    num_classes: int | None = 1000
     groups: int = 1
-    axis_name: str | None = None
-    form: Form = "auto"
+    dropout: float = 0.5
+
+    classifier = "fc8"
 
     def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
-        """Caffe's layers up to the last pool; no BatchNorm, so `mask` changes nothing."""
-
-        def conv(name: str, features: int, k: int, groups: int = 1) -> tuple[str, Callable]:
-            padding = even_padding(k // 2)
-            return name, lambda x: Conv(features, (k, k), 1, padding, groups, True, self.form, name=name)(x)
-
-        def relu(i: int) -> Stage:
-            return f"relu{i}", nn.relu
-
-        def pool(i: int) -> Stage:
-            # One more row and column than there are: rounding up.
-            return f"pool{i}", lambda x: max_pool(x, 3, 2, ((0, 1), (0, 1)), self.form)
+        """Returns Caffe's layers up to the last pool."""
+        conv, groups = self.conv_stage, self.groups
 
         def norm(i: int) -> Stage:
             return f"norm{i}", local_response_norm
 
-        def conv1(x: jax.Array) -> jax.Array:
-            return Conv(96, (11, 11), 4, NO_PADDING, use_bias=True, form=self.form, name="conv1")(x)
+        first = [conv("conv1", 96, 11, 4), relu(1), norm(1), ceil_pool(1, self.impl)]
+        second = [conv("conv2", 256, 5, 1, 2, groups), relu(2), norm(2), ceil_pool(2, self.impl)]
+        third = [conv("conv3", 384, 3, 1, 1), relu(3), conv("conv4", 384, 3, 1, 1, groups), relu(4)]
+        return first + second + third + [conv("conv5", 256, 3, 1, 1, groups), relu(5), ceil_pool(5, self.impl)]
 
-        first = [("conv1", conv1), relu(1), norm(1), pool(1)]
-        second = [conv("conv2", 256, 5, self.groups), relu(2), norm(2), pool(2)]
-        third = [conv("conv3", 384, 3), relu(3), conv("conv4", 384, 3, self.groups), relu(4)]
-        return first + second + third + [conv("conv5", 256, 3, self.groups), relu(5), pool(5)]
+    def flatten(self, x: jax.Array) -> jax.Array:
+        """Returns features [B, 9216]."""
+        return flatten_cells(x)
 
-    @nn.compact
-    def __call__(
-        self,
-        images: jax.Array,
-        train: bool = False,
-        *,
-        mask: jax.Array | None = None,
-        start: str | None = None,
-        stop: str | None = None,
-    ) -> jax.Array:
-        """Images [B, H, W, 3], preprocessed, to logits [B, num_classes] or features [B, 9216]; see `run_stages`."""
-        x, done = run_stages(self.stages(train, mask), images, start, stop)
-        if not done or stop is not None:
-            return x
-        x = _flatten(x)
-        if self.num_classes is None:
-            return x
-        for name in ("fc6", "fc7"):
-            x = nn.relu(nn.Dense(HIDDEN, name=name)(x))
-            x = nn.Dropout(0.5, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, name="fc8")(x)
+    def hidden_layers(self, features: jax.Array, train: bool) -> jax.Array:
+        """Returns fc7's output [B, 4096]."""
+        return fc6_fc7(features, self.dropout, train)
 
 
-class AlexNetTorchvision(nn.Module):
-    """torchvision's `alexnet`: narrower, no response normalisation, 61,100,840 parameters.
+class AlexNetTorchvision(Backbone):
+    """torchvision's `alexnet`: narrower, no response normalisation, 61,100,840 parameters; no BatchNorm either."""
 
-    Attributes:
-        num_classes: width of the classifier; None returns the features before all dense layers.
-        axis_name: of the devices; as there is no BatchNorm, it changes nothing.
-        form: how convolutions are computed, see `conv.conv2d`.
-    """
+    dropout: float = 0.5
 
-    num_classes: int | None = 1000
-    axis_name: str | None = None
-    form: Form = "auto"
+    classifier = "classifier_6"
 
     def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
-        """torchvision's `features` by number, then `avgpool`; no BatchNorm, so `mask` changes nothing."""
-        table = ((0, 64, 11, 4, 2), (3, 192, 5, 1, 2), (6, 384, 3, 1, 1), (8, 256, 3, 1, 1), (10, 256, 3, 1, 1))
-        pools = (2, 5, 12)
+        """Returns torchvision's `features` by number, then `avgpool`."""
 
-        def conv(i: int, features: int, k: int, stride: int, padding: int) -> list[Stage]:
-            name = f"features_{i}"
+        def conv(i: int, features: int, kernel_size: int, stride: int, padding: int) -> list[Stage]:
+            return [
+                self.conv_stage(f"features_{i}", features, kernel_size, stride, padding),
+                (f"features_{i + 1}", nn.relu),
+            ]
 
-            def run(x: jax.Array) -> jax.Array:
-                return Conv(features, (k, k), stride, even_padding(padding), 1, True, self.form, name=name)(x)
+        def pool(i: int) -> Stage:
+            return f"features_{i}", lambda x: max_pool(x, 3, 2, impl=self.impl)
 
-            return [(name, run), (f"features_{i + 1}", nn.relu)]
+        first = [*conv(0, 64, 11, 4, 2), pool(2), *conv(3, 192, 5, 1, 2), pool(5), *conv(6, 384, 3, 1, 1)]
+        second = [*conv(8, 256, 3, 1, 1), *conv(10, 256, 3, 1, 1), pool(12)]
+        return [*first, *second, ("avgpool", lambda x: adaptive_avg_pool(x, CELLS))]
 
-        stages: list[Stage] = []
-        for row in table:
-            stages += conv(*row)
-            if len(stages) in pools:
-                stages.append((f"features_{len(stages)}", lambda x: max_pool(x, 3, 2, form=self.form)))
-        return [*stages, ("avgpool", lambda x: adaptive_mean_pool(x, CELLS))]
-
-    @nn.compact
-    def __call__(
-        self,
-        images: jax.Array,
-        train: bool = False,
-        *,
-        mask: jax.Array | None = None,
-        start: str | None = None,
-        stop: str | None = None,
-    ) -> jax.Array:
-        """Images [B, H, W, 3], preprocessed, to logits [B, num_classes] or features [B, 9216]; see `run_stages`."""
-        x, done = run_stages(self.stages(train, mask), images, start, stop)
-        if not done or stop is not None:
-            return x
-        x = _flatten(x)
-        if self.num_classes is None:
-            return x
-        # Dropout comes before these layers here, after them in the original.
+    def hidden_layers(self, features: jax.Array, train: bool) -> jax.Array:
+        """Returns the second layer's output [B, 4096]; dropout comes before the layers here, not after them."""
+        x = features
         for name in ("classifier_1", "classifier_4"):
-            x = nn.Dropout(0.5, deterministic=not train)(x)
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
             x = nn.relu(nn.Dense(HIDDEN, name=name)(x))
-        return jnp.asarray(nn.Dense(self.num_classes, name="classifier_6")(x))
+        return x
+
+
+class CNNF(Backbone):
+    """CNN-F, the fast network of Chatfield 2014: 60,834,536 parameters at 1000 classes, no BatchNorm.
+
+    The names are MatConvNet's. Its response normalisation is Krizhevsky's: k = 2 and, by its own formula, 1e-4 times
+    the sum over five channels.
+
+    Attributes:
+        dense_stages: whether fc6 and fc7 are stages, so that the features are fc7's [B, 4096], after its ReLU, instead
+            of the last pool's [B, 9216].
+    """
+
+    dense_stages: bool = False
+    dropout: float = 0.5
+
+    classifier = "fc8"
+
+    def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
+        """Returns MatConvNet's layers up to the last pool, or to fc7's ReLU."""
+        conv = self.conv_stage
+
+        def norm(i: int) -> Stage:
+            return f"norm{i}", lambda x: local_response_norm(x, alpha=5e-4, k=2.0)
+
+        first = [conv("conv1", 64, 11, 4), relu(1), norm(1), ceil_pool(1, self.impl)]
+        second = [conv("conv2", 256, 5, 1, 2), relu(2), norm(2), ceil_pool(2, self.impl)]
+        third = [stage for i in (3, 4, 5) for stage in (conv(f"conv{i}", 256, 3, 1, 1), relu(i))]
+        stages = [*first, *second, *third, ceil_pool(5, self.impl)]
+        if self.dense_stages:
+            stages += [("fc6", lambda x: nn.Dense(HIDDEN, name="fc6")(flatten_cells(x))), relu(6)]
+            stages += [("fc7", lambda x: nn.Dense(HIDDEN, name="fc7")(x)), relu(7)]
+        return stages
+
+    def flatten(self, x: jax.Array) -> jax.Array:
+        """Returns features [B, 9216], or [B, 4096] with `dense_stages`."""
+        return x if self.dense_stages else flatten_cells(x)
+
+    def hidden_layers(self, features: jax.Array, train: bool) -> jax.Array:
+        """Returns fc7's output [B, 4096]; where fc7 is a stage, the features are it, and there is no dropout."""
+        return features if self.dense_stages else fc6_fc7(features, self.dropout, train)
+
+
+def relu(i: int) -> Stage:
+    """Returns the i-th activation."""
+    return f"relu{i}", nn.relu
+
+
+def ceil_pool(i: int, impl: ConvImpl) -> Stage:
+    """Returns the i-th pool, which rounds up: padded by one row and column at the end."""
+    return f"pool{i}", lambda x: max_pool(x, 3, 2, ((0, 1), (0, 1)), impl)

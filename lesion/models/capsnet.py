@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lesion.models.conv import NO_PADDING, Form
-from lesion.models.layers import Conv, Stage, run_stages
+from lesion.models.stages import Backbone, Stage
 
-PRIMARY, CLASS = 8, 16  # numbers of a capsule
+PRIMARY, CLASS = 8, 16  # length of a capsule
 CAPSULES = 18432  # 32 on each of 24x24 cells
 CLASSES = 2
 UPPER, LOWER, ABSENT = 0.9, 0.1, 0.5  # m+, m- and lambda of the margin loss
@@ -22,23 +21,23 @@ ITERATIONS = 3  # of routing
 
 
 def squash(s: jax.Array) -> jax.Array:
-    """Vectors [..., D] to the same directions and lengths |s|² / (1 + |s|²) (Sabour 2017, eq. 1)."""
+    """Returns vectors [..., D] of the same directions, of lengths |s|² / (1 + |s|²) (Sabour 2017, eq. 1)."""
     squared = jnp.sum(jnp.square(s), axis=-1, keepdims=True)
     return s * squared / (1.0 + squared) / jnp.sqrt(squared + EPSILON)
 
 
 def length(v: jax.Array) -> jax.Array:
-    """[..., D] to [...]."""
+    """Returns the lengths [...] of vectors [..., D]."""
     return jnp.sqrt(jnp.sum(jnp.square(v), axis=-1) + EPSILON)
 
 
 def route(votes: jax.Array, iterations: int = ITERATIONS) -> jax.Array:
-    """Routing by agreement (Sabour 2017, procedure 1).
+    """Routes by agreement (Sabour 2017, procedure 1).
 
     Gradients go through all iterations, as in the authors' published code; others' stop those of all but the last.
 
     Args:
-        votes: û [B, I, J, D], what capsule i of the lower layer says of capsule j.
+        votes: û [B, I, J, D], the prediction of the lower layer's capsule i for capsule j.
         iterations: r, at least 1.
 
     Returns:
@@ -54,63 +53,46 @@ def route(votes: jax.Array, iterations: int = ITERATIONS) -> jax.Array:
 
 
 def margin_loss(lengths: jax.Array, label: jax.Array) -> jax.Array:
-    """Σ T max(0, .9 − |v|)² + .5 (1 − T) max(0, |v| − .1)² over classes: [B, J] and int32 [B] to [B] (eq. 4)."""
+    """Returns Σ T max(0, .9 − |v|)² + .5 (1 − T) max(0, |v| − .1)² over classes (eq. 4).
+
+    Args:
+        lengths: [B, J].
+        label: int32 [B].
+
+    Returns:
+        [B].
+    """
     assert lengths.ndim == 2 and label.shape == lengths.shape[:1], (lengths.shape, label.shape)
     present = jax.nn.one_hot(label, lengths.shape[1], dtype=lengths.dtype)
-    missing, seen = jax.nn.relu(UPPER - lengths), jax.nn.relu(lengths - LOWER)
-    return jnp.sum(present * jnp.square(missing) + ABSENT * (1.0 - present) * jnp.square(seen), axis=1)
+    too_short, too_long = jax.nn.relu(UPPER - lengths), jax.nn.relu(lengths - LOWER)
+    return jnp.sum(present * jnp.square(too_short) + ABSENT * (1.0 - present) * jnp.square(too_long), axis=1)
 
 
-class CapsuleTrunk(nn.Module):
-    """The two convolutions below the capsules.
+class CapsuleTrunk(Backbone):
+    """The two convolutions below the capsules, for images [B, 64, 64, 1] in [0, 1]; features [B, 147456]; no BatchNorm.
 
     Attributes:
         widths: channels of both; eight of the second are a capsule.
-        num_classes: None; the classes are the head's.
-        axis_name: of the devices; as there is no BatchNorm, it changes nothing.
-        form: how convolutions are computed, see `conv.conv2d`.
     """
 
     widths: tuple[int, int] = (64, 256)
-    num_classes: None = None
-    axis_name: str | None = None
-    form: Form = "auto"
+
+    classifier = None
 
     def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
-        """`conv1`, `relu1`, `primary`, whose map [B, 24, 24, 256] is the primary capsules before they are squashed."""
-
-        def conv(name: str, features: int, stride: int) -> Stage:
-            def run(x: jax.Array) -> jax.Array:
-                return Conv(features, (9, 9), stride, NO_PADDING, use_bias=True, form=self.form, name=name)(x)
-
-            return name, run
-
-        return [conv("conv1", self.widths[0], 1), ("relu1", nn.relu), conv("primary", self.widths[1], 2)]
-
-    @nn.compact
-    def __call__(
-        self,
-        images: jax.Array,
-        train: bool = False,
-        *,
-        mask: jax.Array | None = None,
-        start: str | None = None,
-        stop: str | None = None,
-    ) -> jax.Array:
-        """Images [B, 64, 64, 1] in [0, 1] to features [B, 147456]; see `run_stages`."""
-        assert self.num_classes is None, "there is no classifier"
-        x, done = run_stages(self.stages(train, mask), images, start, stop)
-        return x.reshape(len(x), -1) if done and stop is None else x
+        """Returns `conv1`, `relu1` and `primary`, whose map [B, 24, 24, 256] is squashed to capsules."""
+        first, second = self.widths
+        return [self.conv_stage("conv1", first, 9), ("relu1", nn.relu), self.conv_stage("primary", second, 9, 2)]
 
 
 class CapsuleHead(nn.Module):
-    """Class capsules, and the decoder that draws the picture from the right one.
+    """Class capsules, and the decoder that draws the image from the right one.
 
     The logit of glioma is ln |v_glioma| − ln |v_encephalitis|: its sigmoid is glioma's share of the two lengths, above
-    one half exactly where the network's own answer, the longer capsule, is glioma.
+    one half exactly where the longer capsule, the network's own answer, is glioma.
 
     Attributes:
-        pixels: side of the picture.
+        pixels: side of the image.
         capsules: I, of the lower layer.
         dropout: there is none.
     """
@@ -120,27 +102,27 @@ class CapsuleHead(nn.Module):
     dropout: float = 0.0
 
     def setup(self) -> None:
-        """The class capsules' transformations, and the decoder's layers."""
+        """Makes the class capsules' transformations, and the decoder's layers."""
         shape = self.capsules, CLASSES, PRIMARY, CLASS
         # So wide that both lengths begin away from 0 and from 1, where squash has hardly a gradient.
         self.transformation = self.param("transformation", nn.initializers.truncated_normal(0.1), shape, jnp.float32)
         self.decoder = [*(nn.Dense(width) for width in DECODER), nn.Dense(self.pixels**2)]
 
     def capsules_of(self, features: jax.Array) -> jax.Array:
-        """Features [B, 8 I] to the class capsules [B, 2, 16]."""
+        """Returns the class capsules [B, 2, 16] of features [B, 8 I]."""
         assert features.shape[1:] == (self.capsules * PRIMARY,), features.shape
         primary = squash(features.reshape(len(features), self.capsules, PRIMARY))
         return route(jnp.einsum("bik,ijkd->bijd", primary, self.transformation))
 
     def reconstruct(self, v: jax.Array, label: jax.Array) -> jax.Array:
-        """The picture [B, S·S] in [0, 1] from the capsule of class `label` int32 [B]; v [B, 2, 16]."""
+        """Draws the image [B, S·S] in [0, 1] from the capsule of class `label` int32 [B]; v [B, 2, 16]."""
         x = (v * jax.nn.one_hot(label, CLASSES, dtype=v.dtype)[..., None]).reshape(len(v), -1)
         for layer in self.decoder[:-1]:
             x = nn.relu(layer(x))
         return nn.sigmoid(self.decoder[-1](x))
 
     def __call__(self, features: jax.Array, train: bool = False, embed: bool = False) -> jax.Array:
-        """Features [B, 8 I] to the logit of glioma [B], or with `embed` to both class capsules, [B, 32]."""
+        """Returns the logit of glioma [B] for features [B, 8 I], or with `embed` both class capsules, [B, 32]."""
         v = self.capsules_of(features)
         if self.is_initializing():
             self.reconstruct(v, jnp.zeros(len(v), jnp.int32))
@@ -150,7 +132,7 @@ class CapsuleHead(nn.Module):
         return lengths[:, 1] - lengths[:, 0]
 
     def loss(self, features: jax.Array, images: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Margin loss and 0.0005 × the summed squared error of the drawn picture: ([B], the logit [B]).
+        """Returns margin loss + 0.0005 × the summed squared error of the drawn image, [B], and the logit [B].
 
         Args:
             features: [B, 8 I].

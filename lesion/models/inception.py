@@ -1,8 +1,8 @@
 """Inception-V3, torchvision's and Keras', from one table.
 
 Sources: Szegedy et al., CVPR 2016; torchvision's `inception_v3`, whose names are used; keras.applications'
-`InceptionV3`: the same graph without auxiliary head, without BatchNorm's scale, and with means that do not count the
-padding.
+`InceptionV3`: the same graph without BatchNorm's scale, and with means that do not count the padding. torchvision's
+auxiliary classifier, which only training from scratch needs, is left out.
 """
 
 import functools
@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lesion.models.conv import NO_PADDING, Form, Padding
-from lesion.models.layers import BatchNorm, Conv, Stage, even_padding, max_pool, mean_pool, run_stages
-
-TORCH_MEAN, TORCH_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from lesion.models.conv import NO_PADDING, Padding, symmetric_padding
+from lesion.models.layers import BatchNorm, Conv, avg_pool, max_pool
+from lesion.models.stages import Backbone, Stage
 
 
 class Unit(NamedTuple):
@@ -24,33 +23,33 @@ class Unit(NamedTuple):
 
     name: str
     features: int
-    kernel: tuple[int, int] = (1, 1)
+    kernel_size: tuple[int, int] = (1, 1)
     stride: int = 1
     padding: Padding = NO_PADDING
 
 
 def _square(name: str, features: int, k: int) -> Unit:
-    return Unit(name, features, (k, k), 1, even_padding(k // 2))
+    return Unit(name, features, (k, k), 1, symmetric_padding(k // 2))
 
 
 def _line(name: str, features: int, height: int, width: int) -> Unit:
-    return Unit(name, features, (height, width), 1, even_padding(height // 2, width // 2))
+    return Unit(name, features, (height, width), 1, symmetric_padding(height // 2, width // 2))
 
 
-def _half(name: str, features: int) -> Unit:
+def _strided(name: str, features: int) -> Unit:
     return Unit(name, features, (3, 3), 2)
 
 
-# A branch is a chain of units; a tuple of units is a fork whose outputs are concatenated; "mean" and "max" are pools.
+# A branch is a chain of units; a tuple of units is a fork whose outputs are concatenated; "avg" and "max" are pools.
 def _mixed_a(pool: int) -> tuple:
     double = (Unit("branch3x3dbl_1", 64), _square("branch3x3dbl_2", 96, 3), _square("branch3x3dbl_3", 96, 3))
     five = (Unit("branch5x5_1", 48), _square("branch5x5_2", 64, 5))
-    return (Unit("branch1x1", 64),), five, double, ("mean", Unit("branch_pool", pool))
+    return (Unit("branch1x1", 64),), five, double, ("avg", Unit("branch_pool", pool))
 
 
 def _mixed_b() -> tuple:
-    double = (Unit("branch3x3dbl_1", 64), _square("branch3x3dbl_2", 96, 3), _half("branch3x3dbl_3", 96))
-    return (_half("branch3x3", 384),), double, ("max",)
+    double = (Unit("branch3x3dbl_1", 64), _square("branch3x3dbl_2", 96, 3), _strided("branch3x3dbl_3", 96))
+    return (_strided("branch3x3", 384),), double, ("max",)
 
 
 def _mixed_c(c: int) -> tuple:
@@ -62,13 +61,13 @@ def _mixed_c(c: int) -> tuple:
         _line("branch7x7dbl_4", c, 7, 1),
         _line("branch7x7dbl_5", 192, 1, 7),
     )
-    return (Unit("branch1x1", 192),), seven, double, ("mean", Unit("branch_pool", 192))
+    return (Unit("branch1x1", 192),), seven, double, ("avg", Unit("branch_pool", 192))
 
 
 def _mixed_d() -> tuple:
-    three = (Unit("branch3x3_1", 192), _half("branch3x3_2", 320))
+    three = (Unit("branch3x3_1", 192), _strided("branch3x3_2", 320))
     lines = (_line("branch7x7x3_2", 192, 1, 7), _line("branch7x7x3_3", 192, 7, 1))
-    return three, (Unit("branch7x7x3_1", 192), *lines, _half("branch7x7x3_4", 192)), ("max",)
+    return three, (Unit("branch7x7x3_1", 192), *lines, _strided("branch7x7x3_4", 192)), ("max",)
 
 
 def _mixed_e() -> tuple:
@@ -77,7 +76,7 @@ def _mixed_e() -> tuple:
 
     three = (Unit("branch3x3_1", 384), fork("branch3x3", 2))
     double = (Unit("branch3x3dbl_1", 448), _square("branch3x3dbl_2", 384, 3), fork("branch3x3dbl", 3))
-    return (Unit("branch1x1", 320),), three, double, ("mean", Unit("branch_pool", 192))
+    return (Unit("branch1x1", 320),), three, double, ("avg", Unit("branch_pool", 192))
 
 
 MIXED = {
@@ -94,7 +93,7 @@ MIXED = {
     "Mixed_7c": _mixed_e(),
 }
 STEM: tuple[Unit | str, ...] = (
-    _half("Conv2d_1a_3x3", 32),
+    _strided("Conv2d_1a_3x3", 32),
     Unit("Conv2d_2a_3x3", 32, (3, 3)),
     _square("Conv2d_2b_3x3", 64, 3),
     "maxpool1",
@@ -105,7 +104,7 @@ STEM: tuple[Unit | str, ...] = (
 
 
 def unit_names() -> list[str]:
-    """Module paths of all units but the auxiliary head's, in the order in which both libraries create them."""
+    """Returns the module paths of all units, in the order in which both libraries create them."""
     names = [unit.name for unit in STEM if isinstance(unit, Unit)]
     for mixed, branches in MIXED.items():
         for part in (part for branch in branches for part in branch):
@@ -123,9 +122,9 @@ class BasicConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] to [B, H', W', unit.features]."""
-        _, features, kernel, stride, padding = self.unit
-        return nn.relu(self.norm(name="bn")(self.conv(features, kernel, stride, padding, name="conv")(x)))
+        """Returns [B, H', W', unit.features] for [B, H, W, C]."""
+        _, features, kernel_size, stride, padding = self.unit
+        return nn.relu(self.norm(name="bn")(self.conv(features, kernel_size, stride, padding, name="conv")(x)))
 
 
 class Mixed(nn.Module):
@@ -137,7 +136,7 @@ class Mixed(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] to [B, H', W', sum of the branches' features]."""
+        """Returns [B, H', W', sum of the branches' features] for [B, H, W, C]."""
         outputs = []
         for branch in self.branches:
             y = x
@@ -152,64 +151,34 @@ class Mixed(nn.Module):
         return jnp.concatenate(outputs, -1)
 
 
-class AuxLogits(nn.Module):
-    """The auxiliary classifier on `Mixed_6e`; wants at least 17x17 cells, that is pictures of 299."""
-
-    num_classes: int
-    build: Callable
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, 17, 17, 768] to [B, num_classes]."""
-        x = mean_pool(x, 5, 3, NO_PADDING, True)
-        x = self.build(Unit("conv0", 128))(x)
-        if min(x.shape[1:3]) < 5:
-            raise ValueError("the auxiliary head needs pictures of 299: leave out aux_head for smaller ones")
-        x = self.build(Unit("conv1", 768, (5, 5)))(x)
-        return nn.Dense(self.num_classes, name="fc")(jnp.mean(x, axis=(1, 2)))
-
-
-class InceptionV3(nn.Module):
+class InceptionV3(Backbone):
     """Inception-V3.
 
     Attributes:
-        num_classes: width of the classifier; None returns the features before it.
-        aux_head: with the auxiliary classifier. Its logits are sown as `intermediates/aux_logits`, computed only where
-            that collection is mutable: `model.apply(..., mutable=["intermediates"])`.
-        transform_input: whether pictures normalised with torch's mean and deviation are brought to [-1, 1] first.
         bn_scale: whether BatchNorm has a scale.
         count_padding: whether the means of the pooling branches count the padding.
-        dropout: rate before the classifier.
         momentum: of BatchNorm's running statistics.
-        axis_name: of the devices over which BatchNorm takes its statistics, None on one.
-        form: how convolutions are computed, see `conv.conv2d`.
     """
 
-    num_classes: int | None = 1000
-    aux_head: bool = False
-    transform_input: bool = False
     bn_scale: bool = True
     count_padding: bool = True
     dropout: float = 0.5
     momentum: float = 0.9
-    axis_name: str | None = None
-    form: Form = "auto"
-
-    def _builder(self, train: bool, mask: jax.Array | None) -> Callable[[Unit], nn.Module]:
-        def norm(name: str) -> Callable:
-            one = BatchNorm(not train, self.momentum, 1e-3, self.bn_scale, self.axis_name, name=name)
-            return functools.partial(one, mask=mask)
-
-        conv = functools.partial(Conv, form=self.form)
-        return lambda unit: BasicConv(unit, conv, norm, name=unit.name)
 
     def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
-        """torchvision's modules up to the global mean; mask [B] of what BatchNorm counts."""
-        build = self._builder(train, mask)
+        """Returns torchvision's modules up to the global mean."""
+        conv = functools.partial(Conv, impl=self.impl)
         pools = {
-            "mean": lambda x: mean_pool(x, 3, 1, even_padding(1), self.count_padding, self.form),
-            "max": lambda x: max_pool(x, 3, 2, form=self.form),
+            "avg": lambda x: avg_pool(x, 3, 1, symmetric_padding(1), self.count_padding, self.impl),
+            "max": lambda x: max_pool(x, 3, 2, impl=self.impl),
         }
+
+        def norm(name: str) -> Callable:
+            module = BatchNorm(not train, self.momentum, 1e-3, self.bn_scale, self.axis_name, name=name)
+            return functools.partial(module, mask=mask)
+
+        def build(unit: Unit) -> nn.Module:
+            return BasicConv(unit, conv, norm, name=unit.name)
 
         def stem(part: Unit | str) -> Stage:
             return (part, pools["max"]) if isinstance(part, str) else (part.name, lambda x: build(part)(x))
@@ -217,32 +186,5 @@ class InceptionV3(nn.Module):
         def mixed(name: str, branches: tuple) -> Stage:
             return name, lambda x: Mixed(branches, build, pools, name=name)(x)
 
-        stages = [stem(part) for part in STEM] + [mixed(*item) for item in MIXED.items()]
-        return [*stages, ("avgpool", lambda x: jnp.mean(x, axis=(1, 2)))]
-
-    @nn.compact
-    def __call__(
-        self,
-        images: jax.Array,
-        train: bool = False,
-        *,
-        mask: jax.Array | None = None,
-        start: str | None = None,
-        stop: str | None = None,
-    ) -> jax.Array:
-        """Images [B, H, W, 3], preprocessed, to logits [B, num_classes] or features [B, 2048]; see `run_stages`."""
-        x, stages = images, self.stages(train, mask)
-        if self.transform_input and start is None:
-            mean, std = (jnp.asarray(v, x.dtype) for v in (TORCH_MEAN, TORCH_STD))
-            x = x * (std / 0.5) + (mean - 0.5) / 0.5
-        wants_aux = self.is_initializing() or self.is_mutable_collection("intermediates")
-        if self.aux_head and wants_aux and start is None and stop is None:
-            x, _ = run_stages(stages, x, None, "Mixed_6e")
-            aux = AuxLogits(self.num_classes or 1000, self._builder(train, mask), name="AuxLogits")(x)
-            self.sow("intermediates", "aux_logits", aux)
-            start = "Mixed_6e"
-        x, done = run_stages(stages, x, start, stop)
-        if not done or stop is not None or self.num_classes is None:
-            return x
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, name="fc")(x)
+        stem_stages, mixed_stages = map(stem, STEM), [mixed(name, branches) for name, branches in MIXED.items()]
+        return [*stem_stages, *mixed_stages, ("avgpool", lambda x: jnp.mean(x, axis=(1, 2)))]

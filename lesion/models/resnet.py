@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lesion.models.conv import Form
-from lesion.models.layers import BatchNorm, Conv, Stage, even_padding, max_pool, run_stages
+from lesion.models.conv import symmetric_padding
+from lesion.models.layers import BatchNorm, Conv, max_pool
+from lesion.models.stages import Backbone, Stage
 
 # (blocks, channels inside a block, stride of the first)
 LAYERS = ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2))
@@ -39,10 +40,10 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] to [B, H / stride, W / stride, 4 features]."""
+        """Returns [B, H / stride, W / stride, 4 features] for [B, H, W, C]."""
         wide = EXPANSION * self.features
         y = nn.relu(self.norm(name="bn1")(self.conv(self.features, (1, 1), self.strides[0], name="conv1")(x)))
-        y = self.conv(self.features, (3, 3), self.strides[1], even_padding(1), name="conv2")(y)
+        y = self.conv(self.features, (3, 3), self.strides[1], symmetric_padding(1), name="conv2")(y)
         y = nn.relu(self.norm(name="bn2")(y))
         y = self.norm(name="bn3")(self.conv(wide, (1, 1), name="conv3")(y))
         if self.downsample:
@@ -51,62 +52,40 @@ class Bottleneck(nn.Module):
         return nn.relu(x + y)
 
 
-class ResNet50(nn.Module):
+class ResNet50(Backbone):
     """ResNet-50.
 
     Attributes:
-        num_classes: width of the classifier; None returns the features before it.
         v1: stride in the first 1x1 of a block instead of in its 3x3.
         conv_bias: whether convolutions have biases.
         epsilon: of BatchNorm.
         momentum: of BatchNorm's running statistics.
-        axis_name: of the devices over which BatchNorm takes its statistics, None on one.
-        form: how convolutions are computed, see `conv.conv2d`.
     """
 
-    num_classes: int | None = 1000
     v1: bool = False
     conv_bias: bool = False
     epsilon: float = 1e-5
     momentum: float = 0.9
-    axis_name: str | None = None
-    form: Form = "auto"
 
     def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
-        """torchvision's modules up to the global mean, a block a stage; mask [B] of what BatchNorm counts."""
-        conv = functools.partial(Conv, use_bias=self.conv_bias, form=self.form)
+        """Returns torchvision's modules up to the global mean, a block a stage."""
+        conv = functools.partial(Conv, use_bias=self.conv_bias, impl=self.impl)
 
         def norm(name: str) -> Callable:
-            one = BatchNorm(not train, self.momentum, self.epsilon, axis_name=self.axis_name, name=name)
-            return functools.partial(one, mask=mask)
+            module = BatchNorm(not train, self.momentum, self.epsilon, axis_name=self.axis_name, name=name)
+            return functools.partial(module, mask=mask)
 
         def block(name: str, features: int, stride: int, downsample: bool) -> Stage:
             strides = (stride, 1) if self.v1 else (1, stride)
             return name, lambda x: Bottleneck(features, strides, downsample, conv, norm, name=name)(x)
 
         stages: list[Stage] = [
-            ("conv1", lambda x: conv(64, (7, 7), 2, even_padding(3), name="conv1")(x)),
+            ("conv1", lambda x: conv(64, (7, 7), 2, symmetric_padding(3), name="conv1")(x)),
             ("bn1", lambda x: norm(name="bn1")(x)),
             ("relu", nn.relu),
-            ("maxpool", lambda x: max_pool(x, 3, 2, even_padding(1), self.form)),
+            ("maxpool", lambda x: max_pool(x, 3, 2, symmetric_padding(1), self.impl)),
         ]
         for layer, (repeats, features, stride) in enumerate(LAYERS, 1):
             for i in range(repeats):
                 stages.append(block(f"layer{layer}_{i}", features, stride if i == 0 else 1, i == 0))
         return [*stages, ("avgpool", lambda x: jnp.mean(x, axis=(1, 2)))]
-
-    @nn.compact
-    def __call__(
-        self,
-        images: jax.Array,
-        train: bool = False,
-        *,
-        mask: jax.Array | None = None,
-        start: str | None = None,
-        stop: str | None = None,
-    ) -> jax.Array:
-        """Images [B, H, W, 3], preprocessed, to logits [B, num_classes] or features [B, 2048]; see `run_stages`."""
-        x, done = run_stages(self.stages(train, mask), images, start, stop)
-        if not done or stop is not None or self.num_classes is None:
-            return x
-        return nn.Dense(self.num_classes, name="fc")(x)

@@ -1,8 +1,7 @@
-"""Foreign checkpoints to Flax variables: fetch (`known`), read (`formats`), rename (`rules`), merge (`merge`)."""
+"""Foreign checkpoints to Flax variables: fetched (`public_files`), read (`formats`), renamed (`rules`) and merged."""
 
 from lesion.weights.formats import read
-from lesion.weights.known import fetch, find
 from lesion.weights.merge import merge
 from lesion.weights.rules import RULES, convert
 
-__all__ = ["RULES", "convert", "fetch", "find", "merge", "read"]
+__all__ = ["RULES", "convert", "merge", "read"]

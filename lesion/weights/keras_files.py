@@ -29,22 +29,22 @@ VARIABLES = {
 
 
 def read_zip(path: Path) -> dict[str, np.ndarray]:
-    """A `.keras` file: the `.weights.h5` inside it."""
+    """Reads the `.weights.h5` inside a `.keras` file."""
     with zipfile.ZipFile(path) as archive:
         return read_hdf5(io.BytesIO(archive.read("model.weights.h5")))
 
 
 def read_hdf5(source: Path | BinaryIO) -> dict[str, np.ndarray]:
-    """Any of Keras' HDF5 layouts: {layer/leaf: array} in the file's layout (kernels kh, kw, I, O)."""
+    """Reads any of Keras' HDF5 layouts; returns {layer/leaf: array} in the file's layout (kernels kh, kw, I, O)."""
     with h5py.File(source, "r") as file:
         if "layers" in file:
-            return dict(_numbered(file["layers"]))
+            return dict(_read_numbered(file["layers"]))
         group = file["model_weights"] if "model_weights" in file and "layer_names" not in file.attrs else file
-        return dict(_named(group))
+        return dict(_read_named(group))
 
 
-def _numbered(layers: h5py.Group) -> Iterator[tuple[str, np.ndarray]]:
-    """Keras 3: a group's number counts layers of its class by depth and is not the layer's; `vars` knows the name."""
+def _read_numbered(layers: h5py.Group) -> Iterator[tuple[str, np.ndarray]]:
+    """Reads Keras 3's layout: a group's number counts layers of its class by depth, the layer's name is in `vars`."""
     for group_name, group in layers.items():
         variables = group.get("vars", {})
         if not len(variables):
@@ -60,8 +60,8 @@ def _numbered(layers: h5py.Group) -> Iterator[tuple[str, np.ndarray]]:
             yield f"{layer}/{leaf}", variables[str(i)][()]
 
 
-def _attribute(group: h5py.Group, name: str) -> list[str]:
-    """A list of names, which Keras splits into `name0`, `name1`, ... where it is too long for one attribute."""
+def _read_names(group: h5py.Group, name: str) -> list[str]:
+    """Returns a list of names, which Keras splits into `name0`, `name1`, ... where it is too long for one attribute."""
     parts = [name] if name in group.attrs else []
     while not parts or parts[-1] != name:
         if f"{name}{len(parts)}" not in group.attrs:
@@ -73,10 +73,10 @@ def _attribute(group: h5py.Group, name: str) -> list[str]:
     return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
 
 
-def _named(group: h5py.Group) -> Iterator[tuple[str, np.ndarray]]:
-    """Keras 1, 2 and 3's older layout: every layer lists its weights' names."""
-    for layer in _attribute(group, "layer_names"):
-        for name in _attribute(group[layer], "weight_names"):
+def _read_named(group: h5py.Group) -> Iterator[tuple[str, np.ndarray]]:
+    """Reads Keras 1, 2 and 3's older layout: every layer lists its weights' names."""
+    for layer in _read_names(group, "layer_names"):
+        for name in _read_names(group[layer], "weight_names"):
             leaf = name.rpartition("/")[2].partition(":")[0].removeprefix(f"{layer}_")
             leaf = LEAVES.get(leaf, leaf)
             if leaf not in KNOWN_LEAVES:

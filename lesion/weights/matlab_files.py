@@ -19,20 +19,20 @@ MEAN = "averageImage"
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """A network's arrays.
+    """Reads a network's arrays.
 
     Args:
         path: a `.mat` file, of version 7 or older.
 
     Returns:
         `layer/filters` (H, W, I, O; of a dense layer on one cell I, O), `layer/biases` [O], and `averageImage` [3], the
-        mean over its pixels of what is subtracted from pictures, if there is one.
+        mean over its pixels of the image that is subtracted from others, if there is one.
     """
     with open(path, "rb") as file:
         if not file.read(len(READABLE)).startswith(READABLE):
             raise ValueError("it is of MATLAB 7.3: save it there once more with save(..., '-v7')")
-    wanted = ("layers", "meta", "normalization")
-    content = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False, variable_names=wanted)
+    names = ("layers", "meta", "normalization")
+    content = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False, variable_names=names)
     if "layers" not in content:
         raise ValueError("it holds no layers: not a network of MatConvNet")
     arrays = dict(_arrays(np.atleast_1d(content["layers"])))
@@ -53,7 +53,7 @@ def _arrays(layers: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _field(content: dict[str, Any], name: str, *inner: str) -> Any:
-    """A field of a struct of structs, None where there is none."""
+    """Returns a field of a struct of structs, None where there is none."""
     value = content.get(name)
     for field in inner:
         value = getattr(value, field, None)

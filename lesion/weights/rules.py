@@ -1,18 +1,29 @@
-"""From a source's names and layouts to ours: a name rule and a layout rule for each."""
+"""From a source's names and layouts to ours: a name rule for each backbone and source (`RULES`), and the layouts."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from lesion import trees
 from lesion.errors import UserError
-from lesion.models.cnn_f import MEAN_RGB
 from lesion.models.inception import unit_names
+from lesion.models.preprocessing import MEAN_RGB
 
-Renamed = dict[str, tuple[str, str, str]]  # source name: (collection, module path, leaf), of those to keep
-TORCH_NORM = {
+
+class Target(NamedTuple):
+    """Where an array belongs among a backbone's variables, e.g. `params`, `layer1_0/conv1`, `kernel`."""
+
+    collection: str
+    module: str
+    leaf: str
+
+
+# A name rule: from all names of a file to the targets of those that are kept.
+Rule = Callable[[Iterable[str]], dict[str, Target]]
+
+TORCH_NORM_LEAVES = {
     "weight": ("params", "scale"),
     "bias": ("params", "bias"),
     "running_mean": ("batch_stats", "mean"),
@@ -28,57 +39,62 @@ KERAS_LEAVES = {
 }
 
 
-def _torch_module(path: str) -> str:
-    """`_blocks.0._bn1` to `blocks_0/bn1`: indices join the name before them, leading underscores go."""
+def torch_module(path: str) -> str:
+    """Returns `blocks_0/bn1` for `_blocks.0._bn1`: indices join the name before them, leading underscores go."""
     return "/".join(part.lstrip("_") for part in re.sub(r"\.(\d+)", r"_\1", path).split("."))
 
 
-def _torch(names: Iterable[str], module: Callable[[str], str] = _torch_module) -> Renamed:
-    """torch's leaves: `weight` is a BatchNorm's scale where the module has running statistics, else a kernel."""
+def torch_rule(names: Iterable[str], module: Callable[[str], str] = torch_module) -> dict[str, Target]:
+    """Maps torch's names; `weight` is a BatchNorm's scale where the module has running statistics, else a kernel."""
     names = [n for n in names if not n.endswith("num_batches_tracked")]
     norms = {n.rpartition(".")[0] for n in names if n.endswith(".running_mean")}
-    renamed = {}
+    targets = {}
     for name in names:
         path, _, leaf = name.rpartition(".")
-        if path in norms and leaf in TORCH_NORM:
-            collection, leaf = TORCH_NORM[leaf]
+        if path in norms and leaf in TORCH_NORM_LEAVES:
+            collection, leaf = TORCH_NORM_LEAVES[leaf]
         else:
             collection, leaf = "params", "kernel" if leaf == "weight" else leaf
-        renamed[name] = collection, module(path), leaf
-    return renamed
+        targets[name] = Target(collection, module(path), leaf)
+    return targets
 
 
-def _without_aux(names: Iterable[str], aux_head: bool = False) -> Renamed:
-    """torchvision's and timm's Inception: the auxiliary head stays only where it is asked for."""
-    return _torch(n for n in names if aux_head or not n.startswith("AuxLogits."))
+def torch_inception_rule(names: Iterable[str]) -> dict[str, Target]:
+    """Maps torchvision's and timm's Inception; the auxiliary classifier, which the network here lacks, is ignored."""
+    return torch_rule(n for n in names if not n.startswith("AuxLogits."))
 
 
-TIMM_LITE = {  # by whether the block widens first
-    True: {"conv_pw": "expand_conv", "bn1": "bn0", "conv_dw": "depthwise_conv", "bn2": "bn1"}
-    | {"conv_pwl": "project_conv", "bn3": "bn2"},
-    False: {"conv_dw": "depthwise_conv", "bn1": "bn1", "conv_pw": "project_conv", "bn2": "bn2"},
-    None: {"conv_stem": "conv_stem", "bn1": "bn0", "conv_head": "conv_head", "bn2": "bn1", "classifier": "fc"},
+TIMM_STEM_AND_TOP = {"conv_stem": "conv_stem", "bn1": "bn0", "conv_head": "conv_head", "bn2": "bn1", "classifier": "fc"}
+TIMM_WIDENING_BLOCK = {
+    "conv_pw": "expand_conv",
+    "bn1": "bn0",
+    "conv_dw": "depthwise_conv",
+    "bn2": "bn1",
+    "conv_pwl": "project_conv",
+    "bn3": "bn2",
 }
+TIMM_FIRST_BLOCK = {"conv_dw": "depthwise_conv", "bn1": "bn1", "conv_pw": "project_conv", "bn2": "bn2"}
 
 
-def _timm_lite(names: Iterable[str]) -> Renamed:
-    """timm's `tf_efficientnet_lite0` counts blocks within a stage and names their parts otherwise."""
+def timm_lite_rule(names: Iterable[str]) -> dict[str, Target]:
+    """Maps timm's `tf_efficientnet_lite0`, which counts blocks within a stage and names their parts otherwise."""
     names = list(names)
     blocks = sorted({tuple(map(int, n.split(".")[1:3])) for n in names if n.startswith("blocks.")})
-    widens = {n.rpartition(".conv_pwl")[0] for n in names if ".conv_pwl." in n}
+    widening = {n.rpartition(".conv_pwl")[0] for n in names if ".conv_pwl." in n}
 
     def module(path: str) -> str:
         if not path.startswith("blocks."):
-            return TIMM_LITE[None].get(path, path)
+            return TIMM_STEM_AND_TOP.get(path, path)
         block, _, part = path.rpartition(".")
         index = blocks.index(tuple(map(int, block.split(".")[1:3])))
-        return f"blocks_{index}/{TIMM_LITE[block in widens].get(part, part)}"
+        parts = TIMM_WIDENING_BLOCK if block in widening else TIMM_FIRST_BLOCK
+        return f"blocks_{index}/{parts.get(part, part)}"
 
-    return _torch(names, module)
+    return torch_rule(names, module)
 
 
-def _keras_resnet(layer: str) -> str:
-    """`conv2_block1_0_conv` of today, or `res2a_branch1` of 2016, to `layer1_0/downsample_0`."""
+def keras_resnet_module(layer: str) -> str:
+    """Returns `layer1_0/downsample_0` for `conv2_block1_0_conv` of today, or `res2a_branch1` of 2016."""
     if layer in ("predictions", "probs", "fc1000"):
         return "fc"
     stem = {"conv1_conv": "conv1", "conv1": "conv1", "conv1_bn": "bn1", "bn_conv1": "bn1"}
@@ -98,79 +114,83 @@ def _keras_resnet(layer: str) -> str:
     return f"layer{stage - 1}_{block - 1}/{kind}{part}"
 
 
-def _keras(names: Iterable[str], module: Callable[[str], str] = _keras_resnet) -> Renamed:
-    split = {name: name.rpartition("/") for name in names}
-    return {
-        name: (KERAS_LEAVES[leaf][0], module(layer), KERAS_LEAVES[leaf][1]) for name, (layer, _, leaf) in split.items()
-    }
+def keras_rule(names: Iterable[str], module: Callable[[str], str] = keras_resnet_module) -> dict[str, Target]:
+    """Maps Keras' `layer/leaf`."""
+    targets = {}
+    for name in names:
+        layer, _, leaf = name.rpartition("/")
+        collection, leaf = KERAS_LEAVES[leaf]
+        targets[name] = Target(collection, module(layer), leaf)
+    return targets
 
 
-def _keras_inception(names: Iterable[str]) -> Renamed:
-    """Layers are named by a counter that starts at 0, 1 or anywhere: the k-th number is the k-th unit created."""
+def keras_inception_rule(names: Iterable[str]) -> dict[str, Target]:
+    """Maps Keras' Inception, whose layers bear the numbers of a counter that starts at 0, 1 or anywhere.
+
+    The k-th number is the k-th unit created.
+    """
     names, units = list(names), unit_names()
     layers = {name.rpartition("/")[0] for name in names}
     modules = {"predictions": "fc"}
     for kind, leaf in (("conv2d", "conv"), ("batch_normalization", "bn")):
-        numbered = {
+        numbers = {
             layer: int(match[1] or 0) for layer in layers if (match := re.fullmatch(rf"{kind}(?:_(\d+))?", layer))
         }
-        if len(numbered) != len(units):
+        if len(numbers) != len(units):
             raise UserError(
-                f"the file has {len(numbered)} {kind} layers, Inception-V3 has {len(units)}: not its weights"
+                f"the file has {len(numbers)} {kind} layers, Inception-V3 has {len(units)}: not its weights"
             )
-        for layer, unit in zip(sorted(numbered, key=numbered.__getitem__), units, strict=True):
+        for layer, unit in zip(sorted(numbers, key=numbers.__getitem__), units, strict=True):
             modules[layer] = f"{unit}/{leaf}"
-    return _keras(names, lambda layer: modules.get(layer, layer))
+    return keras_rule(names, lambda layer: modules.get(layer, layer))
 
 
-def _caffe_onnx(names: Iterable[str]) -> Renamed:
-    """The model zoo's `conv1_w_0`, `conv1_b_0`; its Reshape's target shape is no weight."""
-    found = {name: re.fullmatch(r"((?:conv|fc)\d)_([wb])_\d+", name) for name in names}
+def caffe_onnx_rule(names: Iterable[str]) -> dict[str, Target]:
+    """Maps the model zoo's `conv1_w_0`, `conv1_b_0`; its Reshape's target shape is no weight."""
+    matches = {name: re.fullmatch(r"((?:conv|fc)\d)_([wb])_\d+", name) for name in names}
     leaves = {"w": "kernel", "b": "bias"}
     return {
-        name: ("params", match[1], leaves[match[2]]) if match else ("params", name, "unknown")
-        for name, match in found.items()
+        name: Target("params", match[1], leaves[match[2]]) if match else Target("params", name, "unknown")
+        for name, match in matches.items()
         if "shape" not in name.lower()
     }
 
 
-def _matconvnet(names: Iterable[str]) -> Renamed:
-    """MatConvNet's `conv1/filters`, `conv1/biases`; the mean picture is no weight."""
-    leaves, split = {"filters": "kernel", "biases": "bias"}, {name: name.rpartition("/") for name in names}
-    return {name: ("params", layer, leaves[leaf]) for name, (layer, _, leaf) in split.items() if layer}
+def matconvnet_rule(names: Iterable[str]) -> dict[str, Target]:
+    """Maps MatConvNet's `conv1/filters`, `conv1/biases`; the mean image is no weight."""
+    leaves, parts = {"filters": "kernel", "biases": "bias"}, {name: name.rpartition("/") for name in names}
+    return {name: Target("params", layer, leaves[leaf]) for name, (layer, _, leaf) in parts.items() if layer}
 
 
-def _recentred(arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """MatConvNet's arrays for pictures minus `MEAN_RGB` instead of the file's mean, a channel: conv1 is not padded.
-
-    How a mean picture differs from pixel to pixel is dropped.
-    """
-    if "averageImage" not in arrays or not {"conv1/filters", "conv1/biases"} <= arrays.keys():
-        return arrays
-    more = np.array(MEAN_RGB) - arrays["averageImage"]
-    return {**arrays, "conv1/biases": arrays["conv1/biases"] + np.einsum("hwio,i->o", arrays["conv1/filters"], more)}
-
-
-RULES: dict[tuple[str, str], Callable[..., Renamed]] = {
-    ("alexnet", "onnx"): _caffe_onnx,
-    ("alexnet_torchvision", "torchvision"): _torch,
-    ("alexnet_caffe", "onnx"): _caffe_onnx,
-    ("resnet50", "torchvision"): _torch,
-    ("resnet50", "timm"): _torch,
-    ("resnet50_v1", "keras"): _keras,
-    ("inception_v3", "torchvision"): _without_aux,
-    ("inception_v3", "timm"): _without_aux,
-    ("inception_v3_keras", "keras"): _keras_inception,
-    ("efficientnet_lite0", "lite"): _torch,
-    ("efficientnet_lite0", "timm"): _timm_lite,
-    ("cnn_f", "matconvnet"): _matconvnet,
+RULES: dict[tuple[str, str], Rule] = {
+    ("alexnet", "onnx"): caffe_onnx_rule,
+    ("alexnet_torchvision", "torchvision"): torch_rule,
+    ("alexnet_caffe", "onnx"): caffe_onnx_rule,
+    ("resnet50", "torchvision"): torch_rule,
+    ("resnet50", "timm"): torch_rule,
+    ("resnet50_v1", "keras"): keras_rule,
+    ("inception_v3", "torchvision"): torch_inception_rule,
+    ("inception_v3", "timm"): torch_inception_rule,
+    ("inception_v3_keras", "keras"): keras_inception_rule,
+    ("efficientnet_lite0", "lite"): torch_rule,
+    ("efficientnet_lite0", "timm"): timm_lite_rule,
+    ("cnn_f", "matconvnet"): matconvnet_rule,
 }
-FLATTENED = {"fc6": 256, "classifier_1": 256}  # dense layers on a flattened picture, and its channels
-SINGLE_TOWER = {"conv2": 2, "conv4": 2, "conv5": 2}  # groups that the original has there
+FLATTENED = {"fc6": 256, "classifier_1": 256}  # dense layers on a flattened map, and its channels
+SINGLE_TOWER = {"conv2": 2, "conv4": 2, "conv5": 2}  # convolutions of AlexNet, and their groups in the original
+
+
+def find_rule(name: str, source: str) -> Rule:
+    """Returns the name rule of a backbone and a source; a pair without one is a `UserError` that lists the others."""
+    if (name, source) not in RULES:
+        known = ", ".join(f"{n} from {s}" for n, s in RULES)
+        raise UserError(f"no rule for {name} from {source}: there is {known}")
+    return RULES[name, source]
 
 
 def block_diagonal(kernel: np.ndarray, groups: int) -> np.ndarray:
-    """A grouped convolution's kernel as an ungrouped one: [kh, kw, I / groups, O] to [kh, kw, I, O], zeros between."""
+    """Returns a grouped convolution's kernel [kh, kw, I / groups, O] as an ungrouped one's [kh, kw, I, O]."""
+    assert kernel.ndim == 4 and kernel.shape[3] % groups == 0, (kernel.shape, groups)
     kh, kw, inner, outer = kernel.shape
     whole = np.zeros((kh, kw, groups, inner, groups, outer // groups), kernel.dtype)
     for g in range(groups):
@@ -178,10 +198,8 @@ def block_diagonal(kernel: np.ndarray, groups: int) -> np.ndarray:
     return whole.reshape(kh, kw, groups * inner, outer)
 
 
-def _layout(name: str, source: str, module: str, leaf: str, array: np.ndarray) -> np.ndarray:
-    """One array as Flax wants it: kernels kh, kw, I, O or in, out."""
-    if leaf != "kernel":
-        return array
+def _flax_kernel(name: str, source: str, module: str, array: np.ndarray) -> np.ndarray:
+    """Returns a kernel in Flax's layout: kh, kw, I, O of a convolution, in, out of a dense layer."""
     if source == "matconvnet":  # a dense layer is a convolution there, whose kernel covers all cells
         return array.reshape(-1, array.shape[-1]) if module.startswith("fc") else array
     if source != "keras":
@@ -196,14 +214,25 @@ def _layout(name: str, source: str, module: str, leaf: str, array: np.ndarray) -
     return array
 
 
-def convert(name: str, source: str, arrays: Mapping[str, np.ndarray], **options: Any) -> dict:
-    """Foreign arrays to Flax variables.
+def _recentred(arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Returns MatConvNet's arrays for images minus `MEAN_RGB` instead of the file's mean, a channel.
+
+    conv1's biases take the difference, for conv1 is not padded; what differs from pixel to pixel is dropped.
+    """
+    if "averageImage" not in arrays or not {"conv1/filters", "conv1/biases"} <= arrays.keys():
+        return arrays
+    difference = np.array(MEAN_RGB) - arrays["averageImage"]
+    shift = np.einsum("hwio,i->o", arrays["conv1/filters"], difference)
+    return {**arrays, "conv1/biases": arrays["conv1/biases"] + shift}
+
+
+def convert(name: str, source: str, arrays: Mapping[str, np.ndarray]) -> dict:
+    """Turns foreign arrays into Flax variables.
 
     Args:
         name: a backbone of the registry.
         source: where the arrays come from, a key of `RULES` with `name`.
         arrays: {source name: ndarray} in the source's layout, as `formats.read` gives them.
-        **options: of the variant: `aux_head=True` of `inception_v3` keeps the auxiliary head.
 
     Returns:
         {"params": ..., "batch_stats": ...}, float32, not yet checked against the model: `merge` does that.
@@ -211,20 +240,20 @@ def convert(name: str, source: str, arrays: Mapping[str, np.ndarray], **options:
     Raises:
         UserError: for a pair there is no rule for, or an array that is not finite.
     """
-    if (name, source) not in RULES:
-        known = ", ".join(f"{n} from {s}" for n, s in RULES)
-        raise UserError(f"no rule for {name} from {source}: there is {known}")
+    rule = find_rule(name, source)
     if arrays and all(key.startswith("module.") for key in arrays):  # saved by torch's DataParallel
         arrays = {key.removeprefix("module."): array for key, array in arrays.items()}
     if source == "matconvnet":
         arrays = _recentred(arrays)
     flat: dict[str, np.ndarray] = {}
-    for key, (collection, module, leaf) in RULES[name, source](arrays, **options).items():
+    for key, target in rule(arrays).items():
         array = np.asarray(arrays[key])
         if not np.all(np.isfinite(array)):
             raise UserError(f"{key} holds values that are not finite: the checkpoint is damaged, get it again")
-        path = f"{collection}/{module}/{leaf}"
+        path = "/".join(target)
         if path in flat:
             raise UserError(f"{key} and another array both belong to {path}: the file holds more than one network")
-        flat[path] = np.ascontiguousarray(_layout(name, source, module, leaf, array), np.float32)
+        if target.leaf == "kernel":
+            array = _flax_kernel(name, source, target.module, array)
+        flat[path] = np.ascontiguousarray(array, np.float32)
     return trees.unflatten(flat)

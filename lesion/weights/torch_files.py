@@ -47,7 +47,7 @@ def _rebuild_parameter(tensor: _Tensor, *_: Any) -> _Tensor:
 
 
 class _TensorsOnly(pickle.Unpickler):
-    """Knows the few names a state dict needs and refuses every other one."""
+    """An unpickler that knows the few names a state dict needs and refuses every other one."""
 
     _KNOWN = {
         ("collections", "OrderedDict"): OrderedDict,
@@ -88,7 +88,7 @@ def _view(tensor: _Tensor, storages: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def read_legacy(path: Path) -> dict[str, np.ndarray]:
-    """A state dict in torch's old, non-zip format.
+    """Reads a state dict in torch's old, non-zip format.
 
     Args:
         path: a `.pth` file written by torch < 1.6, or later with the old format asked for.
@@ -109,7 +109,7 @@ def read_legacy(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_zip(path: Path) -> dict[str, np.ndarray]:
-    """A state dict as torch >= 1.6 writes it: a zip of `data.pkl` and one file a storage; returns as `read_legacy`."""
+    """Reads a state dict of torch >= 1.6, a zip of `data.pkl` and one file a storage; returns as `read_legacy`."""
     with zipfile.ZipFile(path) as archive:
         (pickled,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))
         folder = pickled.removesuffix("data.pkl")
@@ -127,7 +127,7 @@ def read_zip(path: Path) -> dict[str, np.ndarray]:
 
 
 def _state_dict(content: Any) -> dict[str, _Tensor]:
-    """The tensors of a state dict, or of a training checkpoint that has one."""
+    """Returns the tensors of a state dict, or of a training checkpoint that has one."""
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not any(isinstance(t, _Tensor) for t in content.values()):

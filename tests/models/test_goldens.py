@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 
 from lesion import models, trees, weights
+from lesion.models import preprocessing
 from lesion.weights import rules
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 sys.path.insert(0, str(GOLDENS))
 import weights as seeded  # noqa: E402
+
+pytestmark = pytest.mark.slow
 
 # Ours: the framework and model of the golden.
 VARIANTS = {
@@ -26,7 +29,6 @@ VARIANTS = {
     "resnet50_v1": ("keras", "resnet50"),
     "inception_v3_keras": ("keras", "inception_v3"),
 }
-OPTIONS = {"inception_v3": {"aux_head": True}}
 # Stages without a counterpart here: explicit paddings, and pools inside a branch.
 NO_COUNTERPART = r"(conv1|pool1)_pad|average_pooling2d.*|max_pooling2d_[23]"
 KERAS_STAGES = {"conv1_relu": "relu", "pool1_pool": "maxpool", "avg_pool": "avgpool", "predictions": "fc"}
@@ -46,12 +48,16 @@ def variables_of(name):
     info = golden(framework)[0][model]
     arrays = seeded.seeded_state_dict([(n, tuple(s)) for n, s in info["spec"]], 0)
     assert seeded.state_dict_sha256(arrays) == info["state_dict_sha256"]
-    return jax.device_put(weights.convert(name, framework, arrays, **OPTIONS.get(name, {})))
+    return jax.device_put(weights.convert(name, framework, arrays))
 
 
 def images_of(case):
     make = seeded.smooth_images if "smooth" in case else seeded.noise_images
-    return jnp.asarray(make(0, int(case[-3:])).transpose(0, 2, 3, 1))
+    images = make(0, int(case[-3:])).transpose(0, 2, 3, 1)
+    if case.startswith("ti_"):  # torchvision's `transform_input`, from its mean and deviation to [-1, 1]
+        mean, std = np.float32(preprocessing.TORCH_MEAN), np.float32(preprocessing.TORCH_STD)
+        images = images * (std / 0.5) + (mean - 0.5) / 0.5
+    return jnp.asarray(images)
 
 
 def relative(got, wanted):
@@ -65,10 +71,10 @@ def cases():
             yield pytest.param(name, case, id=f"{name}-{case}")
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def run_by_stages(name, options, variables, x):
+@functools.partial(jax.jit, static_argnums=0)
+def run_by_stages(name, variables, x):
     """Every stage from the one before, then the classifier: outputs by our names."""
-    model, seen, before = models.get_model(name, **dict(options)), {}, None
+    model, seen, before = models.get_model(name), {}, None
     for stage in models.stage_names(name):
         x, captured = model.apply(variables, x, start=before, stop=stage, capture_intermediates=True)
         seen |= {k.removesuffix("/__call__"): v[0] for k, v in trees.flatten(captured["intermediates"]).items()}
@@ -83,9 +89,9 @@ def our_names(name, stages):
     """{golden's stage: our name}."""
     framework, model = VARIANTS[name]
     if framework == "torchvision":
-        return {s: rules._torch_module(s) for s in stages}
+        return {s: rules.torch_module(s) for s in stages}
     if model == "resnet50":
-        return {s: KERAS_STAGES.get(s) or rules._keras_resnet(re.sub("_out$", "_0_conv", s)) for s in stages}
+        return {s: KERAS_STAGES.get(s) or rules.keras_resnet_module(re.sub("_out$", "_0_conv", s)) for s in stages}
     spec = [n for n, _ in golden(framework)[0][model]["spec"]]
     renamed = {k.rpartition("/")[0]: module for k, (_, module, _) in rules.RULES[name, "keras"](spec).items()}
     mixed = dict(
@@ -105,7 +111,7 @@ def find(name, stage, seen):
             dense = {"2": 1, "3": 1, "5": 4}[match[1]]
             return np.maximum(seen[f"classifier_{dense}"], 0)
     if stage.endswith("_out") and VARIANTS[name] == ("keras", "resnet50"):
-        block = rules._keras_resnet(stage.replace("_out", "_1_conv")).partition("/")[0]
+        block = rules.keras_resnet_module(stage.replace("_out", "_1_conv")).partition("/")[0]
         return seen[block]
     if stage in FORKS:
         mixed, unit = FORKS[stage]
@@ -115,14 +121,12 @@ def find(name, stage, seen):
     return seen.get(our_names(name, [stage])[stage])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "case"), list(cases()))
 def test_logits_features_and_every_stage_are_the_references(name, case):
     framework, model = VARIANTS[name]
     info, arrays = golden(framework)[0][model]["cases"][case], golden(framework)[1]
-    options = (("transform_input", True),) if case.startswith("ti_") else ()
     with jax.default_matmul_precision("highest"):
-        out = run_by_stages(name, options, variables_of(name), images_of(case))
+        out = run_by_stages(name, variables_of(name), images_of(case))
         logits, features, seen = jax.device_get(out)
     for key, got in (("logits", logits), ("features", features)):
         if f"{model}/{case}/{key}" in arrays:
@@ -148,7 +152,6 @@ def test_logits_features_and_every_stage_are_the_references(name, case):
     assert [s for s in unmatched if not re.fullmatch(NO_COUNTERPART, s)] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alexnet_torchvision", "resnet50"])
 def test_gradient_norms_are_the_references(name):
     wanted = golden("torchvision")[0][VARIANTS[name][1]]["gradients"]
@@ -168,21 +171,9 @@ def test_gradient_norms_are_the_references(name):
         assert norms[f"{module}/{leaf}"] == pytest.approx(norm, rel=1e-3), key
 
 
-@pytest.mark.slow
-def test_the_auxiliary_head_is_the_references():
-    model = models.get_model("inception_v3", aux_head=True)
-    with jax.default_matmul_precision("highest"):
-        run = jax.jit(functools.partial(model.apply, mutable=["intermediates"]))
-        _, sown = run(variables_of("inception_v3"), images_of("noise299"))
-    wanted = golden("torchvision")[1]["inception_v3/noise299/aux_logits"]
-    assert relative(sown["intermediates"]["aux_logits"][0], wanted) < 1e-5
-    with pytest.raises(ValueError, match="needs pictures of 299"):
-        jax.eval_shape(run, variables_of("inception_v3"), images_of("noise224"))
-
-
 def test_keras_and_torchvision_names_of_the_same_module_meet():
     for model, layers in json.loads((GOLDENS / "keras_to_torchvision_map.json").read_text()).items():
         name = {"resnet50": "resnet50_v1", "inception_v3": "inception_v3_keras"}[model]
         spec = [n for n, _ in golden("keras")[0][model]["spec"]]
         ours = {k.rpartition("/")[0]: module for k, (_, module, _) in rules.RULES[name, "keras"](spec).items()}
-        assert ours == {k: rules._torch_module(v) for k, v in layers.items()}
+        assert ours == {k: rules.torch_module(v) for k, v in layers.items()}

@@ -4,8 +4,8 @@ import scipy.io
 
 from lesion import models, trees, weights
 from lesion.errors import UserError
-from lesion.models.cnn_f import MEAN_RGB
-from lesion.weights import known, pretrained
+from lesion.models.preprocessing import MEAN_RGB
+from lesion.weights import pretrained, public_files
 
 KERNELS = {  # CNN-F with a hundredth of its channels: H, W, I, O
     "conv1": (11, 11, 3, 4),
@@ -30,14 +30,14 @@ def write(path, arrays, mean, *, old=False, mean_size=(224, 224)):
     for i, (name, (filters, biases)) in enumerate(arrays.items()):
         cell = np.empty((1, 2), object)
         cell[0, :] = filters, biases
-        held = {"filters": filters, "biases": biases} if old else {"weights": cell}
-        layers[0, 2 * i] = {"type": "conv", "name": name, "pad": [0, 0, 0, 0], **held}
+        leaves = {"filters": filters, "biases": biases} if old else {"weights": cell}
+        layers[0, 2 * i] = {"type": "conv", "name": name, "pad": [0, 0, 0, 0], **leaves}
         layers[0, 2 * i + 1] = {"type": "relu", "name": name.replace("conv", "relu")}
     normalization = {"imageSize": [224, 224, 3]}
     if mean is not None:
         normalization["averageImage"] = np.broadcast_to(np.float32(mean), (*mean_size, 3)).copy()
-    about = {"normalization": normalization} if old else {"meta": {"normalization": normalization}}
-    scipy.io.savemat(path, {"layers": layers, **about})
+    meta = {"normalization": normalization} if old else {"meta": {"normalization": normalization}}
+    scipy.io.savemat(path, {"layers": layers, **meta})
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -52,7 +52,7 @@ def test_a_network_of_matconvnet_is_read_with_its_mean(old, mean_size, arrays, t
         np.testing.assert_array_equal(got[f"params/{name}/kernel"], flat)
         if name != "conv1":
             np.testing.assert_array_equal(got[f"params/{name}/bias"], biases[0])
-    window = np.random.default_rng(1).uniform(0, 255, (11, 11, 3))  # of a picture, before its mean is taken away
+    window = np.random.default_rng(1).uniform(0, 255, (11, 11, 3))  # of an image, before its mean is subtracted
     kernel, bias = arrays["conv1"]
     theirs = np.einsum("hwi,hwio->o", window - mean, kernel) + bias[0]
     ours = np.einsum("hwi,hwio->o", window - np.array(MEAN_RGB), kernel) + got["params/conv1/bias"]
@@ -87,12 +87,12 @@ def test_files_that_are_no_such_network_are_one_line(arrays, tmp_path):
 
 
 def test_its_file_is_not_fetched_and_its_weights_serve_both_rows(monkeypatch):
-    assert known.find("cnn_f", "matconvnet") is None
+    assert public_files.find("cnn_f", "matconvnet") is None
     with pytest.raises(UserError, match="name one with --input"):
         pretrained.convert_file("cnn_f", "matconvnet", None, "nowhere")
-    held = pretrained.shapes("cnn_f")
+    shapes = pretrained.shapes("cnn_f")
     monkeypatch.setattr(
-        pretrained.checkpoint, "load_variables", lambda d: (held, {"model": "cnn_f", "pretrained": True})
+        pretrained.checkpoint, "load_variables", lambda d: (shapes, {"model": "cnn_f", "pretrained": True})
     )
     for name in ("cnn_f", "cnn_f_svm"):
         assert pretrained.load(name, "w")[1]["pretrained"]

@@ -12,7 +12,7 @@ from lesion.errors import UserError
 TABLE = Path(__file__).parents[2] / "third_party" / "imagenet_weights" / "files.toml"
 
 
-class KnownFile(NamedTuple):
+class PublicFile(NamedTuple):
     """A row of the table.
 
     Attributes:
@@ -37,34 +37,34 @@ class KnownFile(NamedTuple):
         return self.address.rpartition("/")[2]
 
     def matches(self, path: Path) -> bool:
-        """Whether the file at `path` has this row's hash."""
+        """Tells whether the file at `path` has this row's hash."""
         kind, _, digits = self.hash.partition(":")
         return pooch.file_hash(str(path), alg=kind).startswith(digits)
 
 
-def load_table() -> list[KnownFile]:
-    """All rows."""
+def load_table() -> list[PublicFile]:
+    """Returns all rows."""
     rows = tomllib.loads(TABLE.read_text())["file"]
-    return [KnownFile(**row | {"models": tuple(row["models"])}) for row in rows]
+    return [PublicFile(**row | {"models": tuple(row["models"])}) for row in rows]
 
 
-def find(model: str, source: str) -> KnownFile | None:
-    """The public file of a backbone from a source, if there is one."""
+def find(model: str, source: str) -> PublicFile | None:
+    """Returns the public file of a backbone from a source, None if there is none."""
     return next((row for row in load_table() if model in row.models and row.source == source), None)
 
 
-def fetch(row: KnownFile, folder: Path | None = None) -> Path:
+def fetch(row: PublicFile, folder: Path | None = None) -> Path:
     """Downloads a file unless it is there, going on where an earlier attempt was cut off.
 
     Args:
-        row: which.
-        folder: where it is kept; None is the user's cache folder.
+        row: of the table.
+        folder: where the file is kept; None is the user's cache folder.
 
     Returns:
         Its path; its hash was checked.
 
     Raises:
-        UserError: without a network, or if what arrives has another hash.
+        UserError: without a network, or if the server sends something with another hash.
     """
     folder = folder or Path(pooch.os_cache("lesion"))
     path, partial = folder / row.name, folder / f"{row.name}.part"
@@ -91,7 +91,7 @@ def fetch(row: KnownFile, folder: Path | None = None) -> Path:
 
 def _download(address: str, partial: Path) -> None:
     """Appends to `partial` what is missing of it."""
-    have = partial.stat().st_size if partial.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    size = partial.stat().st_size if partial.exists() else 0
+    headers = {"Range": f"bytes={size}-"} if size else {}
     with open(partial, "ab") as file:
         pooch.HTTPDownloader(progressbar=True, headers=headers, timeout=30)(address, file, None)

@@ -4,17 +4,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn_params import draw
 from scipy.special import expit, softmax
 
-from lesion.models.fusion import Bags, Early, GatedAttention, masked_softmax, mean_over_slices
+from lesion import trees
+from lesion.models import capsnet, cnn
+from lesion.models.heads import (
+    Bags,
+    BaselineHead,
+    EarlyFusion,
+    GatedAttention,
+    Head,
+    masked_softmax,
+    mean_over_slices,
+)
+from lesion.models.layers import PReLU
 
+KEY = jax.random.key(0)
 B, M, S, D = 5, 3, 4, 6
-MODELS = {"early": Early((7, 5)), "attention": GatedAttention((7, 5), 3)}
+MODELS = {"early": EarlyFusion((7, 5)), "attention": GatedAttention((7, 5), 3)}
 
 
 @pytest.fixture(scope="module")
 def bags():
-    """Patient 0 lacks the second sequence, patient 1 everything; no slice where nothing is may be looked at."""
+    """Patient 0 lacks the second sequence, patient 1 everything; padding is NaN, which must reach nothing."""
     rng = np.random.default_rng(0)
     mask = np.arange(S) < rng.integers(1, S + 1, (B, M, 1))
     mask[0, 1] = mask[1] = False
@@ -26,11 +39,7 @@ def bags():
 def plain(request, bags):
     """A model with its parameters, not compiled."""
     model = MODELS[request.param]
-    params = jax.jit(model.init)(jax.random.key(0), bags)
-    # Biases that begin as zeros would hide what an empty bag is given.
-    wave = [0.1 * np.cos(np.arange(x.size, dtype=np.float32)).reshape(x.shape) for x in jax.tree.leaves(params)]
-    params = jax.tree.map(jnp.add, params, jax.tree.unflatten(jax.tree.structure(params), wave))
-    return functools.partial(model.apply, params)
+    return functools.partial(model.apply, draw(model, bags))
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +65,13 @@ SAME = {
 
 
 @pytest.mark.parametrize("change", SAME.values(), ids=SAME)
-def test_what_a_bag_does_not_say_changes_nothing(change, logit_of, bags):
+def test_order_and_padding_of_a_bag_change_nothing(change, logit_of, bags):
     logit = logit_of(bags)
     assert logit.shape == (B,) and np.ptp(logit) > 1e-3
     np.testing.assert_allclose(logit_of(change(bags)), logit, rtol=1e-5, atol=1e-6)
 
 
-def test_a_sequence_masked_is_a_sequence_absent_and_matters(logit_of, bags):
+def test_a_masked_sequence_is_an_absent_one_and_matters(logit_of, bags):
     without = bags._replace(mask=bags.mask.at[:, 2].set(False))
     absent = without._replace(features=without.features.at[:, 2].set(jnp.nan))
     np.testing.assert_array_equal(logit_of(without), logit_of(absent))
@@ -74,8 +83,8 @@ def test_a_sequence_masked_is_a_sequence_absent_and_matters(logit_of, bags):
 def test_jit_and_vmap_give_the_plain_numbers(plain, logit_of, bags):
     logit = plain(bags)
     np.testing.assert_allclose(logit_of(bags), logit, rtol=1e-5, atol=1e-6)
-    one = lambda bag: plain(jax.tree.map(lambda x: x[None], bag))[0]  # noqa: E731
-    np.testing.assert_allclose(jax.jit(jax.vmap(one))(bags), logit, rtol=1e-5, atol=1e-6)
+    single = lambda bag: plain(jax.tree.map(lambda x: x[None], bag))[0]  # noqa: E731
+    np.testing.assert_allclose(jax.jit(jax.vmap(single))(bags), logit, rtol=1e-5, atol=1e-6)
 
 
 def test_the_gradient_is_finite_with_an_empty_bag(plain, bags):
@@ -87,7 +96,7 @@ def test_the_gradient_is_finite_with_an_empty_bag(plain, bags):
 
 def test_attention_is_the_papers_equation(bags):
     model = GatedAttention((7,), 3)
-    params = jax.jit(model.init)(jax.random.key(1), bags)
+    params = draw(model, bags)
     logit, kept = jax.jit(functools.partial(model.apply, mutable=["intermediates"]))(params, bags)
     (weight,) = kept["intermediates"]["attention"]
     bags, weight, p = jax.tree.map(np.asarray, (bags, weight, params["params"]))
@@ -122,3 +131,46 @@ def test_the_mean_of_means_is_the_mean(bags):
         np.testing.assert_allclose(once.features[b, m, 0], kept.mean(0) if len(kept) else 0, rtol=1e-5, atol=1e-6)
         assert bool(once.mask[b, m, 0]) == bool(len(kept))
     jax.tree.map(np.testing.assert_array_equal, mean(once), once)
+
+
+def test_the_papers_head():
+    out, variables = jax.eval_shape(Head().init_with_output, KEY, jax.ShapeDtypeStruct((3, 1280), jnp.float32))
+    assert trees.num_params(variables["params"]) == 1280 * 512 + 512 + 512 * 256 + 256 + 256 + 1
+    assert out.shape == (3,)
+
+
+SMALL = {  # features and head, at sizes that cost nothing
+    "leaky, dropout": (cnn.SmallCNN(cnn.HNCNN[:2], "leaky"), BaselineHead((6, 4), (0.3, 0.2), "leaky"), 12),
+    "prelu": (cnn.SmallCNN((cnn.Block(4, 3, pool=(2, 2)),), "prelu"), BaselineHead((5,), (0.5,), "prelu"), 12),
+    "capsules": (capsnet.CapsuleTrunk((4, 16)), capsnet.CapsuleHead(20, 8), 20),
+}
+
+
+@pytest.mark.parametrize(("trunk", "head", "side"), SMALL.values(), ids=SMALL)
+def test_jit_and_vmap_give_the_same(trunk, head, side, rng):
+    images = rng.random((3, side, side, 1), np.float32)
+    lower = draw(trunk, images)
+    upper = draw(head, jax.eval_shape(trunk.apply, lower, images))
+
+    def logit(images):
+        return head.apply(upper, trunk.apply(lower, images))
+
+    together = jax.jit(logit)(images)
+    assert together.shape == (3,) and float(jnp.ptp(together)) > 0
+    alone = jax.jit(jax.vmap(lambda x: logit(x[None])[0]))(images)
+    np.testing.assert_allclose(alone, together, rtol=1e-4, atol=1e-5)
+    if head.dropout == (0.5,):  # one is enough; the routing is compared without jit below
+        np.testing.assert_allclose(logit(images), together, rtol=1e-4, atol=1e-5)
+
+
+def test_prelu_and_dropout_by_hand():
+    x = jnp.array([[-2.0, 3.0], [4.0, -1.0]])
+    got = PReLU().apply({"params": {"slope": jnp.array([0.5, 0.1])}}, x)
+    np.testing.assert_allclose(got, [[-1, 3], [4, -0.1]])
+    head = BaselineHead((400,), (0.5,))
+    params = draw(head, x)
+    seen = head.apply(params, x, train=True, embed=True, rngs={"dropout": KEY})
+    kept = head.apply(params, x, embed=True)
+    share = float(jnp.sum(seen > 0) / jnp.sum(kept > 0))
+    assert 0.4 < share < 0.6
+    np.testing.assert_allclose(seen, jnp.where(seen > 0, 2 * kept, 0), rtol=1e-5)
