@@ -1,4 +1,4 @@
-"""Scores with intervals: slices and patients, ROC and labelling curves, calibration, comparisons, readers.
+"""Scores with intervals: slices and patients, ROC and active-learning curves, calibration, comparisons, readers.
 
 Patients, not slices, are the independent units: the slices of one patient show one lesion and share one
 label. Every interval here therefore resamples, or averages over, units no smaller than a patient.
@@ -8,35 +8,59 @@ glioma where its probability is above ½ (strictly, as Keras' `binary_accuracy` 
 do). A score that the data do not define (an AUC with one class) is NaN, never a made-up number.
 """
 
+from lesion.metrics.active_curves import (
+    Band,
+    area_under_curve,
+    cost_to_reach,
+    mean_band,
+    paired_difference,
+    shared_budget,
+)
 from lesion.metrics.calibration import Reliability, calibration_error, calibration_scores, reliability
-from lesion.metrics.compare import DeLong, McNemar, common, delong, differences, holm, mcnemar
-from lesion.metrics.curves import Band, mean_band, paired_difference, roc_points
+from lesion.metrics.compare import (
+    Comparison,
+    DeLong,
+    McNemar,
+    common_patients,
+    compare_models,
+    delong,
+    differences,
+    holm,
+    mcnemar,
+    mean_scores,
+)
 from lesion.metrics.intervals import LEVEL, wilson
-from lesion.metrics.readers import against_reader, reader_scores
-from lesion.metrics.scores import SCORES, THRESHOLD, evaluate, patient_means
+from lesion.metrics.readers import model_vs_reader, reader_scores
+from lesion.metrics.scores import SCORES, THRESHOLD, evaluate, patient_means, roc_points
 
 __all__ = [
     "LEVEL",
     "SCORES",
     "THRESHOLD",
     "Band",
+    "Comparison",
     "DeLong",
     "McNemar",
     "Reliability",
-    "against_reader",
+    "area_under_curve",
     "calibration_error",
     "calibration_scores",
-    "common",
+    "common_patients",
+    "compare_models",
+    "cost_to_reach",
     "delong",
     "differences",
     "evaluate",
     "holm",
     "mcnemar",
     "mean_band",
+    "mean_scores",
+    "model_vs_reader",
     "paired_difference",
     "patient_means",
     "reader_scores",
     "reliability",
     "roc_points",
+    "shared_budget",
     "wilson",
 ]

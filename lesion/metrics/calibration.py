@@ -1,6 +1,6 @@
 """Calibration: does a probability of 0.8 mean that 80 of 100 have a glioma?
 
-A model may rank patients well (AUC) and still say 0.99 where 0.8 would be true. Three answers: the reliability
+A model may rank patients well (AUC) and still give 0.99 where 0.8 would be true. Three answers: the reliability
 diagram, the expected calibration error (ECE; Naeini, Cooper and Hauskrecht 2015), and the Brier score, which pays for
 both ranking and calibration.
 """
@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.metrics import brier_score_loss
 
-from lesion.metrics.intervals import LEVEL, draws, percentiles, ratio, wilson
-from lesion.metrics.scores import checked, patient_means
+from lesion.metrics.intervals import LEVEL, draw_patients, percentile_interval, ratio, wilson
+from lesion.metrics.scores import check_columns, patient_means
 
 BINS = 10
 
@@ -41,97 +41,79 @@ class Reliability(NamedTuple):
     right: np.ndarray
 
 
-def edges(probability: np.ndarray, bins: int = BINS, *, equal_mass: bool = False) -> np.ndarray:
-    """Edges of the bins, [K + 1]: `bins` of equal width, or as many quantiles, equal ones made one.
+def _bin_index(probability: np.ndarray, bins: int) -> np.ndarray:
+    """Returns int [N], each probability's bin of `bins` of equal width.
 
-    A bin holds its right edge, the first one 0 as well, as scikit-learn's `calibration_curve` has it.
-
-    Raises:
-        ValueError: no bin.
+    A bin holds its right edge, the first one 0 as well, as in scikit-learn's `calibration_curve`.
     """
     if bins < 1:
         raise ValueError(f"want at least one bin, got {bins}")
-    grid = np.linspace(0, 1, bins + 1)
-    if not equal_mass:
-        return grid
-    inner = np.unique(np.quantile(probability, grid[1:-1]))
-    return np.concatenate([[0.0], inner[(inner > 0) & (inner < 1)], [1.0]])
+    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], probability, "left")
 
 
-def _bin(probability: np.ndarray, borders: np.ndarray) -> np.ndarray:
-    """int [N], each probability's bin in `edges`."""
-    return np.searchsorted(borders[1:-1], probability, "left")
-
-
-def reliability(
-    label: np.ndarray, probability: np.ndarray, patient: np.ndarray, *, bins: int = BINS, equal_mass: bool = False
-) -> Reliability:
-    """Points of the reliability diagram of [N] slices, or of patients (one row each).
+def reliability(label: np.ndarray, probability: np.ndarray, patient: np.ndarray, *, bins: int = BINS) -> Reliability:
+    """Returns the points of the reliability diagram of [N] slices, or of patients (one row each).
 
     Args:
         label: [N] in {0, 1}.
         probability: [N] of glioma.
         patient: [N] pseudonyms.
         bins: how many, of equal width.
-        equal_mass: with as many rows in each instead.
 
     Raises:
-        ValueError: as `evaluate`, but for patients with both labels.
+        ValueError: no bin, or as `evaluate`, except that a patient may carry both labels.
     """
-    label, probability, patient = checked(label, probability, patient)
-    borders = edges(probability, bins, equal_mass=equal_mass)
-    place, total = _bin(probability, borders), len(borders) - 1
-    count = np.bincount(place, minlength=total)
+    label, probability, patient = check_columns(label, probability, patient)
+    bin_index, edges = _bin_index(probability, bins), np.linspace(0, 1, bins + 1)
+    rows = np.bincount(bin_index, minlength=bins)
     _, unit = np.unique(patient, return_inverse=True)
-    slices = np.bincount(place * (unit.max() + 1) + unit, minlength=total * (unit.max() + 1)).reshape(total, -1)
-    effective = ratio(count.astype(np.float64) ** 2, (slices.astype(np.float64) ** 2).sum(1))
-    observed = ratio(np.bincount(place, label, total), count)
-    predicted = ratio(np.bincount(place, probability, total), count)
+    rows_of_unit = np.bincount(bin_index * (unit.max() + 1) + unit, minlength=bins * (unit.max() + 1)).reshape(bins, -1)
+    effective = ratio(rows.astype(np.float64) ** 2, (rows_of_unit.astype(np.float64) ** 2).sum(1))
+    observed = ratio(np.bincount(bin_index, label, bins), rows)
+    predicted = ratio(np.bincount(bin_index, probability, bins), rows)
     low, high = wilson(observed, np.nan_to_num(effective))
-    columns = (predicted, observed, low, high, count, effective, borders[:-1], borders[1:])
-    return Reliability(*(column[count > 0] for column in columns))
+    columns = (predicted, observed, low, high, rows, effective, edges[:-1], edges[1:])
+    return Reliability(*(column[rows > 0] for column in columns))
 
 
-def _gaps(label: np.ndarray, probability: np.ndarray, unit: np.ndarray, borders: np.ndarray) -> np.ndarray:
-    """[U, K], each patient's sum of (probability − label) in each bin: ECE is Σ_k |Σ_u gap| / N."""
-    total, units = len(borders) - 1, int(unit.max()) + 1
-    place = unit * total + _bin(probability, borders)
-    return np.bincount(place, probability - label, units * total).reshape(units, total)
+def _gaps(label: np.ndarray, probability: np.ndarray, unit: np.ndarray, bins: int) -> np.ndarray:
+    """Returns [U, K], each patient's sum of (probability − label) in each bin: ECE is Σ_k |Σ_u gap| / N."""
+    num_units = int(unit.max()) + 1
+    index = unit * bins + _bin_index(probability, bins)
+    return np.bincount(index, probability - label, num_units * bins).reshape(num_units, bins)
 
 
-def calibration_error(
-    label: np.ndarray, probability: np.ndarray, *, bins: int = BINS, equal_mass: bool = False
-) -> float:
-    """Expected calibration error: |mean probability − share of glioma| of each bin, weighted by its rows.
+def calibration_error(label: np.ndarray, probability: np.ndarray, *, bins: int = BINS) -> float:
+    """Returns the expected calibration error.
+
+    It is |mean probability − share of glioma| of each bin, weighted by the rows in it.
 
     Args:
         label: [N] in {0, 1}.
-        probability: [N] of glioma: of the class 1, not of the class named.
+        probability: [N] of glioma: of class 1, not of the predicted class.
         bins: how many, of equal width.
-        equal_mass: with as many rows in each instead.
 
     Raises:
-        ValueError: as `evaluate`.
+        ValueError: no bin, or as `evaluate`.
     """
-    label, probability, unit = checked(label, probability, np.zeros(np.shape(label), np.int64))
-    borders = edges(probability, bins, equal_mass=equal_mass)
-    return float(np.abs(_gaps(label, probability, unit, borders).sum(0)).sum() / label.size)
+    label, probability, unit = check_columns(label, probability, np.zeros(np.shape(label), np.int64))
+    return float(np.abs(_gaps(label, probability, unit, bins).sum(0)).sum() / label.size)
 
 
-def _level(
-    label: np.ndarray, probability: np.ndarray, unit: np.ndarray, counts: np.ndarray, bins: int
+def _scores_of_level(
+    label: np.ndarray, probability: np.ndarray, unit: np.ndarray, times_drawn: np.ndarray, bins: int
 ) -> dict[str, Any]:
-    """ECE and Brier score of one level with intervals; `counts` [B, U] are the draws of patients."""
+    """Returns ECE and Brier score of one level with intervals; `times_drawn` [B, U] are the draws of patients."""
+    rows = times_drawn @ np.bincount(unit).astype(np.float64)
+    resampled_ece = np.abs(times_drawn @ _gaps(label, probability, unit, bins)).sum(1) / rows
+    resampled_brier = times_drawn @ np.bincount(unit, (probability - label) ** 2) / rows
     result: dict[str, Any] = {}
-    rows = counts @ np.bincount(unit).astype(np.float64)
-    for name, equal_mass in (("ece", False), ("ece_equal_mass", True)):
-        value = calibration_error(label, probability, bins=bins, equal_mass=equal_mass)
-        gaps = _gaps(label, probability, unit, edges(probability, bins, equal_mass=equal_mass))
-        resampled = np.abs(counts @ gaps).sum(1) / rows
-        result[name] = dict(zip(("value", "low", "high"), (value, *percentiles(value, resampled)), strict=True))
-    value = float(brier_score_loss(label, probability, pos_label=1))
-    resampled = counts @ np.bincount(unit, (probability - label) ** 2) / rows
-    result["brier"] = dict(zip(("value", "low", "high"), (value, *percentiles(value, resampled)), strict=True))
+    for name, value, resampled in (
+        ("ece", calibration_error(label, probability, bins=bins), resampled_ece),
+        ("brier", float(brier_score_loss(label, probability, pos_label=1)), resampled_brier),
+    ):
+        low, high = percentile_interval(value, resampled)
+        result[name] = {"value": value, "low": low, "high": high}
     share = float(label.mean())
     return result | {"predicted": float(probability.mean()), "observed": share, "brier_share": share * (1 - share)}
 
@@ -145,10 +127,10 @@ def calibration_scores(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Calibration at slice and at patient level, with 95 % intervals over patients on `evaluate`'s draws.
+    """Returns calibration at slice and at patient level, with 95 % intervals over patients on `evaluate`'s draws.
 
     With few patients an ECE is above 0 even for a perfect model, for no bin holds exactly the share it should, and
-    its percentile interval lies too high for the same reason. So that it can be read, `chance` tells what a perfectly
+    its percentile interval lies too high for the same reason. So that it can be read, `chance` is what a perfectly
     calibrated model with these very probabilities would show: labels are drawn from them (consistency resampling,
     Bröcker and Smith 2007). It is of patients alone, for the slices of one share their label.
 
@@ -156,29 +138,28 @@ def calibration_scores(
         label: [N] in {0, 1}.
         probability: [N] of glioma, in [0, 1].
         patient: [N] pseudonyms.
-        bins: of ECE, of equal width; `ece_equal_mass` takes as many quantiles.
+        bins: of ECE, of equal width.
         num_resamples: bootstrap draws, and draws of labels.
         seed: of both.
 
     Returns:
-        {"slice": {"ece", "ece_equal_mass", "brier": {"value", "low", "high"}, "predicted" (mean probability),
-        "observed" (share of glioma), "brier_share" (Brier score of always saying that share)}, "patient": likewise,
-        "chance": {"mean", "high" (95th percentile)}, "num_bins"}.
+        {"slice": {"ece", "brier": {"value", "low", "high"}, "predicted" (mean probability), "observed" (share of
+        glioma), "brier_share" (Brier score of always predicting that share)}, "patient": likewise, "chance": {"mean",
+        "high" (95th percentile)}, "num_bins"}.
 
     Raises:
-        ValueError: as `evaluate`.
+        ValueError: no bin, or as `evaluate`.
     """
-    label, probability, patient = checked(label, probability, patient)
+    label, probability, patient = check_columns(label, probability, patient)
     patient_label, patient_probability, name = patient_means(label, probability, patient)
-    counts, order = draws(name.size, num_resamples, seed), np.arange(name.size)
-    told = np.random.default_rng([seed, 1]).random((num_resamples, name.size)) < patient_probability
-    place = _bin(patient_probability, edges(patient_probability, bins))
-    inside = np.eye(bins)[place]
-    chance = np.abs((patient_probability - told) @ inside).sum(1) / name.size
+    times_drawn, order = draw_patients(name.size, num_resamples, seed), np.arange(name.size)
+    drawn_label = np.random.default_rng([seed, 1]).random((num_resamples, name.size)) < patient_probability
+    in_bin = np.eye(bins)[_bin_index(patient_probability, bins)]
+    chance = np.abs((patient_probability - drawn_label) @ in_bin).sum(1) / name.size
     mean, high = (float(chance.mean()), float(np.quantile(chance, LEVEL))) if chance.size else (float("nan"),) * 2
     return {
-        "slice": _level(label, probability, np.searchsorted(name, patient), counts, bins),
-        "patient": _level(patient_label, patient_probability, order, counts, bins),
+        "slice": _scores_of_level(label, probability, np.searchsorted(name, patient), times_drawn, bins),
+        "patient": _scores_of_level(patient_label, patient_probability, order, times_drawn, bins),
         "chance": {"mean": mean, "high": high},
         "num_bins": bins,
     }

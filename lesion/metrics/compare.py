@@ -1,22 +1,32 @@
-"""Two models on the same patients: paired bootstrap of any score, DeLong's test of AUCs, McNemar's test, Holm.
+"""Several models on the same patients: paired bootstrap of any score, DeLong's test of AUCs, McNemar's test, Holm.
 
 Paired, because a patient that is hard for one model is mostly hard for the other: the difference is surer than two
 intervals side by side suggest.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from lesion.metrics.intervals import LEVEL, draws, percentiles, two_sided_p
-from lesion.metrics.scores import SCORES, Forms, both_classes, checked, forms, patient_means, score_resamples
+from lesion.metrics.intervals import LEVEL, bootstrap_p, draw_patients, percentile_interval
+from lesion.metrics.scores import (
+    SCORES,
+    THRESHOLD,
+    PatientCounts,
+    both_classes,
+    check_columns,
+    count_by_patient,
+    patient_means,
+    score_resamples,
+)
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray]  # label, probability, patient, each [N], of one model
 
 
 class DeLong(NamedTuple):
-    """Two correlated AUCs.
+    """DeLong's test of two correlated AUCs.
 
     Attributes:
         first: AUC of the first model.
@@ -38,12 +48,12 @@ class DeLong(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """Two sets of calls on the same patients.
+    """McNemar's test of two sets of calls on the same patients.
 
     Attributes:
         both: patients that both called right.
-        first_only: only the first.
-        second_only: only the second.
+        first_only: discordant pairs: only the first called right.
+        second_only: discordant pairs: only the second.
         neither: none.
         p: exact, two-sided; 1 where they never differ.
     """
@@ -55,13 +65,38 @@ class McNemar(NamedTuple):
     p: float
 
 
-def common(first: Columns, second: Columns) -> tuple[Columns, Columns, int]:
-    """Both models' rows of the patients that both scored, and how many patients only one of them did.
+class Comparison(NamedTuple):
+    """A model minus the one that it is compared with, on the patients that both scored.
+
+    Attributes:
+        num_patients: how many these are.
+        num_left_out: patients that only one scored.
+        slice: {score: entry} of `differences`.
+        patient: likewise.
+        mcnemar: of the calls of patients.
+        p: {"auc": of DeLong's test, "accuracy": of McNemar's}.
+        adjusted: the same, corrected over both tests of all models compared, by Holm's method.
+    """
+
+    num_patients: int
+    num_left_out: int
+    slice: dict[str, dict[str, float]]
+    patient: dict[str, dict[str, float]]
+    mcnemar: McNemar
+    p: dict[str, float]
+    adjusted: dict[str, float]
+
+
+def common_patients(first: Columns, second: Columns) -> tuple[Columns, Columns, int]:
+    """Returns both models' rows of the patients that both scored, and how many patients only one of them scored.
 
     Raises:
         ValueError: as `evaluate`, no patient in common, or one with another label in each.
     """
-    (label_a, probability_a, patient_a), (label_b, probability_b, patient_b) = checked(*first), checked(*second)
+    (label_a, probability_a, patient_a), (label_b, probability_b, patient_b) = (
+        check_columns(*first),
+        check_columns(*second),
+    )
     shared = np.intersect1d(patient_a, patient_b)
     if not shared.size:
         raise ValueError("the two have no patient in common")
@@ -75,7 +110,7 @@ def common(first: Columns, second: Columns) -> tuple[Columns, Columns, int]:
 
 
 def differences(first: Columns, second: Columns, *, num_resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Every score of `first` minus that of `second`, by a paired bootstrap over the patients that both scored.
+    """Returns every score of `first` minus that of `second`, by a paired bootstrap over the patients of both.
 
     In each resample both models are scored on the same patients, with all slices that each has of them: they need
     not be the same slices, or of the same sequence. Interval and p are those of percentiles (Efron and Tibshirani
@@ -92,12 +127,12 @@ def differences(first: Columns, second: Columns, *, num_resamples: int = 2000, s
         "num_left_out" (patients that only one scored), "num_degenerate"}; NaN where undefined.
 
     Raises:
-        ValueError: see `common`.
+        ValueError: see `common_patients`.
     """
-    ours, theirs, left_out = common(first, second)
+    ours, theirs, left_out = common_patients(first, second)
     name = np.unique(ours[2])
-    counts = draws(name.size, num_resamples, seed)
-    both = both_classes(counts, patient_means(*ours)[0])
+    times_drawn = draw_patients(name.size, num_resamples, seed)
+    both = both_classes(times_drawn, patient_means(*ours)[0])
     result: dict[str, Any] = {
         "num_patients": int(name.size),
         "num_left_out": left_out,
@@ -105,33 +140,89 @@ def differences(first: Columns, second: Columns, *, num_resamples: int = 2000, s
     }
     for level in ("slice", "patient"):
         first, second = (columns if level == "slice" else patient_means(*columns) for columns in (ours, theirs))
-        result[level] = _differences(_forms(first, name), _forms(second, name), counts[both])
+        result[level] = _score_differences(_count(first, name), _count(second, name), times_drawn[both])
     return result
 
 
-def _forms(columns: Columns, name: np.ndarray) -> Forms:
-    label, probability, patient = columns
-    return forms(label, probability, np.searchsorted(name, patient), name.size)
+def compare_models(reference: Columns, models: Sequence[Columns]) -> list[Comparison]:
+    """Returns each model minus `reference`, with tests of the AUC and the accuracy of patients.
+
+    The models need not be of one sequence: a fusion of sequences may be compared with the best single one.
+
+    Args:
+        reference: (label, probability, patient), each [N].
+        models: likewise, each of as many rows as it has.
+
+    Raises:
+        ValueError: see `common_patients`.
+    """
+    found = []
+    for model in models:
+        change = differences(model, reference)
+        ours, theirs, _ = common_patients(model, reference)
+        (label, own, _), (_, other, _) = patient_means(*ours), patient_means(*theirs)
+        calls = mcnemar((own > THRESHOLD) == label, (other > THRESHOLD) == label)
+        p = {"auc": delong(label, own, other).p, "accuracy": calls.p}
+        sizes = change["num_patients"], change["num_left_out"]
+        found.append(Comparison(*sizes, change["slice"], change["patient"], calls, p, p))
+    adjusted = holm(np.array([p for comparison in found for p in comparison.p.values()])).reshape(-1, 2).tolist()
+    return [c._replace(adjusted=dict(zip(c.p, p, strict=True))) for c, p in zip(found, adjusted, strict=True)]
 
 
-def _differences(first: Forms, second: Forms, counts: np.ndarray) -> dict[str, dict[str, float]]:
-    whole = np.ones((1, counts.shape[1]))
-    values = [score_resamples(whole, level) for level in (first, second)]
-    drawn = [score_resamples(counts, level) for level in (first, second)]
+def mean_scores(models: Sequence[Columns], *, num_resamples: int = 2000, seed: int = 0) -> dict[str, dict[str, float]]:
+    """Returns each score's mean over several models, with a 95 % interval: patients are drawn for all of them at once.
+
+    Args:
+        models: (label, probability, patient), each [N], of each model, at least one. The rows are slices or patients;
+            a patient's slices may carry both labels.
+        num_resamples: bootstrap draws; a draw that leaves one model with one class only is left out.
+        seed: of the draws, which are `evaluate`'s where all scored the same patients.
+
+    Returns:
+        {score: {"value", "low", "high"}}; NaN where undefined. Of one model, these are the scores of `evaluate`.
+    """
+    checked = [check_columns(*columns) for columns in models]
+    name = np.unique(np.concatenate([patient for _, _, patient in checked]))
+    counts = [_count(columns, name) for columns in checked]
+    estimates = [score_resamples(np.ones((1, name.size)), count) for count in counts]
+    times_drawn = draw_patients(name.size, num_resamples, seed)
+    resampled = [score_resamples(times_drawn, count) for count in counts]
+    both = np.isfinite(np.sum([scores["auc"] for scores in resampled], axis=0))
     result = {}
     for score in SCORES:
-        ours, theirs = (float(value[score][0]) for value in values)
-        change = drawn[0][score] - drawn[1][score]
-        low, high = percentiles(ours - theirs, change)
-        p = two_sided_p(change) if np.isfinite(ours - theirs) else float("nan")
+        value = float(np.mean([scores[score][0] for scores in estimates]))
+        low, high = percentile_interval(value, np.mean([scores[score][both] for scores in resampled], axis=0))
+        result[score] = {"value": value, "low": low, "high": high}
+    return result
+
+
+def _count(columns: Columns, name: np.ndarray) -> PatientCounts:
+    """Returns the `PatientCounts` of checked columns, patients in the order of `name` [U], which is sorted."""
+    label, probability, patient = columns
+    return count_by_patient(label, probability, np.searchsorted(name, patient), name.size)
+
+
+def _score_differences(
+    first: PatientCounts, second: PatientCounts, times_drawn: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Returns the entries of `differences` of one level; resamples `times_drawn` [B, U] hold both classes."""
+    whole = np.ones((1, times_drawn.shape[1]))
+    estimates = [score_resamples(whole, counts) for counts in (first, second)]
+    resampled = [score_resamples(times_drawn, counts) for counts in (first, second)]
+    result = {}
+    for score in SCORES:
+        ours, theirs = (float(estimate[score][0]) for estimate in estimates)
+        change = resampled[0][score] - resampled[1][score]
+        low, high = percentile_interval(ours - theirs, change)
+        p = bootstrap_p(change) if np.isfinite(ours - theirs) else float("nan")
         result[score] = {"first": ours, "second": theirs, "value": ours - theirs, "low": low, "high": high, "p": p}
     return result
 
 
 def delong(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> DeLong:
-    """DeLong's test of two correlated AUCs (DeLong, DeLong and Clarke-Pearson 1988), by midranks (Sun and Xu 2014).
+    """Returns DeLong's test of two correlated AUCs (DeLong, DeLong and Clarke-Pearson 1988).
 
-    For patients, one row each: slices of one patient are not independent.
+    By midranks (Sun and Xu 2014). For patients, one row each: slices of one patient are not independent.
 
     Args:
         label: [P] in {0, 1}.
@@ -144,19 +235,18 @@ def delong(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> DeLong:
     Raises:
         ValueError: shapes differ, or what `evaluate` refuses.
     """
-    label, first, patient = checked(label, first, np.arange(np.size(label)))
-    _, second, _ = checked(label, second, patient)
-    nan, few = float("nan"), min(int(label.sum()), int((1 - label).sum()))
-    if few < 1:
+    label, first, patient = check_columns(label, first, np.arange(np.size(label)))
+    _, second, _ = check_columns(label, second, patient)
+    nan, smaller_class = float("nan"), min(int(label.sum()), int((1 - label).sum()))
+    if smaller_class < 1:
         return DeLong(*(nan,) * 7)
-    # Each structural component: the share of the other class that a patient is on the right side of.
-    ours, theirs = (_components(label, probability) for probability in (first, second))
+    ours, theirs = (_structural_components(label, probability) for probability in (first, second))
     auc_a, auc_b = float(ours[0].mean()), float(theirs[0].mean())
     difference = auc_a - auc_b
     changes = [a - b for a, b in zip(ours, theirs, strict=True)]
     if not any(np.abs(change).max() > 1e-12 for change in changes):
         return DeLong(auc_a, auc_b, difference, 0.0, 0.0, 0.0, 1.0)
-    variance = sum(float(change.var(ddof=1)) / change.size for change in changes) if few > 1 else 0.0
+    variance = sum(float(change.var(ddof=1)) / change.size for change in changes) if smaller_class > 1 else 0.0
     if variance < 1e-24:
         return DeLong(auc_a, auc_b, difference, nan, nan, nan, nan)
     error = np.sqrt(variance)
@@ -165,8 +255,11 @@ def delong(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> DeLong:
     return DeLong(auc_a, auc_b, difference, difference - half, difference + half, z, float(2 * stats.norm.sf(abs(z))))
 
 
-def _components(label: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """V10 of the gliomas and V01 of the encephalitides, from midranks among all and within the class."""
+def _structural_components(label: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns V10 of the gliomas and V01 of the encephalitides: the share of the other class ranked on the right side.
+
+    From midranks among all and within the class.
+    """
     positive = label == 1
     num_positive, num_negative = int(positive.sum()), int((~positive).sum())
     rank = stats.rankdata(probability)
@@ -176,7 +269,7 @@ def _components(label: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray,
 
 
 def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
-    """McNemar's exact test: of the patients that one calls right and the other wrong, does either get more?
+    """Returns McNemar's exact test: of the patients that one calls right and the other wrong, does either get more?
 
     Args:
         first_right: bool [P], which patients the first called right.
@@ -188,15 +281,16 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
     first, second = np.asarray(first_right, bool), np.asarray(second_right, bool)
     if first.ndim != 1 or first.shape != second.shape:
         raise ValueError(f"want two columns [P], got {first.shape} and {second.shape}")
-    ours, theirs = int((first & ~second).sum()), int((~first & second).sum())
-    p = float(stats.binomtest(ours, ours + theirs).pvalue) if ours + theirs else 1.0
-    return McNemar(int((first & second).sum()), ours, theirs, int((~first & ~second).sum()), p)
+    first_only, second_only = int((first & ~second).sum()), int((~first & second).sum())
+    discordant = first_only + second_only
+    p = float(stats.binomtest(first_only, discordant).pvalue) if discordant else 1.0
+    return McNemar(int((first & second).sum()), first_only, second_only, int((~first & ~second).sum()), p)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's (1979) step-down correction: the p values [K] adjusted for there being K of them.
+    """Returns the p values [K] corrected for there being K of them, by Holm's (1979) step-down method.
 
-    The chance that any true null hypothesis among them gets an adjusted p below 5 % is at most 5 %, however they
+    The chance that any true null hypothesis among them gets a corrected p below 5 % is at most 5 %, however they
     depend on each other. NaN, a test without an answer, stays NaN and is not counted.
     """
     p = np.asarray(p, np.float64)

@@ -7,12 +7,12 @@ LEVEL = 0.95
 
 
 def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """top / bottom, NaN where bottom is 0."""
+    """Returns top / bottom, NaN where bottom is 0."""
     return np.divide(top, bottom, out=np.full(np.shape(bottom), np.nan), where=bottom > 0)
 
 
-def draws(num_patients: int, num_resamples: int, seed: int) -> np.ndarray:
-    """How often each resample holds each patient: float64 [B, P], rows sum to P.
+def draw_patients(num_patients: int, num_resamples: int, seed: int) -> np.ndarray:
+    """Returns how often each bootstrap resample holds each patient: float64 [B, P], rows sum to P.
 
     The same arguments give the same draws: scores of several models on the same patients share them and are pairs.
     """
@@ -20,23 +20,28 @@ def draws(num_patients: int, num_resamples: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(num_patients, share, num_resamples).astype(np.float64)
 
 
-def percentiles(value: float, resampled: np.ndarray) -> tuple[float, float]:
-    """The percentile bootstrap's ends of one score; NaN where there is no resample or no score.
+def percentile_interval(value: float, resampled: np.ndarray) -> tuple[float, float]:
+    """Returns the percentile bootstrap's 95 % interval of a score; NaN where there is no resample or no score.
 
     With a handful of patients the percentile interval of a skewed score may miss the estimate itself: it is widened.
+
+    Args:
+        value: the score of all patients.
+        resampled: [B], the score of each resample.
     """
     if np.isnan(value) or not resampled.size:
         return float("nan"), float("nan")
     tail = 100 * (1 - LEVEL) / 2
-    low, high = (float(x) for x in np.percentile(resampled, (tail, 100 - tail)))
+    low, high = (float(end) for end in np.percentile(resampled, (tail, 100 - tail)))
     return min(low, value), max(high, value)
 
 
-def two_sided_p(resampled: np.ndarray) -> float:
-    """Two-sided p of a difference from its resamples: twice the smaller share on one side of 0, at most 1.
+def bootstrap_p(resampled: np.ndarray) -> float:
+    """Returns the two-sided p of a difference from its resamples [B]: twice the smaller share on one side of 0.
 
     It is the percentile interval turned round: that of level 1 − p just reaches 0. The estimate itself counts as one
-    more resample (Davison and Hinkley 1997, eq. 4.11), so no p is 0. Rounding must not decide: 1e-12 counts as 0.
+    more resample (Davison and Hinkley 1997, eq. 4.11), so no p is 0; none is above 1. Rounding must not decide: 1e-12
+    counts as 0.
     """
     if not resampled.size:
         return float("nan")
@@ -45,7 +50,9 @@ def two_sided_p(resampled: np.ndarray) -> float:
 
 
 def wilson(share: np.ndarray | float, count: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95 % interval of a share out of `count` independent units, which need not be whole (Wilson 1927).
+    """Returns Wilson's 95 % interval of a share out of `count` independent units, which need not be whole.
+
+    Wilson 1927, Journal of the American Statistical Association 22:209.
 
     Args:
         share: [...] in [0, 1].

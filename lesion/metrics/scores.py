@@ -3,29 +3,30 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.metrics import roc_curve
 
-from lesion.metrics.intervals import draws, percentiles, ratio
+from lesion.metrics.intervals import draw_patients, percentile_interval, ratio
 
 SCORES = ("accuracy", "auc", "f1_weighted", "f1_glioma", "sensitivity", "specificity")
 THRESHOLD = 0.5
 
 
-class Forms(NamedTuple):
-    """One level's predictions, gathered by patient so that any resample of patients is scored by products.
+class PatientCounts(NamedTuple):
+    """Predictions gathered by patient, so that any resample of U patients is scored by matrix products.
 
     Attributes:
-        cells: float64 [U, 4], each patient's true negatives, false positives, false negatives, true positives.
+        confusion: float64 [U, 4], each patient's true negatives, false positives, false negatives, true positives.
         wins: float64 [U, U], Mann-Whitney wins of the row's positives against the column's negatives.
     """
 
-    cells: np.ndarray
+    confusion: np.ndarray
     wins: np.ndarray
 
 
-def checked(
+def check_columns(
     label: np.ndarray, probability: np.ndarray, patient: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The three columns as arrays, or ValueError: what breaks them is the caller's bug, not the data's."""
+    """Returns the three columns [N] as arrays, or raises ValueError for what cannot be scored."""
     label, patient = np.asarray(label), np.asarray(patient)
     probability = np.asarray(probability, np.float64)
     if label.ndim != 1 or not label.shape == probability.shape == patient.shape:
@@ -42,7 +43,7 @@ def checked(
 def patient_means(
     label: np.ndarray, probability: np.ndarray, patient: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One row a patient: the mean probability over the patient's slices.
+    """Returns one row a patient: the mean probability over the patient's slices.
 
     Args:
         label: [N] in {0, 1}.
@@ -55,7 +56,7 @@ def patient_means(
     Raises:
         ValueError: shapes differ, a label is not 0 or 1, or one patient carries both labels.
     """
-    label, probability, patient = checked(label, probability, patient)
+    label, probability, patient = check_columns(label, probability, patient)
     name, index = np.unique(patient, return_inverse=True)
     count = np.bincount(index)
     glioma = np.bincount(index, label)
@@ -69,36 +70,46 @@ def patient_means(
     return (glioma > 0).astype(np.int64), mean, name
 
 
-def _pair_wins(label: np.ndarray, probability: np.ndarray, unit: np.ndarray, num_units: int) -> np.ndarray:
-    """[U, U] Mann-Whitney wins: row's positives against column's negatives, a tie counting one half."""
-    wins = np.zeros((num_units, num_units))
+def roc_points(label: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns false and true positive rates, each [T], from (0, 0) to (1, 1), by scikit-learn's `roc_curve`.
+
+    Raises:
+        ValueError: labels hold one class only.
+    """
+    if np.unique(label).size < 2:
+        raise ValueError("a ROC curve needs both classes")
+    false_positive, true_positive, _ = roc_curve(label, probability)
+    return false_positive, true_positive
+
+
+def count_by_patient(
+    label: np.ndarray, probability: np.ndarray, patient_index: np.ndarray, num_patients: int
+) -> PatientCounts:
+    """Returns the `PatientCounts` of checked columns [N]; `patient_index` [N] is below `num_patients`."""
+    cell = 2 * label + (probability > THRESHOLD)
+    confusion = np.bincount(4 * patient_index + cell, minlength=4 * num_patients).reshape(num_patients, 4)
+    wins = np.zeros((num_patients, num_patients))
     positive = label == 1
-    for column in np.unique(unit[~positive]):
-        negative = np.sort(probability[~positive & (unit == column)])
+    for column in np.unique(patient_index[~positive]):
+        negative = np.sort(probability[~positive & (patient_index == column)])
         below = np.searchsorted(negative, probability[positive], "left")
         not_above = np.searchsorted(negative, probability[positive], "right")
-        wins[:, column] = np.bincount(unit[positive], (below + not_above) / 2, num_units)
-    return wins
+        wins[:, column] = np.bincount(patient_index[positive], (below + not_above) / 2, num_patients)  # a tie is ½
+    return PatientCounts(confusion.astype(np.float64), wins)
 
 
-def forms(label: np.ndarray, probability: np.ndarray, unit: np.ndarray, num_units: int) -> Forms:
-    """`Forms` of checked columns [N]; `unit` [N] is the place of each row's patient among `num_units`."""
-    cell = 2 * label + (probability > THRESHOLD)
-    cells = np.bincount(4 * unit + cell, minlength=4 * num_units).reshape(num_units, 4).astype(np.float64)
-    return Forms(cells, _pair_wins(label, probability, unit, num_units))
-
-
-def score_resamples(counts: np.ndarray, level: Forms) -> dict[str, np.ndarray]:
-    """Every score of every resample: each is a linear or bilinear form in how often a patient was drawn.
+def score_resamples(times_drawn: np.ndarray, counts: PatientCounts) -> dict[str, np.ndarray]:
+    """Returns every score of every resample, each a linear or bilinear form in how often a patient was drawn.
 
     Args:
-        counts: [B, U], how often resample b holds patient u.
-        level: of the same patients.
+        times_drawn: [B, U], how often resample b holds patient u.
+        counts: of the same patients.
 
     Returns:
         A dict of [B] for each of `SCORES`.
     """
-    tn, fp, fn, tp = (counts @ level.cells).T
+    assert times_drawn.shape[1:] == counts.wins.shape[:1], (times_drawn.shape, counts.wins.shape)
+    tn, fp, fn, tp = (times_drawn @ counts.confusion).T
     glioma, encephalitis = tp + fn, tn + fp
     # scikit-learn's convention: a class neither present nor predicted scores F1 = 0.
     f1_glioma = np.nan_to_num(ratio(2 * tp, 2 * tp + fp + fn))
@@ -106,7 +117,7 @@ def score_resamples(counts: np.ndarray, level: Forms) -> dict[str, np.ndarray]:
     total = glioma + encephalitis
     return {
         "accuracy": ratio(tp + tn, total),
-        "auc": ratio(((counts @ level.wins) * counts).sum(1), glioma * encephalitis),
+        "auc": ratio(((times_drawn @ counts.wins) * times_drawn).sum(1), glioma * encephalitis),
         "f1_weighted": ratio(glioma * f1_glioma + encephalitis * f1_encephalitis, total),
         "f1_glioma": f1_glioma,
         "sensitivity": ratio(tp, glioma),
@@ -114,24 +125,24 @@ def score_resamples(counts: np.ndarray, level: Forms) -> dict[str, np.ndarray]:
     }
 
 
-def both_classes(counts: np.ndarray, patient_label: np.ndarray) -> np.ndarray:
-    """bool [B]: which resamples [B, P] hold patients of both classes.
+def both_classes(times_drawn: np.ndarray, patient_label: np.ndarray) -> np.ndarray:
+    """Returns bool [B]: which resamples [B, P] hold patients of both classes.
 
     One that drew one class only defines neither AUC nor sensitivity nor specificity. It is left out of every
     interval, so that all scores of a level stand on the same resamples.
     """
-    glioma = counts @ patient_label
-    return (glioma > 0) & (glioma < counts.sum(1))
+    glioma = times_drawn @ patient_label
+    return (glioma > 0) & (glioma < times_drawn.sum(1))
 
 
-def _level(level: Forms, counts: np.ndarray) -> dict[str, dict[str, float]]:
-    """Scores and percentile intervals of one level; `counts` [B, U] are the resamples that hold both classes."""
-    estimate = score_resamples(np.ones((1, len(level.cells))), level)
-    resampled = score_resamples(counts, level)
+def _scores_with_intervals(counts: PatientCounts, times_drawn: np.ndarray) -> dict[str, dict[str, float]]:
+    """Returns scores and percentile intervals of one level; resamples `times_drawn` [B, U] hold both classes."""
+    estimate = score_resamples(np.ones((1, len(counts.confusion))), counts)
+    resampled = score_resamples(times_drawn, counts)
     result = {}
     for name in SCORES:
         value = float(estimate[name][0])
-        low, high = percentiles(value, resampled[name])
+        low, high = percentile_interval(value, resampled[name])
         result[name] = {"value": value, "low": low, "high": high}
     return result
 
@@ -144,7 +155,7 @@ def evaluate(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Scores at slice and at patient level, each with a 95 % interval over patients.
+    """Returns scores at slice and at patient level, each with a 95 % interval over patients.
 
     The interval is the percentile bootstrap (Efron and Tibshirani 1993, ch. 13) with whole patients drawn
     with replacement, at both levels, from one set of draws. It knows the chance of having drawn these
@@ -168,16 +179,16 @@ def evaluate(
         ValueError: shapes differ, nothing to evaluate, a label not 0 or 1, a probability outside [0, 1], or a
             patient with both labels.
     """
-    label, probability, patient = checked(label, probability, patient)
+    label, probability, patient = check_columns(label, probability, patient)
     patient_label, patient_probability, name = patient_means(label, probability, patient)
     num_patients = name.size
-    counts = draws(num_patients, num_resamples, seed)
-    both = both_classes(counts, patient_label)
-    by_slice = forms(label, probability, np.searchsorted(name, patient), num_patients)
-    by_patient = forms(patient_label, patient_probability, np.arange(num_patients), num_patients)
+    times_drawn = draw_patients(num_patients, num_resamples, seed)
+    both = both_classes(times_drawn, patient_label)
+    by_slice = count_by_patient(label, probability, np.searchsorted(name, patient), num_patients)
+    by_patient = count_by_patient(patient_label, patient_probability, np.arange(num_patients), num_patients)
     return {
-        "slice": _level(by_slice, counts[both]),
-        "patient": _level(by_patient, counts[both]),
+        "slice": _scores_with_intervals(by_slice, times_drawn[both]),
+        "patient": _scores_with_intervals(by_patient, times_drawn[both]),
         "num_slices": int(label.size),
         "num_patients": int(num_patients),
         "num_resamples": int(num_resamples),

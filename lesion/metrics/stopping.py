@@ -1,4 +1,4 @@
-"""When to stop asking: rules looked at in hindsight, each by what it would have cost."""
+"""When to stop querying: rules looked at in hindsight, each by what it would have cost."""
 
 import itertools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ WINDOW = 3  # pairs of successive models whose agreement is averaged
 
 
 class Trace(NamedTuple):
-    """One run of Algorithm 1, R rounds; nothing here needs a label that was not asked for.
+    """What the rules see of one run of Algorithm 1, R rounds; nothing here needs a label that was not queried.
 
     Attributes:
         labeled_slices: int [R].
@@ -26,14 +26,14 @@ class Trace(NamedTuple):
     agreement: np.ndarray
 
 
-class Limits(NamedTuple):
-    """Where the rules draw the line; 0 takes a rule out.
+class StoppingCriteria(NamedTuple):
+    """The threshold of each rule; 0 turns a rule off.
 
     Attributes:
-        entropy: δ, nats; the paper's rule.
-        slices: a budget.
-        patients: a budget.
-        stabilizing_predictions: Cohen's kappa.
+        entropy: δ of the paper's Algorithm 1, in nats: stops below it.
+        slices: a budget of labelled slices.
+        patients: a budget of labelled patients.
+        stabilizing_predictions: Cohen's kappa of successive models: stops at or above it.
     """
 
     entropy: float = 0.3
@@ -43,20 +43,28 @@ class Limits(NamedTuple):
 
 
 def agreement(probs: np.ndarray) -> np.ndarray:
-    """Cohen's kappa of each round's predictions with the round's before: probabilities [R, N] to [R], NaN first.
+    """Returns Cohen's kappa of each round's predictions with the round's before.
 
-    One where both say the same of everything, though kappa itself is undefined if that is one class.
+    It is 1 where two rounds predict the same everywhere, even if that is one class and kappa itself is undefined.
+
+    Args:
+        probs: [R, N] of glioma.
+
+    Returns:
+        [R], NaN in the first round.
     """
     assert probs.ndim == 2, probs.shape
-    said = probs > 0.5
-    pairs = [1.0 if (a == b).all() else float(cohen_kappa_score(a, b)) for a, b in itertools.pairwise(said)]
-    return np.array([np.nan, *pairs])
+    pairs = itertools.pairwise(probs > 0.5)
+    return np.array([np.nan, *(1.0 if (a == b).all() else float(cohen_kappa_score(a, b)) for a, b in pairs)])
 
 
 def _stabilizing_predictions(trace: Trace, limit: float) -> np.ndarray:
-    """Stabilising predictions (Bloodgood and Vijay-Shanker 2009): agreement, mean of `WINDOW` rounds, on the pool."""
+    """Returns bool [R], whether predictions are stable (Bloodgood and Vijay-Shanker 2009).
+
+    They are where the agreement, mean of `WINDOW` rounds, reaches `limit`.
+    """
     mean = [np.mean(trace.agreement[max(0, r - WINDOW + 1) : r + 1]) for r in range(len(trace.agreement))]
-    return np.array(mean) >= limit  # NaN, before there are enough, is not
+    return np.array(mean) >= limit  # NaN, before there are enough rounds, is not
 
 
 RULES: dict[str, Callable[[Trace, float], np.ndarray]] = {
@@ -67,10 +75,14 @@ RULES: dict[str, Callable[[Trace, float], np.ndarray]] = {
 }
 
 
-def stops(trace: Trace, limits: Limits) -> dict[str, int]:
-    """Where each rule would have stopped, {rule: round}; without those that never would. `exhausted` is always on."""
-    found = {"exhausted": trace.entropy == -np.inf}
-    found |= {name: rule(trace, getattr(limits, name)) for name, rule in RULES.items() if getattr(limits, name)}
-    first = {name: int(np.argmax(fired)) for name, fired in found.items() if fired.any()}
+def stops(trace: Trace, criteria: StoppingCriteria) -> dict[str, int]:
+    """Returns {rule: round at which it would have stopped the run}, without the rules that never would.
+
+    `exhausted`, nothing left to query, is always on; after it no other rule stops anything.
+    """
+    assert len({column.shape for column in trace}) == 1, [column.shape for column in trace]
+    fired = {"exhausted": trace.entropy == -np.inf}
+    fired |= {name: rule(trace, getattr(criteria, name)) for name, rule in RULES.items() if getattr(criteria, name)}
+    first = {name: int(np.argmax(rounds)) for name, rounds in fired.items() if rounds.any()}
     end = first.get("exhausted", len(trace.entropy))
-    return {name: r for name, r in first.items() if name == "exhausted" or r < end}  # afterwards nothing is stopped
+    return {name: r for name, r in first.items() if name == "exhausted" or r < end}

@@ -1,4 +1,4 @@
-"""The report: one HTML file that opens offline and says what was run on whom, what came out and how sure that is.
+"""The report: one HTML file that opens offline and says what was run on whom, the results and how sure they are.
 
 Beside it a folder `paper` with the same tables as LaTeX and the same figures as PDF.
 """
@@ -8,24 +8,12 @@ import pathlib
 import shutil
 
 from lesion import files
-from lesion.report import canvas, manuscript, page, provenance, read, tables
-from lesion.report.provenance import banners
+from lesion.report import canvas, manuscript, page, read, tables
+from lesion.report.sections import summary
 
-__all__ = ["FILE", "banners", "render", "write"]
+__all__ = ["FILE", "write"]
 
 FILE = "report.html"
-
-
-def render(folder: read.Folder) -> str:
-    """The page as one string; the same folder gives the same string.
-
-    Args:
-        folder: what `read.read` found.
-
-    Returns:
-        HTML with style sheet, figures, their data and pictures inside.
-    """
-    return page.html(page.context(folder))
 
 
 def write(workdir: str | os.PathLike) -> pathlib.Path:
@@ -43,12 +31,13 @@ def write(workdir: str | os.PathLike) -> pathlib.Path:
     """
     workdir = pathlib.Path(workdir)
     folder = read.read(workdir)
-    values = page.context(folder)
-    text = page.html(values)
-    found, drawings = (list(page.find(values, kind)) for kind in (tables.Table, canvas.Drawing))
-    contents = manuscript.files(found, drawings, provenance.stamp(folder))
+    contents = page.contents(folder)
+    text = page.html(folder, contents)
+    stamp = summary.stamp(folder)
+    pages = {f"{drawing.name}.pdf": canvas.pdf(drawing) for drawing in page.find(contents, canvas.Drawing)}
+    pages |= {f"{t.name}.tex": tables.latex(t, stamp).encode() for t in page.find(contents, tables.Table)}
     path = workdir / FILE
-    new = manuscript.stage(workdir, contents)
+    new = manuscript.stage(workdir, pages)
     try:
         with files.replacing(path) as temporary:
             temporary.write_text(text, "utf-8")

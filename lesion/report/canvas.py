@@ -1,4 +1,4 @@
-"""What a figure is drawn on: one matplotlib figure becomes SVG for the page and PDF for a paper, always the same bytes.
+"""The canvas of all figures: one matplotlib figure becomes SVG for the page and PDF for a paper, always the same bytes.
 
 Figures are drawn in print colours; in SVG they are swapped for CSS variables, so that one drawing serves light and
 dark pages, and text stays text. Every id gets the figure's name as a prefix: several figures share one HTML document.
@@ -9,6 +9,7 @@ import re
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -56,48 +57,49 @@ STYLE: dict[Any, Any] = {
 
 
 class Drawing(NamedTuple):
-    """A figure with what it shows.
+    """A figure with its caption and data.
 
     Attributes:
-        name: unique in the page, letters, digits and hyphens: its id and its file's name.
+        name: unique in the page, of letters, digits and hyphens: its id and its file's name.
         caption: in plain words.
         figure: drawn.
-        header: of its data.
-        rows: of its data, numbers in full.
+        data: what is drawn, numbers in full.
     """
 
     name: str
     caption: str
     figure: Figure
-    header: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
+    data: pd.DataFrame
 
 
-def figure(width: float, height: float, box: tuple[float, float, float, float]) -> tuple[Figure, Axes]:
-    """A figure of `width` × `height` inches with axes in `box` (left, bottom, width, height; fractions)."""
-    result = Figure((width, height))
-    FigureCanvasSVG(result)
-    return result, result.add_axes(box)
+def new_figure(width: float, height: float, box: tuple[float, float, float, float]) -> tuple[Figure, Axes]:
+    """Returns a figure of `width` × `height` inches with axes in `box` (left, bottom, width, height; fractions).
+
+    Neither has a background: the page's colour, light or dark, shows through.
+    """
+    figure = Figure((width, height))
+    FigureCanvasSVG(figure)
+    figure.patch.set_visible(False)
+    return figure, new_axes(figure, box)
 
 
-def _clear(drawn: Figure) -> None:
-    """Lets the page's colour through, light or dark."""
-    drawn.patch.set_visible(False)
-    for axes in drawn.axes:
-        axes.patch.set_visible(False)
+def new_axes(figure: Figure, box: tuple[float, float, float, float], **options: Any) -> Axes:
+    """Adds axes in `box` without a background to a figure."""
+    axes = figure.add_axes(box, **options)
+    axes.patch.set_visible(False)
+    return axes
 
 
 def stamp(drawing: Drawing, text: str) -> None:
-    """Writes what a reader must know of the data small into the upper right corner."""
+    """Writes into the upper right corner, small, what a reader must know of the data."""
     with mpl.rc_context(STYLE):
         drawing.figure.text(0.995, 0.995, text, color=MUTED, fontsize=6.5, ha="right", va="top")
 
 
 def svg(drawing: Drawing) -> str:
-    """The figure as an SVG element for an HTML page."""
+    """Returns the figure as an SVG element for an HTML page."""
     name = drawing.name
     assert re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", name), name  # it becomes part of the page unescaped
-    _clear(drawing.figure)
     buffer = io.StringIO()
     with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
         metadata = {"Date": None, "Creator": None, "Type": None, "Format": None}
@@ -120,13 +122,13 @@ def svg(drawing: Drawing) -> str:
 
 
 def _font(match: re.Match[str]) -> str:
+    """Returns size and weight of a font as CSS."""
     weight = "font-weight: bold; " if match.group(1) else ""
     return f"{weight}font-size: {match.group(2)}px"
 
 
 def pdf(drawing: Drawing) -> bytes:
-    """The figure as a PDF file: vectors, fonts embedded, no date."""
-    _clear(drawing.figure)
+    """Returns the figure as a PDF file: vectors, fonts embedded, no date."""
     buffer = io.BytesIO()
     with mpl.rc_context(STYLE):
         metadata = {"CreationDate": None, "Creator": None, "Producer": None, "Title": drawing.caption}

@@ -1,19 +1,26 @@
-"""The kinds of figure of the report: curves with bands, ROC curves, and dots with their intervals."""
+"""The kinds of figure of the report: lines with bands, ROC curves, dots with intervals, reliability diagrams.
+
+Every line and marker is named beside it; differences in colour are differences in dashes or shape as well.
+"""
 
 import textwrap
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
-from lesion.report.canvas import DASHES, INK, LINE, MUTED, STYLE, Drawing, figure
+from lesion import metrics
+from lesion.report.canvas import DASHES, INK, LINE, MUTED, STYLE, Drawing, new_axes, new_figure
 
-_POINTS = "DsP^v"  # markers of readers, one each
+_SHAPES = "DsP^vXph*"  # markers of readers, one each
+_DOTTED = (0, (2, 2))
 
 
 class Line(NamedTuple):
-    """One curve with its band.
+    """A mean curve with its band.
 
     Attributes:
         label: written at the end of the line.
@@ -33,30 +40,39 @@ class Line(NamedTuple):
 
 
 class Roc(NamedTuple):
-    """One ROC curve: `x` false and `y` true positive rate, each [T], with its label and style."""
+    """A ROC curve: false and true positive rates, each [T], with its label and style."""
 
     label: str
-    x: np.ndarray
-    y: np.ndarray
+    false_positive: np.ndarray
+    true_positive: np.ndarray
     style: int
 
 
 class Point(NamedTuple):
-    """A reader on a ROC figure: false and true positive rate; one of other data is drawn hollow."""
+    """A reader on a ROC figure; each triple is (value, low, high), NaN where there is no interval.
+
+    Attributes:
+        label: in the list of names.
+        sensitivity: up.
+        specificity: from right to left.
+        published: whether it is a reader of the paper's, drawn hollow.
+        short: beside the point, two or three characters, or "".
+    """
 
     label: str
-    x: float
-    y: float
-    published: bool
+    sensitivity: tuple[float, float, float]
+    specificity: tuple[float, float, float]
+    published: bool = False
+    short: str = ""
 
 
 class Mark(NamedTuple):
-    """A score with its interval; a hollow one is drawn as an open square."""
+    """A score or difference with its interval; a hollow one is drawn as an open square."""
 
     value: float
     low: float
     high: float
-    style: int
+    style: int = 0
     hollow: bool = False
 
 
@@ -64,9 +80,65 @@ class Dots(NamedTuple):
     """A row of `dots`: its label, its marks from top to bottom, and small ticks above them, e.g. each fold's score."""
 
     label: str
-    marks: tuple[Mark, ...]
-    ticks: np.ndarray = np.array([])
+    marks: Sequence[Mark]
+    ticks: Sequence[float] = ()
     bold: bool = False
+
+
+def lines(
+    name: str,
+    caption: str,
+    x_label: str,
+    y_label: str,
+    curves: list[Line],
+    *,
+    limits: tuple[float, float],
+    reference: tuple[str, float] | None = None,
+    mark: tuple[str, float] | None = None,
+) -> Drawing:
+    """Draws mean lines with bands, each named at its end.
+
+    Args:
+        name: see `Drawing`.
+        caption: see `Drawing`.
+        x_label: with unit.
+        y_label: with unit.
+        curves: drawn in this order, the first on top.
+        limits: of the y axis.
+        reference: (label, y) of a horizontal line.
+        mark: (label, x) of a vertical line.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(4.6, 3.1, (0.135, 0.155, 0.665, 0.785))
+        axes.set(xlabel=x_label, ylabel=y_label, ylim=limits)
+        ends = []
+        for depth, line in enumerate(curves):
+            order, color, dashes = 10 - depth, LINE[line.style], DASHES[line.style]
+            alpha = 0.32 / max(2, len(curves))
+            axes.fill_between(
+                line.x, line.low, line.high, color=color, alpha=alpha, linewidth=0, zorder=order - 5, clip_on=True
+            )
+            # Thin edges: where two bands lie over each other their fills alone cannot be told apart.
+            for edge in (line.low, line.high):
+                axes.plot(line.x, edge, color=color, linestyle=dashes, linewidth=0.6, alpha=0.7)
+            axes.plot(line.x, line.mean, color=color, linestyle=dashes, zorder=order)
+            ends.append((float(np.clip(line.mean[-1], *limits)), line.label, line.style))
+        if reference:
+            axes.axhline(reference[1], color=MUTED, linewidth=1, linestyle=_DOTTED, zorder=1)
+            ends.append((reference[1], reference[0], -1))
+        if mark:
+            axes.axvline(mark[1], color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+            left = mark[1] > sum(axes.get_xlim()) / 2
+            axes.annotate(
+                mark[0], (mark[1], 0.02), (-3 if left else 3, 0), xycoords=("data", "axes fraction"),
+                textcoords="offset points", color=MUTED, va="bottom", ha="right" if left else "left",
+            )  # fmt: skip
+        axes.locator_params(axis="x", nbins=6, integer=True)
+        axes.locator_params(axis="y", nbins=6)
+        _end_labels(axes, ends)
+    rows = [(line.label, *point) for line in curves for point in zip(*line[1:5], strict=True)]
+    rows += [(reference[0], np.nan, reference[1], np.nan, np.nan)] if reference else []
+    return Drawing(name, caption, figure, pd.DataFrame(rows, columns=["line", x_label, y_label, "low", "high"]))
 
 
 def _end_labels(axes: Axes, ends: list[tuple[float, str, int]], gap: float = 0.08) -> None:
@@ -83,85 +155,17 @@ def _end_labels(axes: Axes, ends: list[tuple[float, str, int]], gap: float = 0.0
         axes.text(1.025, height, label, color=color, transform=axes.transAxes, va="center", fontweight=weight)
 
 
-def lines(
-    name: str,
-    caption: str,
-    x_label: str,
-    y_label: str,
-    curves: list[Line],
-    *,
-    limits: tuple[float, float],
-    reference: tuple[str, float] | None = None,
-    mark: tuple[str, float] | None = None,
-) -> Drawing:
-    """Mean lines with bands, each named at its end.
+def roc(name: str, caption: str, curves: list[Roc], points: Sequence[Point] = ()) -> Drawing:
+    """Draws ROC curves on a square, and readers with their intervals as a thin cross.
 
-    Args:
-        name: see `Drawing`.
-        caption: see `Drawing`.
-        x_label: with unit.
-        y_label: with unit.
-        curves: drawn in this order, the first on top.
-        limits: of the y axis.
-        reference: (label, y) of a horizontal line.
-        mark: (label, x) of a vertical line.
+    Each is named beside a sample of it, in the free corner, or below the square where there are many.
     """
-    with mpl.rc_context(STYLE):
-        drawn, axes = figure(4.6, 3.1, (0.135, 0.155, 0.665, 0.785))
-        axes.set(xlabel=x_label, ylabel=y_label, ylim=limits)
-        ends = []
-        for depth, line in enumerate(curves):
-            order, color = 10 - depth, LINE[line.style]
-            axes.fill_between(
-                line.x,
-                line.low,
-                line.high,
-                color=color,
-                alpha=0.32 / max(2, len(curves)),
-                linewidth=0,
-                zorder=order - 5,
-                clip_on=True,
-            )
-            # Thin edges: where two bands lie over each other their fills alone cannot be told apart.
-            for edge in (line.low, line.high):
-                axes.plot(line.x, edge, color=color, linestyle=DASHES[line.style], linewidth=0.6, alpha=0.7)
-            axes.plot(line.x, line.mean, color=color, linestyle=DASHES[line.style], zorder=order)
-            ends.append((float(np.clip(line.mean[-1], *limits)), line.label, line.style))
-        if reference:
-            axes.axhline(reference[1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
-            ends.append((reference[1], reference[0], -1))
-        if mark:
-            axes.axvline(mark[1], color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-            left = mark[1] > sum(axes.get_xlim()) / 2
-            axes.annotate(
-                mark[0], (mark[1], 0.02), (-3 if left else 3, 0), xycoords=("data", "axes fraction"),
-                textcoords="offset points", color=MUTED, va="bottom", ha="right" if left else "left",
-            )  # fmt: skip
-        axes.locator_params(axis="x", nbins=6, integer=True)
-        axes.locator_params(axis="y", nbins=6)
-        _end_labels(axes, ends)
-    rows = [
-        (line.label, *point) for line in curves for point in zip(line.x, line.mean, line.low, line.high, strict=True)
-    ]
-    rows += [(reference[0], "", reference[1], "", "")] if reference else []
-    return Drawing(name, caption, drawn, ("line", x_label, y_label, "low", "high"), rows)
-
-
-def roc(name: str, caption: str, curves: list[Roc], points: tuple[Point, ...] = ()) -> Drawing:
-    """ROC curves on a square, each named beside a sample of its line: in the free corner, or below where that is full.
-
-    Args:
-        name: see `Drawing`.
-        caption: see `Drawing`.
-        curves: in the order of their labels, top to bottom.
-        points: readers, beside the curves.
-    """
-    count = len(curves) + len(points)
-    widest = max(len(label) for label in [*(line.label for line in curves), *(point.label for point in points)])
-    below = 0.0 if count <= 3 and widest <= 26 else 0.22 * count + 0.1  # inches
+    names = [*(curve.label for curve in curves), *(f"{point.short}  {point.label}".strip() for point in points)]
+    widest = max(map(len, names))
+    below = 0.0 if len(names) <= 3 and widest <= 26 else 0.22 * len(names) + 0.1  # inches
     height = 4.05 + below
     with mpl.rc_context(STYLE | {"font.size": 9.0 * min(1.0, 40 / widest)}):  # 40 letters fill the width
-        drawn, axes = figure(4.2, height, (0.135, (0.48 + below) / height, 0.845, 3.42 / height))
+        figure, axes = new_figure(4.2, height, (0.135, (0.48 + below) / height, 0.845, 3.42 / height))
         axes.set(
             xlabel="1 − specificity (encephalitis called glioma)",
             ylabel="sensitivity (glioma found)",
@@ -170,103 +174,162 @@ def roc(name: str, caption: str, curves: list[Roc], points: tuple[Point, ...] = 
             xticks=np.linspace(0, 1, 6),
             yticks=np.linspace(0, 1, 6),
         )
-        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
-        axes.text(0.16, 0.115, "guessing", color=MUTED, rotation=45, rotation_mode="anchor")
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=_DOTTED)
+        axes.text(0.16, 0.115, "chance", color=MUTED, rotation=45, rotation_mode="anchor")
         for i, curve in enumerate(curves):
-            color, dashes = LINE[curve.style], DASHES[curve.style]
-            axes.plot(curve.x, curve.y, color=color, linestyle=dashes, zorder=9 - i)
-            x, y = _key(i, count, below)
-            axes.plot([x, x + 0.09], [y, y], color=color, linestyle=dashes, clip_on=False)
-            axes.text(x + 0.11, y, curve.label, color=color, va="center", fontweight="bold")
+            appearance: dict[str, Any] = {"color": LINE[curve.style], "linestyle": DASHES[curve.style]}
+            axes.plot(curve.false_positive, curve.true_positive, zorder=9 - i, **appearance)
+            x, y = _key_position(i, len(names), below)
+            axes.plot([x, x + 0.09], [y, y], clip_on=False, **appearance)
+            axes.text(x + 0.11, y, names[i], color=LINE[curve.style], va="center", fontweight="bold")
+        left_first = np.argsort(np.argsort([-point.specificity[0] for point in points], kind="stable"))
         for i, point in enumerate(points):
             color = MUTED if point.published else INK
-            look: dict[str, Any] = {
-                "marker": _POINTS[i % len(_POINTS)],
-                "color": color,
-                "markersize": 6.5,
-                "linestyle": "none",
-            }
-            look |= {"markerfacecolor": "none"} if point.published else {}
-            x, y = _key(len(curves) + i, count, below)
-            axes.plot([point.x], [point.y], zorder=12, clip_on=False, **look)
-            axes.plot([x + 0.045], [y], clip_on=False, **look)
-            axes.text(x + 0.11, y, point.label, color=color, va="center")
-    rows = [(curve.label, x, y) for curve in curves for x, y in zip(curve.x, curve.y, strict=True)]
-    rows += [(point.label, point.x, point.y) for point in points]
-    return Drawing(name, caption, drawn, ("line", "false positive rate", "true positive rate"), rows)
+            appearance = {"color": color, "marker": _SHAPES[i % len(_SHAPES)], "markersize": 6.5, "clip_on": False}
+            appearance |= {"linestyle": "none", "markerfacecolor": "none" if point.published else color}
+            x, y = _key_position(len(curves) + i, len(names), below)
+            axes.plot([x + 0.045], [y], **appearance)
+            axes.text(x + 0.11, y, names[len(curves) + i], color=color, va="center")
+            _reader(axes, point, color, appearance, above=left_first[i] % 2 == 0)
+    rows = [(curve.label, *rates) for curve in curves for rates in zip(*curve[1:3], strict=True)]
+    rows += [(point.label, 1 - point.specificity[0], point.sensitivity[0]) for point in points]
+    columns = ["line", "false positive rate", "true positive rate"]
+    return Drawing(name, caption, figure, pd.DataFrame(rows, columns=columns))
 
 
-def _key(i: int, count: int, below: float) -> tuple[float, float]:
-    """Where the sample of the i-th line begins, in the axes' units: 3.42 inches make 1.02."""
+def _key_position(i: int, count: int, below: float) -> tuple[float, float]:
+    """Returns where the sample of the i-th line begins, in the axes' units: 3.42 inches make 1.02."""
     if not below:
         return 0.33, 0.05 + 0.075 * (count - 1 - i)
     return 0.0, -(0.62 + 0.22 * i) * 1.02 / 3.42
+
+
+def _reader(axes: Axes, point: Point, color: str, appearance: dict[str, Any], *, above: bool) -> None:
+    """Draws a reader with a cross of intervals; neighbours' names part: one writes above itself, the next below."""
+    x, y = 1 - point.specificity[0], point.sensitivity[0]
+    axes.plot([x], [y], zorder=12, **appearance)
+    axes.plot([1 - end for end in point.specificity[1:]], [y, y], color=color, linewidth=0.8, zorder=11)
+    axes.plot([x, x], point.sensitivity[1:], color=color, linewidth=0.8, zorder=11)
+    side = 1 if above else -1
+    axes.annotate(
+        point.short, (x, y), (-7 * side, 8 * side), textcoords="offset points", va="center",
+        ha="right" if above else "left", fontweight="bold", zorder=13,
+    )  # fmt: skip
 
 
 def dots(
     name: str,
     caption: str,
     x_label: str,
-    rows: list[Dots],
+    rows: Iterable[Dots],
     *,
-    reference: tuple[str, float] | None = None,
-    hollow: str = "",
     solid: str = "",
-) -> Drawing:
-    """Scores as dots with their intervals, a row a thing.
+    hollow: str = "",
+    reference: tuple[str, float] | None = None,
+    sides: tuple[str, str] | None = None,
+) -> Drawing | None:
+    """Draws scores or differences as dots with their intervals, row by row.
 
     Args:
         name: see `Drawing`.
         caption: see `Drawing`.
         x_label: with unit.
-        rows: top to bottom.
-        reference: (label, x) of a vertical line.
-        hollow: what an open square is, where there are any.
+        rows: top to bottom; marks that are not finite, and rows without a mark, are left out.
         solid: what a filled dot is, where there are squares.
+        hollow: what an open square is, where there are any.
+        reference: (label, x) of a vertical line.
+        sides: of differences, what one below and above 0 means, written over the axes.
+
+    Returns:
+        The figure; None where no row is left.
     """
+    rows = [row._replace(marks=[mark for mark in row.marks if np.isfinite(mark.value)]) for row in rows]
+    rows = [row for row in rows if row.marks]
+    if not rows:
+        return None
     labels = [textwrap.fill(row.label, 26 if row.bold else 30) for row in rows]
-    widest = max(len(line) for label in labels for line in label.split("\n"))
-    depth = max(0.42, 0.16 * max(label.count("\n") + 1 for label in labels) + 0.1)
-    left = min(0.5, (0.073 * widest + 0.2) / 4.6)
+    left = min(0.5, (0.073 * max(len(line) for label in labels for line in label.split("\n")) + 0.2) / 4.6)
+    depth = max(0.42, 0.16 * max(label.count("\n") + 1 for label in labels) + 0.1)  # inches a row
+    above = [bool(sides or reference), bool(hollow)]  # lines of text over the axes
+    top = 0.2 + 0.22 * sum(above)
+    height = 0.55 + top + depth * len(rows)
     with mpl.rc_context(STYLE | {"axes.grid.axis": "x"}):
-        top = 0.2 + 0.22 * (bool(hollow) + bool(reference))  # inches
-        height = 0.55 + top + depth * len(rows)
-        drawn, axes = figure(4.6, height, (left, 0.5 / height, 0.96 - left, 1 - (0.5 + top) / height))
+        figure, axes = new_figure(4.6, height, (left, 0.5 / height, 0.96 - left, 1 - (0.5 + top) / height))
         for i, row in enumerate(rows):
-            offsets = np.linspace(-0.2, 0.2, len(row.marks)) if len(row.marks) > 1 else [0.14 if row.ticks.size else 0]
+            offsets = np.linspace(-0.2, 0.2, len(row.marks)) if len(row.marks) > 1 else [0.14 if len(row.ticks) else 0]
             for y, mark in zip(i + np.array(offsets), row.marks, strict=True):
-                color = LINE[mark.style]
-                axes.plot([mark.low, mark.high], [y, y], color=color, linewidth=2.2, solid_capstyle="round", alpha=0.65)
-                face = {"markerfacecolor": "none", "markeredgewidth": 1.4} if mark.hollow else {}
-                axes.plot([mark.value], [y], "s" if mark.hollow else "o", color=color, markersize=6, **face)  # type: ignore[arg-type]
-            axes.plot(row.ticks, np.full(row.ticks.size, i - 0.2), "|", color=INK, markersize=8, markeredgewidth=1.3)
+                appearance: dict[str, Any] = {"color": LINE[mark.style], "markersize": 6, "marker": "o"}
+                appearance |= {"marker": "s", "markerfacecolor": "none", "markeredgewidth": 1.4} if mark.hollow else {}
+                axes.hlines(y, mark.low, mark.high, color=LINE[mark.style], linewidth=2.2, alpha=0.65)
+                axes.plot([mark.value], [y], **appearance)
+            axes.plot(row.ticks, [i - 0.2] * len(row.ticks), "|", color=INK, markersize=8, markeredgewidth=1.3)
         axes.set(xlabel=x_label, ylim=(len(rows) - 0.4, -0.6))
         axes.set_yticks(range(len(rows)), labels)
         for text, row in zip(axes.get_yticklabels(), rows, strict=True):
             text.set_fontweight("bold" if row.bold else "normal")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        axes.locator_params(axis="x", nbins=6)
-        _above(axes, reference, solid, hollow)
-    names = {False: solid, True: hollow}
-    data: list[tuple[Any, ...]] = [
-        (row.label, names[m.hollow], m.value, m.low, m.high) for row in rows for m in row.marks
+        axes.locator_params(axis="x", nbins=5 if sides else 6)
+        if sides:  # the middle of the axis is 0: a side that looks wide is a side that is wide
+            reach = 1.08 * float(np.nanmax([np.abs(mark[:3]) for row in rows for mark in row.marks])) or 1.0
+            axes.set_xlim(-reach, reach)
+            _write_above(axes, 0, f"◂ {sides[0]}", 3, ha="left")
+            _write_above(axes, 1, f"{sides[1]} ▸", 3, ha="right")
+        if reference or sides:
+            label, x = reference or ("", 0.0)
+            axes.axvline(x, color=MUTED, linewidth=1, linestyle=_DOTTED, zorder=1)
+            _write_above(axes, x, label, 2, ha="center", xycoords=("data", "axes fraction"))
+        if hollow:
+            _write_above(axes, 0, f"● {solid}   □ {hollow}", 19 if above[0] else 3, ha="left")
+    data = [(row.label, hollow if m.hollow else solid, m.value, m.low, m.high) for row in rows for m in row.marks]
+    data += [(row.label, "fold", tick, np.nan, np.nan) for row in rows for tick in row.ticks]
+    return Drawing(name, caption, figure, pd.DataFrame(data, columns=["row", "of", x_label, "low", "high"]))
+
+
+def _write_above(axes: Axes, x: float, text: str, offset: float, **options: Any) -> None:
+    """Writes a text over the axes at `x`, `offset` points above them."""
+    options = {"xycoords": "axes fraction", "color": MUTED, "va": "bottom", **options}
+    axes.annotate(text, (x, 1), (0, offset), textcoords="offset points", **options)
+
+
+def reliability(
+    name: str, caption: str, patients: metrics.Reliability, slices: metrics.Reliability, bins: int
+) -> Drawing:
+    """Draws the reliability diagram of patients and of slices above the histogram of the predictions.
+
+    Both were made of `bins` bins of equal width.
+    """
+    edges, shares = np.linspace(0, 1, bins + 1), np.zeros((2, bins))
+    for share, points in zip(shares, (patients, slices), strict=True):
+        share[np.rint(bins * points.left).astype(int)] = 100 * points.rows / points.rows.sum()
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(4.4, 5.2, (0.135, 0.335, 0.845, 0.63))
+        axes.set(ylabel="share that is glioma", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=_DOTTED)
+        levels = [("slices", slices, 1, "s", "none", 1.0), ("patients", patients, 0, "o", LINE[0], 1.6)]
+        for row, (label, points, style, shape, face, width) in enumerate(levels):
+            appearance: dict[str, Any] = {"color": LINE[style], "markersize": 6, "markerfacecolor": face}
+            appearance |= {"markeredgewidth": 1.3}
+            ends = np.stack([points.observed - points.low, points.high - points.observed])
+            axes.errorbar(
+                points.predicted, points.observed, np.maximum(ends, 0), fmt=shape, elinewidth=width, **appearance
+            )
+            y = 0.9 + 0.07 * row
+            axes.plot([0.02], [y], shape, **appearance)
+            axes.text(0.05, y, f"{label}, {points.rows.sum():,}", color=LINE[style], va="center", fontweight="bold")
+        axes.plot([0.0, 0.04], [0.83] * 2, color=MUTED, linewidth=0.8, linestyle=_DOTTED)
+        axes.text(0.05, 0.83, "as often as predicted", color=MUTED, va="center")
+        lower = new_axes(figure, (0.135, 0.095, 0.845, 0.19), sharex=axes)
+        lower.set_xticks(np.linspace(0, 1, 6))
+        axes.tick_params(labelbottom=False)
+        lower.bar(edges[:-1], shares[0], np.diff(edges), align="edge", color=LINE[0], alpha=0.45, linewidth=0)
+        lower.stairs(shares[1], edges, color=LINE[1], linewidth=1.4, linestyle=DASHES[1])
+        lower.set(xlabel="predicted probability of glioma", ylabel="of all, %")
+        lower.locator_params(axis="y", nbins=3)
+    columns = ["of", "predicted probability of glioma", "share that is glioma", "low", "high", "rows"]
+    rows = [
+        (label, *point)
+        for label, points in (("patients", patients), ("slices", slices))
+        for point in zip(*points[:5], strict=True)
     ]
-    data += [(row.label, "fold", tick, "", "") for row in rows for tick in row.ticks]
-    return Drawing(name, caption, drawn, ("row", "of", x_label, "low", "high"), data)
-
-
-def _above(axes: Axes, reference: tuple[str, float] | None, solid: str, hollow: str) -> None:
-    """The reference line with its name, and the key to filled dots and open squares, above the axes."""
-    if reference:
-        axes.axvline(reference[1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
-        axes.annotate(
-            reference[0], (reference[1], 1), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
-            color=MUTED, va="bottom", ha="center",
-        )  # fmt: skip
-    if hollow:
-        above = 19 if reference else 3
-        axes.annotate(
-            f"● {solid}   □ {hollow}", (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points",
-            color=MUTED, va="bottom", ha="left",
-        )  # fmt: skip
+    return Drawing(name, caption, figure, pd.DataFrame(rows, columns=columns))

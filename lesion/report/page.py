@@ -1,142 +1,68 @@
-"""The page: everything that the template prints, put together from the sections."""
+"""The page: the sections in their order, rendered into one HTML file."""
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jinja2
 import markupsafe
 
-from lesion.report import (
+from lesion.report import canvas, paper, tables, words
+from lesion.report.records import KINDS, Experiment, Folder
+from lesion.report.sections import (
     ablations,
+    active,
+    backbones,
+    baselines,
     calibration,
-    canvas,
+    cohort,
     comparison,
-    curves,
     doctor,
+    explain,
     fusion,
-    labelling,
-    labelling_section,
     leakage,
-    overview,
-    paper,
     provenance,
-    read,
-    results,
-    tables,
-    words,
+    roc,
+    summary,
+    transfer,
 )
-from lesion.report.read.files import part
 
-# Folders whose results are no rows of a table: a failed one is named by itself.
-_FIGURES_ONLY = ("active", "explain")
-
-
-def _statistics(folder: read.Folder) -> dict[str, Any]:
-    """The sections on calibration and on comparisons, of all networks."""
-    runs = [run._replace(model=run.title) for run in (*folder.transfer, *folder.baselines)]
-    return {"calibration": calibration.section(runs), "comparison": comparison.section(runs, folder.readers)}
-
-
-def _backbones(folder: read.Folder) -> tuple[tables.Table, tables.Table] | None:
-    """Table 2, ours and the paper's; None where the run has no registry."""
-    if not folder.models:
-        return None
-    used = {run.model for run in folder.transfer}
-    used |= {str(part(c, "config").get("backbone")) for c in [folder.config, *(r.config for r in folder.labelling)]}
-    rows = []
-    for name in folder.models:
-        row = part(folder.models, name)
-        count = row.get("num_params")
-        title = tables.Cell(str(row.get("title", name)), look="strong" if name in used else "")
-        values = (
-            f"{count:,}" if isinstance(count, int) else None,
-            row.get("input_size"),
-            row.get("feature_width"),
-        )
-        rows.append((title, *(tables.text(words.MISSING if v is None else v) for v in values)))
-    heads = ("Parameters", "Trained at, pixels", "Features")
-    theirs = [
-        (
-            tables.text(title),
-            tables.text(millions),
-            tables.text(next((n for n, same in paper.SAME_PARAMETERS.items() if same == title), "nothing")),
-        )
-        for title, millions in paper.PARAMETERS.items()
-    ]
-    columns = (results.FIRST, tables.Column("Parameters, millions"), tables.Column("Reproduced by", words=True))
-    return (
-        tables.Table(
-            "table-2",
-            "Table 2: at 1000 classes, as built here; bold: used in this run",
-            (tables.Column("Backbone", words=True), *map(tables.Column, heads)),
-            rows,
-        ),
-        tables.Table("table-2-published", "Table 2 of the paper", columns, theirs, published=True, tag="PUBLISHED"),
-    )
+# In the order of the page: {name of the template: (module, id in the page, title in the contents, where in the paper)}
+SECTIONS: dict[str, tuple[Any, str, str, str]] = {
+    "summary": (summary, "summary", "Summary", ""),
+    "cohort": (cohort, "cohort", "Cohort", ""),
+    "transfer": (transfer, "transfer", "Transfer", "Tables 3–6"),
+    "roc": (roc, "roc", "ROC curves", "Figs 5–8"),
+    "baselines": (baselines, "baselines", "Baselines", "Table 7"),
+    "fusion": (fusion, "fusion", "Three sequences fused", ""),
+    "comparison": (comparison, "comparison", "Comparisons", ""),
+    "calibration": (calibration, "calibration", "Calibration", ""),
+    "leakage": (leakage, "leakage", "What leakage does", ""),
+    "active": (active, "labelling", "Active-learning curves", "Figs 9–11"),
+    "ablations": (ablations, "ablations", "Ablations", ""),
+    "explain": (explain, "looks", "Where it looks", ""),
+    "doctor": (doctor, "doctor", "A doctor's labels", ""),
+    "backbones": (backbones, "backbones", "Backbones", "Table 2"),
+    "reading": (None, "reading", "How to read this", ""),
+    "provenance": (provenance, "run", "What was run", ""),
+}
 
 
-def _looks(folder: read.Folder) -> dict[str, list[read.Look]]:
-    """Grad-CAM sheets by backbone."""
-    result: dict[str, list[read.Look]] = {}
-    for look in folder.looks:
-        result.setdefault(look.title.removeprefix(", ") or "The network", []).append(look)
-    return result
+def contents(folder: Folder) -> dict[str, Any]:
+    """Returns the values that each section's template prints, without sections that show nothing.
 
-
-def context(folder: read.Folder) -> dict[str, Any]:
-    """All that the template prints; figures are drawn and bear the cohort's stamp.
-
-    Args:
-        folder: what `read.read` found.
-
-    Returns:
-        Names of the template to tables, figures and texts.
+    Figures are drawn and bear the cohort's stamp.
     """
-    transfer, baselines = ([results.summarise(run) for run in runs] for runs in (folder.transfer, folder.baselines))
-    styles = results.model_styles(folder)
-    result = {
-        "banners": provenance.banners(folder) + ([provenance.LEAKY] if any(s["shared"] for s in transfer) else []),
-        "who": provenance.who(folder, transfer),
-        "method": provenance.method(folder),
-        "beside": provenance.beside(folder),
-        "transfer": transfer,
-        "several": len({s["model"] for s in transfer}) > 1,
-        "results": results.section(folder, transfer),
-        "means": overview.means_table(transfer) if len(folder.transfer) > 1 else None,
-        "published_means": results.published("table-6-published", "Table 6 of the paper", paper.MEANS),
-        "table7": overview.section(folder, baselines, transfer, styles),
-        "published_baselines": results.published("table-7-published", "Table 7 of the paper", paper.BASELINES),
-        "roc": curves.by_sequence(transfer, styles),
-        "roc_models": curves.by_model(folder, transfer),
-        "fusion": fusion.section(folder),
-        "leakage": leakage.section(folder),
-        "labelling": [labelling_section.section(run) for run in folder.labelling],
-        "ablations": ablations.section(folder),
-        "ablations_stand": ablations.standing(folder),
-        "looks": _looks(folder),
-        "doctor": [doctor.section(run) for run in folder.doctor],
-        "cohort": folder.cohort,
-        "cohort_tables": provenance.cohort_tables(folder.cohort),
-        "backbones": _backbones(folder),
-        "sheets": folder.sheets,
-        "missing": folder.missing,
-        "failed": folder.failed,
-        "lost": {kind: [one for one in folder.failed if one.name.startswith(f"{kind}/")] for kind in _FIGURES_ONLY},
-        "provenance": provenance.facts(folder),
-        "commands": provenance.all_commands(folder),
-        "baseline": labelling.BASELINE,
-        **_statistics(folder),
-    }
-    told = provenance.stamp(folder)
-    for drawing in find(result, canvas.Drawing):
-        if told:
-            canvas.stamp(drawing, told)
-    return result
+    found = {name: module.section(folder) if module else {} for name, (module, *_) in SECTIONS.items()}
+    stamp = summary.stamp(folder)
+    for drawing in find(found, canvas.Drawing):
+        if stamp:
+            canvas.stamp(drawing, stamp)
+    return {name: values for name, values in found.items() if values is not None}
 
 
 def find(value: Any, kind: type) -> Iterator[Any]:
-    """Every `canvas.Drawing` or `tables.Table` in a context, in order."""
+    """Yields every `canvas.Drawing` or `tables.Table` in what sections show, in order."""
     if isinstance(value, kind):
         yield value
     elif isinstance(value, dict):
@@ -147,31 +73,40 @@ def find(value: Any, kind: type) -> Iterator[Any]:
             yield from find(inner, kind)
 
 
-def html(values: dict[str, Any]) -> str:
-    """The page as one string; the same context gives the same string.
+def section_html(name: str, found: dict[str, Any], runs: Iterable[Experiment] = ()) -> markupsafe.Markup:
+    """Returns one section of `contents` as HTML, with the commands to run `runs` again."""
+    sections = dict.fromkeys(SECTIONS) | found
+    template = _environment().get_template(f"{name}.html.j2")
+    values = {"section": found[name], "sections": sections, "commands": provenance.commands(runs)}
+    return markupsafe.Markup(template.render(values))
 
-    Args:
-        values: of `context`.
 
-    Returns:
-        HTML with style sheet, figures, their data and pictures inside.
+def html(folder: Folder, found: dict[str, Any]) -> str:
+    """Returns the page as one string, `contents` with style sheet, figures, their data and pictures inside.
+
+    The same folder gives the same string.
     """
-    style = (pathlib.Path(__file__).parent / "report.css").read_text("utf-8")
-    return environment().get_template("template.html.j2").render(style=markupsafe.Markup(style), **values)
+    runs = {kind: getattr(folder, kind) for kind in KINDS}
+    sections = [(*SECTIONS[name][1:], section_html(name, found, runs.get(name, ()))) for name in found]
+    style = markupsafe.Markup((pathlib.Path(__file__).parent / "report.css").read_text("utf-8"))
+    template = _environment().get_template("template.html.j2")
+    return template.render(style=style, banners=summary.banners(folder), sections=sections)
 
 
-def environment() -> jinja2.Environment:
-    """Where the templates are rendered: text is escaped, figures and tables bring their data."""
-    result = jinja2.Environment(
-        loader=jinja2.PackageLoader("lesion.report", "."),
+def _environment() -> jinja2.Environment:
+    """Returns where the templates are rendered: text is escaped, figures and tables bring their data."""
+    loader = jinja2.PackageLoader("lesion.report", ".")
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([loader, jinja2.PackageLoader("lesion.report", "sections")]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    # Our own figures are markup; all other text is escaped.
-    result.filters["svg"] = lambda drawing: markupsafe.Markup(canvas.svg(drawing))
-    result.filters["figure_data"] = lambda d: tables.link(tables.comma_separated(d.header, d.rows))
-    result.filters["table_data"] = lambda table: tables.link(tables.data(table))
-    result.globals |= {"words": words, "paper": paper}
-    return result
+    # Our own figures and tables are markup; all other text is escaped.
+    environment.filters["svg"] = lambda drawing: markupsafe.Markup(canvas.svg(drawing))
+    environment.filters["figure_data"] = lambda drawing: tables.data_uri(tables.frame_csv(drawing.data))
+    environment.filters["table_html"] = tables.html
+    environment.filters["table_data"] = lambda table: tables.data_uri(tables.csv(table))
+    environment.globals |= {"words": words, "paper": paper}
+    return environment

@@ -13,6 +13,11 @@ CITATION = (
 )
 
 TITLES = {"flair": "FLAIR", "ce_t1wi": "CE-T1WI", "t2wi": "T2WI"}
+COHORT_PICTURES = {  # of a run's cohort, see `dataset.qc_figures`
+    "preprocessing": "Fig. 1: slices before and after preprocessing: text in the corners removed, cropped to the "
+    "brain, resized to 224×224.",
+    "cohort": "Slices of the cohort as the network sees them.",
+}
 
 
 class Row(NamedTuple):
@@ -25,7 +30,7 @@ class Row(NamedTuple):
     note: str = ""
 
 
-class Labelling(NamedTuple):
+class ActiveLearning(NamedTuple):
     """What §2.2 says of Figures 9-11: rounds until converged, points of accuracy above random there."""
 
     figure: str
@@ -101,15 +106,20 @@ BASELINES = (
     Row("Inception-V3", "95.08", ".98", "95.05"),
 )
 
-LABELLING = {
-    "flair": Labelling("Fig. 9", 6, "7.76"),
-    "ce_t1wi": Labelling("Fig. 10", 8, "6.94"),
-    "t2wi": Labelling("Fig. 11", 9, "10.53"),
+ACTIVE_LEARNING = {
+    "flair": ActiveLearning("Fig. 9", 6, "7.76"),
+    "ce_t1wi": ActiveLearning("Fig. 10", 8, "6.94"),
+    "t2wi": ActiveLearning("Fig. 11", 9, "10.53"),
 }
 
 
+def sequence_title(sequence: str) -> str:
+    """Returns a sequence as the paper writes it; another name stays as it is."""
+    return TITLES.get(sequence, sequence)
+
+
 def readers_implied() -> list[dict[str, Any]]:
-    """What the paper prints of its readers, and what that would imply if its F1 is that of glioma (reading 4).
+    """Returns what the paper prints of its readers, and what that would imply if its F1 is that of glioma (reading 4).
 
     It prints accuracy, AUC and F1, no sensitivity and no specificity: the points of Figs 6 to 8 have no numbers.
     Accuracy a and F1 f of glioma at a prevalence π fix one: with e = 1 − a, TP = f e / (2 (1 − f)), as shares of all

@@ -1,30 +1,25 @@
 """How long and on what the runs of a section were trained, in words: sections of one page may differ in it."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from lesion.report import words
-from lesion.report.read.files import part
+from lesion.report.records import Experiment
 
 _MODES = {"frozen": "frozen features", "finetune": "fine-tuned", "scratch": "trained from scratch"}
 
 
-def told(runs: Iterable[Any]) -> str:
-    """Mode, epochs and augmented copies of `runs`, records with a `config`, each different one once.
+def describe(runs: Iterable[Experiment]) -> str:
+    """Returns mode, epochs and augmented copies of `runs`, each different one once.
 
     Returns:
         E.g. `frozen features or fine-tuned, 20 epochs, 1 copy`; "" where no configuration says.
     """
-    inners = [part(run.config, "config") for run in runs]
-    modes = [_MODES.get(str(inner["mode"]), str(inner["mode"])) for inner in inners if "mode" in inner]
-    epochs, copies = (sorted({int(i[key]) for i in inners if key in i}) for key in ("num_epochs", "num_copies"))
-    found = [
-        list(dict.fromkeys(modes)),
-        [f"{n:,}" for n in epochs[:-1]] + [words.plural(n, "epoch") for n in epochs[-1:]],
-        [str(n) for n in copies[:-1]] + [_copies(n) for n in copies[-1:]],
+    fields = [run.fields for run in runs]
+    modes = dict.fromkeys(str(own["mode"]) for own in fields if "mode" in own)
+    epochs, copies = (sorted({int(own[key]) for own in fields if key in own}) for key in ("num_epochs", "num_copies"))
+    options = [
+        [_MODES.get(mode, mode) for mode in modes],
+        [f"{number:,}" for number in epochs[:-1]] + [words.plural(number, "epoch") for number in epochs[-1:]],
+        [str(number) for number in copies[:-1]] + ["1 copy" if n == 1 else f"{n} copies" for n in copies[-1:]],
     ]
-    return ", ".join(" or ".join(options) for options in found if options)
-
-
-def _copies(count: int) -> str:
-    return "1 copy" if count == 1 else f"{count} copies"
+    return ", ".join(" or ".join(texts) for texts in options if texts)

@@ -1,134 +1,226 @@
-"""A table as data: the page, the file beside it and a paper's LaTeX are written from the same cells."""
+"""A table as a pandas DataFrame, rendered by pandas' Styler: HTML for the page, LaTeX for a paper, CSV beside both."""
 
 import base64
-import csv
-import io
+import dataclasses
+import functools
+import itertools
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import markupsafe
+import pandas as pd
+from pandas.io.formats.style import Styler
 
 from lesion.report import words
 
+Triple = tuple[float, float, float]  # a value and the ends of its interval
+Entry = Mapping[str, float] | Triple  # likewise, or as `lesion.metrics` has it: {"value", "low", "high"}
+FIRST = ""  # the heading of the first column where its cells speak for themselves
+FAILED = "failed"  # no heading: the reason why the rest of a row is empty
+PUBLISHED = "PUBLISHED, OTHER DATA"
+PARAGRAPH = 60  # characters of a cell: longer ones are set as paragraphs in LaTeX
+_HtmlStyler = Styler.from_custom_template([str(pathlib.Path(__file__).parent)], html_table="styler.html.j2")
+_LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "−": "$-$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "δ": r"$\delta$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "½": r"$\frac12$",
+    "–": "--",
+    "→": r"$\to$",
+    "²": "$^2$",
+    "±": r"$\pm$",
+    "\u00a0": "~",
+    "\u202f": "~",
+}
 
-class Cell(NamedTuple):
-    """What stands in one place.
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A cell that holds more than one text or number.
 
     Attributes:
         text: as printed.
         small: beside it in small print, e.g. its interval.
-        raw: (value, low, high) in full, for the file; () takes what is printed.
-        span: columns that it fills.
-        look: "", "strong", "failed".
+        numbers: (value, low, high) in full, for the CSV file; without them it holds what is printed.
+        style: "", "strong", "failed" or "spanned", see `Table.rows`.
     """
 
     text: str
     small: str = ""
-    raw: tuple[float, ...] = ()
-    span: int = 1
-    look: str = ""
+    numbers: Triple | None = None
+    style: str = ""
+
+    def __str__(self) -> str:
+        """Returns the cell in plain text."""
+        return f"{self.text} ({self.small})" if self.small else self.text
 
 
-class Column(NamedTuple):
-    """A heading: `group` is written above neighbours that share it; `words` stand left, numbers right."""
-
-    title: str
-    group: str = ""
-    words: bool = False
-
-
-class Table(NamedTuple):
-    """A table.
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table with what is printed around it.
 
     Attributes:
-        name: unique in the page, letters, digits and hyphens: its file's name.
+        name: unique in the page, of letters, digits and hyphens: its file's name.
         caption: above it.
-        columns: the first heads the rows.
-        rows: each as wide as the columns.
-        published: whether these are the paper's numbers, of other data.
+        rows: {column: cell, a text, a number or a `Cell`}; without a cell a place is empty. In a row that failed the
+            reason is under `FAILED` and fills the place of all columns but the first.
+        columns: headings, or pairs of a heading above neighbours that share it and a heading; the first column heads
+            the rows. () takes those of the first row.
+        left: columns of words, which are aligned left as the first one is.
         notes: below it.
-        tag: what stands behind the caption of published numbers.
+        published: behind the caption of numbers that are not ours, "" of ours.
     """
 
     name: str
     caption: str
-    columns: tuple[Column, ...]
-    rows: Sequence[tuple[Cell, ...]]
-    published: bool = False
-    notes: tuple[str, ...] = ()
-    tag: str = "PUBLISHED, OTHER DATA"
+    rows: Sequence[Mapping[Any, Any]]
+    columns: Sequence[Any] = ()
+    left: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    published: str = ""
 
-    def groups(self) -> list[tuple[str, int]]:
-        """(title, columns) of the upper heading, [] where there is none."""
-        result: list[tuple[str, int]] = []
-        for column in self.columns:
-            if result and result[-1][0] == column.group:
-                result[-1] = column.group, result[-1][1] + 1
-            else:
-                result.append((column.group, 1))
-        return result if any(title for title, _ in result) else []
+    @functools.cached_property
+    def headings(self) -> list[tuple[str, str]]:
+        """(shared heading or "", heading) of each column."""
+        columns = self.columns or (list(self.rows[0]) if self.rows else [FIRST])
+        return [column if isinstance(column, tuple) else ("", column) for column in columns]
 
-
-def score(name: str, entry: dict[str, float]) -> Cell:
-    """A score of `metrics.evaluate` with its interval."""
-    value, low, high = triple(entry)
-    return Cell(words.number(name, value), words.interval(name, low, high), (value, low, high))
-
-
-def triple(entry: dict[str, float]) -> tuple[float, float, float]:
-    """(value, low, high) of a score."""
-    return entry["value"], entry["low"], entry["high"]
-
-
-def change(name: str, ends: Iterable[float]) -> Cell:
-    """A difference with its interval."""
-    value, low, high = (float(x) for x in ends)
-    small = f"{words.signed(name, low)} to {words.signed(name, high)}" if math.isfinite(low) else words.MISSING
-    return Cell(words.signed(name, value), small, (value, low, high))
+    @functools.cached_property
+    def frame(self) -> pd.DataFrame:
+        """The rows, every place a `Cell`."""
+        columns = [pair if pair[0] else pair[1] for pair in self.headings]
+        rows = []
+        for row in self.rows:
+            cells = [row.get(column, "") for column in columns]
+            if FAILED in row:
+                cells[1:] = [Cell(row[FAILED], style="failed"), *[Cell("", style="spanned")] * (len(columns) - 2)]
+            rows.append([cell if isinstance(cell, Cell) else Cell(str(cell)) for cell in cells])
+        frame = pd.DataFrame(rows, columns=range(len(columns)), dtype=object)
+        has_groups = any(group for group, _ in self.headings)
+        frame.columns = pd.MultiIndex.from_tuples(self.headings) if has_groups else pd.Index(columns)
+        return frame
 
 
-def text(value: Any) -> Cell:
-    """Plain text."""
-    return Cell(str(value))
+def score(name: str, entry: Entry) -> Cell:
+    """Returns a score, one of `metrics.SCORES`, with its interval."""
+    value, low, high = numbers = triple(entry)
+    return Cell(words.number(name, value), words.interval(name, low, high), numbers)
 
 
-def instead(title: str, what: str, width: int) -> tuple[Cell, ...]:
-    """A row for a run without a result, `width` columns wide: what became of it, e.g. `FAILED: out of memory`."""
-    return Cell(title), Cell(what, span=width - 1, look="failed")
+def difference(name: str, entry: Entry) -> Cell:
+    """Returns a difference of scores with its interval."""
+    value, low, high = numbers = triple(entry)
+    return Cell(words.signed(name, value), words.signed_interval(name, low, high), numbers)
 
 
-def comma_separated(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
-    """A table as text: numbers in full, NaN empty."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([_plain(value) for value in row] for row in rows)
-    return buffer.getvalue()
+def triple(entry: Entry) -> Triple:
+    """Returns (value, low, high) of a score as `lesion.metrics` tells it."""
+    if isinstance(entry, tuple):
+        return entry
+    return float(entry["value"]), float(entry["low"]), float(entry["high"])
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):  # NumPy's float64 is one
+def html(table: Table) -> markupsafe.Markup:
+    """Returns the table as HTML, text escaped."""
+    left = [i for i, (_, heading) in enumerate(table.headings) if heading in table.left]
+    styler = _HtmlStyler(table.frame).hide(axis="index").format(_html_cell)
+    styler = styler.format_index(escape="html", axis="columns")
+    return markupsafe.Markup(styler.to_html(exclude_styles=True, left=left))
+
+
+def _html_cell(cell: Cell) -> str:
+    """Returns a cell's markup; a setting may be broken behind its equals sign."""
+    text = str(markupsafe.escape(cell.text)).replace("=", "=<wbr>")
+    text = f"<strong>{text}</strong>" if cell.style == "strong" else text
+    return f"{text} <small>{markupsafe.escape(cell.small)}</small>" if cell.small else text
+
+
+def latex(table: Table, stamp: str = "") -> str:
+    """Returns the table as a floating one; wants \\usepackage{booktabs}, and the widest a landscape page.
+
+    Args:
+        table: what stands in it.
+        stamp: what its caption says of our data first, "" of patients'.
+    """
+    headings = table.headings
+    kinds = ["l" if i == 0 or heading in table.left else "r" for i, (_, heading) in enumerate(headings)]
+    long = [i for i in range(len(kinds)) if any(map(_is_long, table.frame.iloc[:, i]))]
+    for i in long:
+        kinds[i] = rf"p{{{min(0.4, 0.5 / len(long)):.2f}\linewidth}}"
+    parts = (table.published or stamp, table.caption, *table.notes)
+    styler = table.frame.style.hide(axis="index").format(_latex_cell).format_index(escape_latex, axis="columns")
+    # One more line of the environment's set-up, as pandas writes those that it knows.
+    styler = styler.set_table_styles([{"selector": r"small\setlength{\tabcolsep}", "props": ":{3pt}"}])
+    text = styler.to_latex(
+        column_format="".join(kinds),
+        caption=". ".join(escape_latex(part.rstrip(".")) for part in parts if part) + ".",
+        label=f"tab:{table.name}",
+        position_float="centering",
+        multicol_align="c",
+        hrules=True,
+    )
+    rules, end = [], 0
+    for group, columns in itertools.groupby(headings, key=lambda heading: heading[0]):
+        start, end = end + 1, end + len(list(columns))
+        rules += [rf"\cmidrule(lr){{{start}-{end}}}"] if group else []
+    if rules:  # below the first line of headings
+        text = text.replace("\\\\\n", "\\\\\n" + " ".join(rules) + "\n", 1)
+    return f"% made by launch.report, which writes it anew\n{text}"
+
+
+def _is_long(cell: Cell) -> bool:
+    """Returns whether a cell is set as a paragraph; the reason why a row failed runs over the empty cells instead."""
+    return len(cell.text) > PARAGRAPH and cell.style != "failed"
+
+
+def _latex_cell(cell: Cell) -> str:
+    """Returns a cell as LaTeX: small print stands below, so that six intervals fit a page."""
+    text = escape_latex(cell.text)
+    if cell.style == "failed":
+        return rf"\multicolumn{{1}}{{l}}{{\rlap{{\emph{{{text}}}}}}}"
+    text = rf"\textbf{{{text}}}" if cell.style == "strong" else text
+    small = rf"{{\scriptsize {escape_latex(cell.small)}}}"
+    return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{text}\\{small}\end{{tabular}}" if cell.small else text
+
+
+def escape_latex(text: str) -> str:
+    """Returns text as LaTeX prints it; a letter beyond Latin-1 that pdflatex does not know becomes a question mark."""
+    return "".join(_LATEX.get(c, c if " " <= c <= "~" or "\u00a1" <= c <= "\u00ff" else "?") for c in text)
+
+
+def csv(table: Table) -> str:
+    """Returns the table as a CSV file; a score has three columns, the ends of its interval behind it."""
+    columns: dict[str, list[Any]] = {}
+    for i, heading in enumerate(table.headings):
+        cells = list(table.frame.iloc[:, i])
+        numbers = [cell.numbers or (str(cell), math.nan, math.nan) for cell in cells]
+        ends = ("", ", low", ", high") if any(cell.numbers for cell in cells) else ("",)
+        for end, values in zip(ends, zip(*numbers, strict=True), strict=False):
+            columns[": ".join(part for part in heading if part) + end] = list(values)
+    return frame_csv(pd.DataFrame(columns))
+
+
+def frame_csv(frame: pd.DataFrame) -> str:
+    """Returns a DataFrame as a CSV file: numbers with nine digits, empty where there is none."""
+
+    def plain(value: Any) -> Any:
+        if not isinstance(value, float):
+            return value
         return f"{value:.9g}" if math.isfinite(value) else ""
-    return value
+
+    return frame.astype(object).map(plain).to_csv(index=False, lineterminator="\n")
 
 
-def data(table: Table) -> str:
-    """The table as a CSV file; a score has three columns, the ends of its interval behind it."""
-    wide = [any(len(row) > i and row[i].raw for row in table.rows) for i in range(len(table.columns))]
-    header: list[str] = []
-    for column, three in zip(table.columns, wide, strict=True):
-        title = ": ".join(part for part in (column.group, column.title) if part)
-        header += [title, f"{title}, low", f"{title}, high"] if three else [title]
-    rows = []
-    for row in table.rows:
-        values: list[Any] = []
-        for cell, three in zip(row, wide, strict=False):
-            shown = " ".join(part for part in (cell.text, cell.small and f"({cell.small})") if part)
-            own = list(cell.raw) if cell.raw else [shown]
-            values += own + [""] * (3 - len(own)) if three and cell.span == 1 else own
-        rows.append(values + [""] * (len(header) - len(values)))
-    return comma_separated(header, rows)
-
-
-def link(content: str) -> str:
-    """The address of a CSV file that lies in the page itself."""
+def data_uri(content: str) -> str:
+    """Returns the address of a CSV file that lies in the page itself."""
     return "data:text/csv;charset=utf-8;base64," + base64.b64encode(content.encode()).decode()

@@ -22,19 +22,16 @@ def plain_error(label, probability, borders):
 
 
 @settings(deadline=None, max_examples=40)
-@given(seed=st.integers(0, 10_000), bins=st.integers(1, 15), decimals=st.integers(0, 3), equal_mass=st.booleans())
-def test_error_and_points_are_those_of_the_plain_way_and_of_sklearn(seed, bins, decimals, equal_mass):
+@given(seed=st.integers(0, 10_000), bins=st.integers(1, 15), decimals=st.integers(0, 3))
+def test_error_and_points_are_those_of_the_plain_way_and_of_sklearn(seed, bins, decimals):
     label, probability, patient = cohort(seed, 20, decimals=decimals)
-    quantiles = np.unique([0, *np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1]), 1])
-    borders = quantiles if equal_mass else np.linspace(0, 1, bins + 1)
-    got = metrics.calibration_error(label, probability, bins=bins, equal_mass=equal_mass)
-    assert got == pytest.approx(plain_error(label, probability, borders), abs=1e-12)
-    points = metrics.reliability(label, probability, patient, bins=bins, equal_mass=equal_mass)
+    got = metrics.calibration_error(label, probability, bins=bins)
+    assert got == pytest.approx(plain_error(label, probability, np.linspace(0, 1, bins + 1)), abs=1e-12)
+    points = metrics.reliability(label, probability, patient, bins=bins)
     assert points.rows.sum() == label.size
     assert got == pytest.approx(np.abs(points.predicted - points.observed) @ points.rows / label.size, abs=1e-12)
-    if not equal_mass:
-        observed, predicted = calibration_curve(label, probability, n_bins=bins)
-        np.testing.assert_allclose((points.observed, points.predicted), (observed, predicted), atol=1e-12)
+    observed, predicted = calibration_curve(label, probability, n_bins=bins)
+    np.testing.assert_allclose((points.observed, points.predicted), (observed, predicted), atol=1e-12)
 
 
 @settings(deadline=None, max_examples=15)
@@ -48,7 +45,7 @@ def test_scores_are_sklearns_and_do_not_depend_on_the_order_of_rows(seed):
         assert got[level]["brier_share"] == pytest.approx(reference.brier_score_loss(y, np.full(y.size, y.mean())))
         assert all(got[level][s]["low"] <= got[level][s]["value"] <= got[level][s]["high"] for s in ("ece", "brier"))
     again = metrics.calibration_scores(*shuffled(columns, seed), num_resamples=40, seed=seed)
-    for name in ("ece", "ece_equal_mass", "brier"):
+    for name in ("ece", "brier"):
         assert list(again["slice"][name].values()) == pytest.approx(list(got["slice"][name].values()))
     assert again["chance"] == pytest.approx(got["chance"])
 

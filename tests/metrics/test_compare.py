@@ -142,3 +142,16 @@ def test_holm_by_hand():
     for broken in (lambda: metrics.holm([[0.1]]), lambda: metrics.mcnemar([True], [True, False])):
         with pytest.raises(ValueError, match="want"):
             broken()
+
+
+def test_means_over_models_draw_each_patient_for_all_of_them_at_once():
+    first = cohort(6, 40)
+    second = second_model(first, 6)
+    scores = [metrics.evaluate(*columns)["slice"] for columns in (first, second)]
+    for score, entry in metrics.mean_scores([first]).items():  # of one model: the very interval of `metrics.evaluate`
+        assert entry == pytest.approx(scores[0][score]), score
+    for score, entry in metrics.mean_scores([first, second]).items():
+        assert entry["value"] == pytest.approx((scores[0][score]["value"] + scores[1][score]["value"]) / 2)
+    # Models of the same predictions, patients in another order: the interval is that of one.
+    twice = metrics.mean_scores([first, shuffled(first, 0)])["auc"]
+    assert twice == pytest.approx(scores[0]["auc"])

@@ -23,23 +23,23 @@ def test_a_readers_scores_are_sklearns_with_wilsons_intervals():
     interval = stats.binomtest(int(call[label == 1].sum()), 25).proportion_ci(method="wilson")
     assert (got["sensitivity"]["low"], got["sensitivity"]["high"]) == pytest.approx((interval.low, interval.high))
     assert got["f1_glioma"]["low"] < want["f1_glioma"] < got["f1_glioma"]["high"]
-    one = metrics.reader_scores([0, 0], [0, 1], ["a", "b"])
-    assert np.isnan([one["sensitivity"][k] for k in ("value", "low", "high")]).all()
-    assert one["accuracy"]["value"] == 0.5
+    one_class = metrics.reader_scores([0, 0], [0, 1], ["a", "b"])
+    assert np.isnan([one_class["sensitivity"][k] for k in ("value", "low", "high")]).all()
+    assert one_class["accuracy"]["value"] == 0.5
 
 
-def test_a_model_against_a_reader_is_told_on_the_patients_of_both():
+def test_a_model_and_a_reader_are_compared_on_the_patients_of_both():
     columns = cohort(2, 30)
     label, probability, patient = metrics.patient_means(*columns)
     call = 1 - label[:20]
-    got = metrics.against_reader(columns, (label[:20], call, patient[:20]), num_resamples=100)
+    got = metrics.model_vs_reader(columns, (label[:20], call, patient[:20]), num_resamples=100)
     right = (probability[:20] > 0.5) == label[:20]
     assert (got["mcnemar"].first_only, got["mcnemar"].neither) == (right.sum(), (~right).sum())
     assert got["mcnemar"].p == pytest.approx(stats.binomtest(int(right.sum()), int(right.sum())).pvalue)
     assert got["accuracy"]["value"] == pytest.approx(right.mean())
     assert (got["num_patients"], got["num_left_out"]) == (20, 10)
     assert "auc" not in got
-    same = metrics.against_reader((label, label, patient), (label, label, patient))
+    same = metrics.model_vs_reader((label, label, patient), (label, label, patient))
     assert same["mcnemar"].p == 1 and same["accuracy"]["value"] == 0
 
 

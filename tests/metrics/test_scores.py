@@ -5,7 +5,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_up import cohort
-from scipy import stats
 from sklearn import metrics as reference
 
 from lesion import metrics
@@ -134,50 +133,3 @@ def test_roc_runs_from_corner_to_corner_and_encloses_the_auc():
     assert area == pytest.approx(
         metrics.evaluate(label, probability, patient, num_resamples=2)["slice"]["auc"]["value"]
     )
-
-
-def test_band_over_runs_is_the_t_interval():
-    curves = np.random.default_rng(0).normal(size=(7, 4))
-    band = metrics.mean_band(curves)
-    want = stats.t.interval(0.95, 6, curves.mean(0), stats.sem(curves))
-    np.testing.assert_allclose(band.mean, curves.mean(0))
-    np.testing.assert_allclose((band.low, band.high), want)
-    assert (band.num_units == 7).all()
-
-
-def test_band_over_folds_takes_folds_as_units_and_is_wider():
-    rng = np.random.default_rng(0)
-    fold = np.repeat(np.arange(5), 3)
-    curves = rng.normal(size=(5, 1)).repeat(3, 0) + 0.01 * rng.normal(size=(15, 1))
-    band = metrics.mean_band(curves, fold)
-    assert (band.num_units == 5).all()
-    means = curves.reshape(5, 3).mean(1)
-    half = stats.t.ppf(0.975, 4) * np.sqrt(means.var(ddof=1) * (1 / 5 + 1 / 4))
-    np.testing.assert_allclose(band.high - band.mean, half)
-    naive = metrics.mean_band(curves)
-    assert band.high - band.low > 2 * (naive.high - naive.low)
-    order = rng.permutation(15)
-    shuffled = metrics.mean_band(curves[order], fold[order])
-    np.testing.assert_allclose(band.low, shuffled.low)
-
-
-def test_band_survives_missing_values_and_single_runs():
-    band = metrics.mean_band(np.array([[0.5, np.nan, np.nan], [0.7, 0.6, np.nan]]))
-    np.testing.assert_allclose(band.mean, [0.6, 0.6, np.nan])
-    assert np.isnan(band.low[1:]).all()
-    assert band.num_units.tolist() == [2, 1, 0]
-    for wrong in (np.zeros(3), np.zeros((0, 3))):
-        with pytest.raises(ValueError, match="want curves"):
-            metrics.mean_band(wrong)
-    with pytest.raises(ValueError, match="one fold"):
-        metrics.mean_band(np.zeros((3, 2)), np.zeros(2))
-
-
-@given(shift=st.floats(-0.5, 0.5), seed=st.integers(0, 100))
-def test_a_pair_cancels_what_makes_a_fold_easy(shift, seed):
-    rng = np.random.default_rng(seed)
-    base = rng.normal(size=(10, 3))
-    band = metrics.paired_difference(base + shift, base, np.repeat(np.arange(5), 2))
-    np.testing.assert_allclose([band.low, band.mean, band.high], np.full((3, 3), shift), atol=1e-9)
-    with pytest.raises(ValueError, match="pairs must match"):
-        metrics.paired_difference(base, base[:5])

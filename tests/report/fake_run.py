@@ -73,20 +73,20 @@ def fake_active(folder, seed, gain, strategies=("entropy", "random"), config=CON
                     auc = min(0.72 + 0.15 * t + bonus * 4 * t * (1 - t) + ease + (rng.normal() * 0.01 if r else 0), 1)
                     patients = 8 + (1 - 0.5**r) * (28 if bonus else 24)
                     entropy = 0.69 - 0.5 * t * (1.1 if bonus else 0.6) + 0.02 * rng.normal()
-                    slices = start + 20 * r
-                    rows.append((fold, s, strategy, r, slices, int(patients), accuracy, auc, entropy, entropy / 2, 0))
-    header = "fold seed strategy round labeled_slices labeled_patients accuracy auc max_entropy mean_entropy stopped"
-    write_rows(folder / "curves.csv", header.split(), rows)
+                    costs, entropies = (start + 20 * r, int(patients)), (entropy, entropy / 2, 0.9 * entropy)
+                    agreement = float("nan") if r == 0 else 0.9 if s or strategy == "random" else 1.0
+                    rows.append((fold, s, strategy, r, *costs, accuracy, auc, *entropies, agreement))
+    header = "fold seed strategy round labeled_slices labeled_patients accuracy auc"
+    entropies = "max_entropy mean_entropy p95_entropy agreement"
+    write_rows(folder / "curves.csv", [*header.split(), *entropies.split()], rows)
     write_json(folder / "config.json", config)
-    reached = {"slices": 120, "patients": 20, "reached": folds * seeds, "runs": folds * seeds}
-    told = {
+    reached = {"slices": 120, "patients": 20, "reached": folds * seeds, "at_start": 0, "runs": folds * seeds}
+    efficiency = {
         "area": {"accuracy": [0.75, 0.7, 0.8], "auc": [0.81, None, None]},
         "needed": {"auc": {"0.95": reached, "0.99": reached | {"slices": None, "reached": 2}}},
     }
     full = {"accuracy": 0.83, "auc": 0.88}
-    write_json(folder / "metrics.json", {"full_data": full, "strategies": dict.fromkeys(strategies, told)})
-    stops = [(strategies[0], "stabilizing_predictions", fold, 160, 0.01 * fold) for fold in range(folds)]
-    write_rows(folder / "stops.csv", ("strategy", "rule", "fold", "labeled_slices", "accuracy_lost"), stops)
+    write_json(folder / "metrics.json", {"full_data": full, "strategies": dict.fromkeys(strategies, efficiency)})
 
 
 def fake_doctor(folder, rounds=4, over=True):
@@ -136,21 +136,20 @@ def fake_run(workdir, phantom=True, pretrained=True):
     fake_png(workdir / "cohort" / "cohort.png", 500, 1200)
     for seed, (name, signal) in enumerate({"flair": 0.7, "ce_t1wi": 1.6, "t2wi": 1.0}.items()):
         inner = CONFIG["config"] | {"sequence": name}
-        fake_transfer(workdir / "transfer" / name, seed, signal, config | {"config": inner})
+        fake_transfer(workdir / "transfer" / "efficientnet_lite0" / name, seed, signal, config | {"config": inner})
     fake_active(workdir / "active" / "ce_t1wi", 3, 0.03, config=config)
     return workdir
 
 
 def fake_failure(folder, error="out of memory while training fold 3"):
-    told = {"error": error, "when": "2026-01-01T10:05:00+00:00", "command": "python -m launch.reproduce --again"}
-    write_json(folder / "failed.json", told)
+    record = {"error": error, "when": "2026-01-01T10:05:00+00:00", "command": "python -m launch.reproduce --again"}
+    write_json(folder / "failed.json", record)
 
 
 def fake_paper(workdir, backbones=("alexnet", "resnet50", "inception_v3"), num_patients=30):
     """A folder as launch/reproduce leaves it of the whole paper, two runs failed."""
     fake_run(workdir)
-    for name in paper.TITLES:
-        shutil.rmtree(workdir / "transfer" / name)
+    shutil.rmtree(workdir / "transfer")
     titles = {"alexnet": "AlexNet", "resnet50": "ResNet-50", "inception_v3": "Inception-V3"}
     params = {"alexnet": 62_378_344, "resnet50": 25_557_032, "inception_v3": 23_834_568}
     table = {
@@ -158,9 +157,9 @@ def fake_paper(workdir, backbones=("alexnet", "resnet50", "inception_v3"), num_p
     }
     write_json(workdir / "models.json", table)
     specs = {
-        "cnn_f": {"title": "CNN-F", "num_params": 60_834_536, "guesses": []},
-        "capsnet": {"title": "CapsNet", "num_params": 10_791_808, "guesses": ["no coarse box of the tumour as input"]},
-        "kiryu": {"title": "Kiryu's CNN", "num_params": 1_234_567, "guesses": ["widths of its layers", "its dropout"]},
+        "cnn_f": {"title": "CNN-F", "num_params": 60_834_536, "guesses": ""},
+        "capsnet": {"title": "CapsNet", "num_params": 10_791_808, "guesses": "no coarse box of the tumour as input"},
+        "kiryu": {"title": "Kiryu's CNN", "num_params": 1_234_567, "guesses": "widths of its layers; its dropout"},
     }
     write_json(workdir / "baselines.json", specs)
 
@@ -177,21 +176,23 @@ def fake_paper(workdir, backbones=("alexnet", "resnet50", "inception_v3"), num_p
         for s, sequence in enumerate(paper.TITLES):
             fields = {"backbone": model, "sequence": sequence, "mode": "finetune", "num_epochs": 50}
             run(f"transfer/{model}/{sequence}", 10 * m + s, 0.6 + 0.4 * m + 0.2 * s, fields)
-            fake_png(workdir / "explain" / model / sequence / "gradcam.png", 300, 900)
+            sheet = workdir / "explain" / model / sequence
+            fake_png(sheet / "gradcam.png", 300, 900)
+            write_json(sheet / "config.json", config(**fields))
     for m, model in enumerate(specs):
         run(f"baselines/{model}/ce_t1wi", 50 + m, 0.5 + 0.2 * m, {"backbone": model, "sequence": "ce_t1wi"})
-    then = config(backbone="capsnet") | {"baseline": {"guesses": "as guessed when it was run"}}
-    write_json(workdir / "baselines" / "capsnet" / "ce_t1wi" / "config.json", then)
+    as_run = config(backbone="capsnet") | {"baseline": {"guesses": "as guessed when it was run"}}
+    write_json(workdir / "baselines" / "capsnet" / "ce_t1wi" / "config.json", as_run)
     inner = {"flair": {"auc": 0.7, "loss": 0.6}, "ce_t1wi": {"auc": 0.8, "loss": 0.5}}
     notes = {
         "best_single": {"chosen": ["ce_t1wi", "flair", "ce_t1wi"], "inner": [inner] * 3, "fell_back": 2},
         "attention": {"attention": {"flair": 0.4, "t2wi": 0.6}, "slices": {"flair": 0.5, "t2wi": 0.5}},
     }
     fusion = ("early", "late", "attention", "best_single", "only_flair", "only_ce_t1wi", "only_t2wi")
-    for m, how in enumerate(fusion):
-        run(f"fusion/{how}", 70 + m, 1.6 - 0.15 * m, {}, one_a_patient=True)
-        told = {"lack_the_sequence": m} if how.startswith("only_") else notes.get(how, {})
-        write_json(workdir / "fusion" / how / "metrics.json", told)
+    for m, model in enumerate(fusion):
+        run(f"fusion/{model}", 70 + m, 1.6 - 0.15 * m, {}, one_a_patient=True)
+        scores = {"lack_the_sequence": m} if model.startswith("only_") else notes.get(model, {})
+        write_json(workdir / "fusion" / model / "metrics.json", scores)
     for m, cell in enumerate(("patient_true", "patient_shuffled", "leaky_true", "leaky_shuffled")):
         signal = (1.0, 0.0, 2.5, 2.0)[m]
         run(f"leakage/ce_t1wi/{cell}", 80 + m, signal, {"sequence": "ce_t1wi"}, leaky=cell.startswith("leaky"))

@@ -7,7 +7,8 @@ import pytest
 from fake_run import CONFIG, fake_active, fake_doctor, fake_run, fake_transfer, write_json, write_rows
 
 from lesion import errors, report
-from lesion.report import read, results
+from lesion.report import page as report_page
+from lesion.report import read
 
 
 class Page(HTMLParser):
@@ -55,9 +56,10 @@ def page(workdir):
     return rendered(workdir)
 
 
-def rendered(folder):
-    """What `report.write` puts into report.html, without the figures for a paper."""
-    return report.render(read.read(folder))
+def rendered(workdir):
+    """Returns what `report.write` puts into report.html, without the figures for a paper."""
+    folder = read.read(workdir)
+    return report_page.html(folder, report_page.contents(folder))
 
 
 def text_of(page):
@@ -80,7 +82,7 @@ def test_the_page_opens_offline_and_hangs_together(page):
 
 def test_the_page_says_what_was_run_and_how_it_came_out(page):
     text = text_of(page)
-    for words_ in (
+    for phrase in (
         "PHANTOM RESULTS: made by simulation, they say nothing about patients",
         "48 simulated patients (32 with encephalitis, 16 with glioma)",
         "EfficientNet-Lite0 with ImageNet weights, frozen",
@@ -92,22 +94,22 @@ def test_the_page_says_what_was_run_and_how_it_came_out(page):
         "python -m launch.reproduce --config=configs/demo.py",
         "Nadeau and Bengio 2003",
     ):  # fmt: skip
-        assert words_ in text, words_
+        assert phrase in text, phrase
     assert "RANDOM WEIGHTS" not in text
     assert "Not shown here" not in text
 
 
-def test_what_labels_bought_and_where_rules_stop_is_told(page):
+def test_label_efficiency_and_where_rules_stop_are_shown(page):
     text = text_of(page)
     assert "120 slices, 20 patients; 25 of 25 runs" in text and "not by half: 2 of 25 runs" in text
     assert "75.0 (70.0 to 80.0) 0.81 " in text
-    assert "entropy successive models agree 5 of 25 160 (160 to 160) +2.0 points" in text
+    assert "entropy successive models agree 5 of 25 128 (120 to 130) +5.6 points" in text
 
 
 @pytest.mark.parametrize("over", [True, False])
-def test_a_doctors_rounds_are_told_and_no_score_is_made_of_them(tmp_path, over):
+def test_a_doctors_rounds_are_shown_and_no_score_is_made_of_them(tmp_path, over):
     fake_doctor(tmp_path, over=over)
-    page = report.render(read.read(tmp_path))
+    page = rendered(tmp_path)
     text = text_of(page)
     assert ("100 slices of 15 simulated patients labelled so far" in text) != over
     assert ". How often the model is right is not known" in text
@@ -123,6 +125,7 @@ def test_no_patient_is_listed(page):
     assert "Sffff0" not in page
 
 
+@pytest.mark.slow
 def test_the_same_folder_gives_the_same_bytes(workdir, page):
     assert rendered(workdir) == page
 
@@ -130,54 +133,59 @@ def test_the_same_folder_gives_the_same_bytes(workdir, page):
 def test_scores_on_the_page_are_those_of_metrics(workdir, page):
     run = next(r for r in read.read(workdir).transfer if r.sequence == "ce_t1wi")
     assert (run.label >= 0).all()
-    auc = results.summarise(run)["scores"]["patient"]["auc"]
+    auc = run.scores["patient"]["auc"]
     assert f"{auc['value']:.2f} {auc['low']:.2f} to {auc['high']:.2f}" in text_of(page)
 
 
 def test_a_broken_experiment_is_named_and_the_rest_appears(tmp_path):
     fake_run(tmp_path)
-    (tmp_path / "transfer" / "flair" / "predictions.csv").unlink()
-    (tmp_path / "transfer" / "t2wi" / "predictions.csv").write_text("fold,patient,label,probability\n0,a,1,nan\n")
+    (tmp_path / "transfer/efficientnet_lite0/flair/predictions.csv").unlink()
+    broken = tmp_path / "transfer/efficientnet_lite0/t2wi/predictions.csv"
+    broken.write_text("fold,patient,label,probability\n0,a,1,nan\n")
     (tmp_path / "active" / "ce_t1wi" / "curves.csv").write_text("fold,seed\n0,0\n")
     (tmp_path / "cohort" / "cohort.png").write_bytes(b"not a picture")
     (tmp_path / "cohort" / "cohort.json").write_text("{broken")
     text = text_of(rendered(tmp_path))
-    for part, why in (
-        ("transfer/flair", "did not finish"),
-        ("transfer/t2wi", "probabilities must be finite"),
+    for name, reason in (
+        ("transfer/efficientnet_lite0/flair", "did not finish"),
+        ("transfer/efficientnet_lite0/t2wi", "probabilities must be finite"),
         ("active/ce_t1wi", "curves.csv lacks the column strategy"),
         ("cohort/cohort.png", "not a PNG file"),
         ("cohort/cohort.json", "not a JSON object"),
     ):
-        assert re.search(rf"{part} : .{{0,40}}{why}", text), part
+        assert re.search(rf"{name} : .{{0,40}}{reason}", text), name
     assert "Table 4 of the paper" in text
 
 
 def test_an_experiment_of_the_plan_that_never_ran_is_missing(tmp_path):
-    fake_transfer(tmp_path / "transfer" / "flair", 0, 1.0)
-    plan = {"transfer_sequences": ["flair", "t2wi"], "active": {"sequences": ["ce_t1wi"]}}
-    write_json(tmp_path / "config.json", CONFIG | {"config": plan})
+    fake_transfer(tmp_path / "transfer" / "alexnet" / "flair", 0, 1.0)
+    names = ["transfer/alexnet/flair", "transfer/alexnet/t2wi", "active/ce_t1wi"]
+    write_json(tmp_path / "plan.json", {"experiments": names, "left_out": {}})
     missing = dict(read.read(tmp_path).missing)
-    assert missing["transfer/t2wi"] == missing["active/ce_t1wi"] == "not run"
+    assert missing["transfer/alexnet/t2wi"] == missing["active/ce_t1wi"] == "not run"
 
 
 def test_a_run_that_no_rule_would_have_stopped_is_reported_and_a_broken_one_says_why(tmp_path):
-    fake_active(tmp_path, 3, 0.03)
-    write_rows(tmp_path / "stops.csv", ("strategy", "rule", "fold", "labeled_slices", "accuracy_lost"), [])
-    assert "Labelling curves" in text_of(report.render(read.read(tmp_path)))
+    off = {"entropy_threshold": 0.0, "stabilizing_predictions": 0.0}
+    fake_active(tmp_path, 3, 0.03, config=CONFIG | {"config": CONFIG["config"] | off})
+    text = text_of(rendered(tmp_path))
+    assert "When to stop." not in text and "Active-learning curves" in text
     (tmp_path / "curves.csv").write_text("fold,seed\n0,0\n")
     with pytest.raises(errors.UserError, match=r"cannot be shown: .*curves\.csv lacks the column strategy"):
         read.read(tmp_path)
 
 
+@pytest.mark.slow
 def test_single_runs_are_reported_too(tmp_path):
     config = CONFIG | {"config": CONFIG["config"] | {"sequence": "t2wi"}}
     fake_transfer(tmp_path / "a", 0, 1.0, config)
     fake_active(tmp_path / "b", 0, 0.0, config=config)
-    first, second = (text_of(rendered(tmp_path / name)) for name in "ab")
+    fake_transfer(tmp_path / "c", 0, 1.0, CONFIG | {"part": "early", "config": CONFIG["config"] | {"sequence": ""}})
+    first, second, third = (text_of(rendered(tmp_path / name)) for name in "abc")
     assert "Table 5 of the paper" in first
     assert "Fig. 11" in second
-    for text in (first, second):
+    assert "Calibration, early" in third
+    for text in (first, second, third):
         assert "PHANTOM RESULTS" in text
         assert "Not shown here" not in text
 
@@ -203,11 +211,12 @@ def test_leaky_folds_are_called_so(tmp_path):
 def test_text_from_outside_cannot_become_markup(tmp_path):
     inner = {"backbone": "<img src=x>", "sequence": '"><script>$x'}
     evil = CONFIG | {"command": "<script>alert(1)</script>", "config": inner}
-    fake_transfer(tmp_path, 0, 1.0, evil)
-    fake_active(tmp_path, 0, 0.0, ("<script>$b", "random"), config=evil)
-    page = rendered(tmp_path)
-    assert "<script>" not in page
-    assert "<img src=x" not in page
+    fake_transfer(tmp_path / "a", 0, 1.0, evil)
+    fake_active(tmp_path / "b", 0, 0.0, ("<script>$b", "random"), config=evil)
+    for name in "ab":
+        page = rendered(tmp_path / name)
+        assert "<script>" not in page
+        assert "<img src=x" not in page
 
 
 def test_one_class_one_fold_and_perfect_scores_are_said_not_hidden(tmp_path):
@@ -221,9 +230,10 @@ def test_one_class_one_fold_and_perfect_scores_are_said_not_hidden(tmp_path):
     assert "too few errors to judge by, not certainty" in text
     assert "no interval: too few errors to judge by" in text
     assert "1.00 to 1.00" not in text
-    assert "better than guessing" not in text
+    assert "better than chance" not in text
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path):
     workdir = tmp_path / "run"
     header = ("fold", "patient", "slice", "label", "probability")

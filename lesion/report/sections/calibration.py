@@ -1,0 +1,92 @@
+"""Calibration: whether a probability can be taken at its word."""
+
+from typing import Any
+
+import numpy as np
+
+from lesion import metrics
+from lesion.report import figures, paper, tables, words
+from lesion.report.canvas import Drawing
+from lesion.report.records import Folder, Predictions
+from lesion.report.sections.comparison import by_sequence, group_verdicts
+from lesion.report.tables import Cell, Table
+
+BINS = 10
+
+
+def overconfidence(run: Predictions) -> float:
+    """Returns the mean confidence in the predicted class minus the accuracy, of patients."""
+    label, probability, _ = run.columns("patient")
+    called = probability > metrics.THRESHOLD
+    return float(np.maximum(probability, 1 - probability).mean() - (called == label).mean())
+
+
+def verdict(scores: dict[str, Any], overconfident: float) -> str:
+    """Returns what a reader should conclude of the patients' probabilities, and no more.
+
+    Args:
+        scores: of `metrics.calibration_scores`.
+        overconfident: see `overconfidence`.
+    """
+    patient, chance = scores["patient"], scores["chance"]["high"]
+    if not np.isfinite(chance):
+        return "cannot be told"
+    if patient["ece"]["value"] <= chance:
+        text = "no miscalibration shown"
+    else:
+        text = "overconfident" if overconfident > 0 else "right more often than predicted"
+    if patient["brier"]["low"] > patient["brier_share"]:
+        text += "; its probabilities are worse than always predicting the share of glioma"
+    return text
+
+
+def _score(entry: dict[str, float]) -> Cell:
+    """Returns a score with three digits and its interval; an interval without a width is left out."""
+    value, low, high = tables.triple(entry)
+    return Cell(
+        f"{value:.3f}" if np.isfinite(value) else words.MISSING, f"{low:.3f} to {high:.3f}" if low < high else ""
+    )
+
+
+def _row(run: Predictions, scores: dict[str, Any]) -> dict[str, Any]:
+    """Returns a run's row of the table of calibration scores."""
+    patient, slices = scores["patient"], scores["slice"]
+    return {
+        "Model": run.title,
+        "ECE, patients": _score(patient["ece"]),
+        "ECE by chance, up to": f"{scores['chance']['high']:.3f}",
+        "Brier, patients": _score(patient["brier"]),
+        "Brier of the share alone": f"{patient['brier_share']:.3f}",
+        "Predicted / true glioma, %": f"{100 * patient['predicted']:.0f} / {100 * patient['observed']:.0f}",
+        "ECE, slices": _score(slices["ece"]),
+        "Brier, slices": _score(slices["brier"]),
+    }
+
+
+def _figure(run: Predictions, name: str) -> Drawing:
+    """Draws the reliability diagram of a run."""
+    caption = (
+        f"{run.title}, {run.sequence_title}. Bars: 95 % interval; above the dotted line there was more glioma than "
+    )
+    patients, slices = (metrics.reliability(*run.columns(level), bins=BINS) for level in ("patient", "slice"))
+    return figures.reliability(name, f"{caption}predicted.", patients, slices, BINS)
+
+
+def section(folder: Folder) -> dict[str, Any] | None:
+    """Returns the values that calibration.html.j2 prints, or None."""
+    groups = []
+    for sequence, runs in by_sequence((*folder.transfer, *folder.baselines)).items():
+        scored = [(run, metrics.calibration_scores(*run.columns("slice"), bins=BINS)) for run in runs]
+        caption = f"Calibration, {paper.sequence_title(sequence)}; small print: 95 % interval over patients"
+        rows = [_row(run, scores) for run, scores in scored]
+        groups.append(
+            {
+                "title": paper.sequence_title(sequence),
+                "verdicts": group_verdicts((verdict(scores, overconfidence(run)), run.title) for run, scores in scored),
+                "table": Table(words.identifier("calibration", sequence), caption, rows),
+                "figures": [
+                    _figure(r, words.identifier("figure-calibration", sequence, i)) for i, r in enumerate(runs)
+                ],
+            }
+        )
+    return {"groups": groups, "num_bins": BINS} if groups else None

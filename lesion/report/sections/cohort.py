@@ -1,0 +1,46 @@
+"""The cohort (Table 1, Fig. 1): how many slices and patients there are, and how they look."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lesion.report import paper, tables, words
+from lesion.report.records import Folder
+from lesion.report.tables import Table
+
+_CLASSES = ("encephalitis", "glioma", "unlabeled")
+_UNITS = ("slices", "patients")
+
+
+def _tables(sequences: Mapping[str, Any]) -> list[Table]:
+    """Returns our Table 1, counts by sequence and class, and the paper's, which counts slices."""
+    order = [s for s in paper.TITLES if s in sequences] + [s for s in sequences if s not in paper.TITLES]
+    counts = {(s, c): sequences[s].get(c, {}) for s in order for c in _CLASSES}
+    shown = [c for c in _CLASSES if c != "unlabeled" or any(counts[s, c].get("slices") for s in order)]
+    ours = [
+        {"Sequence": paper.sequence_title(s)}
+        | {(c, unit): counts[s, c].get(unit, words.MISSING) for c in shown for unit in _UNITS}
+        for s in order
+    ]
+    headings = {c: f"{c} ({number} patients)" for c, number in paper.PATIENTS.items()}
+    theirs = [
+        {"Sequence": paper.sequence_title(s)} | {headings[c]: number for c, number in paper.SLICES[s].items()}
+        for s in order
+        if s in paper.SLICES
+    ]
+    caption = "Table 1 of the paper: slices"
+    return [
+        Table("table-1", "Table 1, this cohort", ours),
+        Table("table-1-published", caption, theirs, published=tables.PUBLISHED),
+    ]
+
+
+def section(folder: Folder) -> dict[str, Any] | None:
+    """Returns the values that cohort.html.j2 prints, or None."""
+    sequences, pictures = folder.cohort.get("sequences"), folder.pictures
+    if not (sequences or pictures):
+        return None
+    return {
+        "tables": _tables(sequences) if sequences else [],
+        "counts": folder.cohort,
+        "pictures": [(caption, pictures[name]) for name, caption in paper.COHORT_PICTURES.items() if name in pictures],
+    }

@@ -1,0 +1,235 @@
+"""Comparisons: models of one sequence with one of them, and with readers, on the same patients."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lesion import metrics
+from lesion.report import figures, paper, tables, words
+from lesion.report.canvas import Drawing
+from lesion.report.records import Folder, Predictions, Reader
+from lesion.report.sections import roc
+from lesion.report.tables import Cell, Table
+
+ALPHA = 1 - metrics.LEVEL
+MOST_CURVES = 5  # more cannot be told apart
+TESTED = {"auc": "AUC of patients", "accuracy": "Accuracy of patients"}
+
+
+class Row(NamedTuple):
+    """A model compared with the reference: its title, the numbers, and {"auc" or "accuracy": verdict in words}."""
+
+    title: str
+    found: metrics.Comparison
+    verdicts: dict[str, str]
+
+
+def compare(reference: Predictions, runs: Sequence[Predictions]) -> list[Row]:
+    """Returns each run minus `reference`, see `metrics.compare_models`."""
+    found = metrics.compare_models(reference.columns("slice"), [run.columns("slice") for run in runs])
+    return [
+        Row(run.title, c, {s: verdict(c.patient[s], c.adjusted[s], reference.title) for s in TESTED})
+        for run, c in zip(runs, found, strict=True)
+    ]
+
+
+def is_shown(entry: dict[str, float], adjusted: float) -> bool:
+    """Returns whether a difference is shown: its interval leaves 0 out and its p, corrected for all tests, is small."""
+    return bool((entry["low"] > 0 or entry["high"] < 0) and adjusted < ALPHA)
+
+
+def verdict(entry: dict[str, float], adjusted: float, comparator: str) -> str:
+    """Returns what a reader should conclude of one difference, in words."""
+    if not np.isfinite([entry["value"], entry["low"], entry["high"]]).all():
+        return "cannot be told: too few patients or one class"
+    if entry["low"] == entry["high"] == 0:
+        return "the same in every draw"
+    if entry["low"] <= 0 <= entry["high"]:
+        return "no difference shown"
+    if not np.isfinite(adjusted):
+        return "no difference shown: the test has no answer"
+    if adjusted >= ALPHA:
+        return "no difference shown once all tests are counted"
+    return ("better than " if entry["value"] > 0 else "worse than ") + comparator
+
+
+def group_verdicts(verdicts: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Groups (verdict, title) by verdict, in the order in which they come up; the verdict begins a sentence."""
+    groups: dict[str, list[str]] = {}
+    for text, title in verdicts:
+        groups.setdefault(words.capital(text), []).append(title)
+    return groups
+
+
+def discordant_pairs(mcnemar: metrics.McNemar) -> str:
+    """Returns the discordant pairs as printed: patients that only the first called right, and only the second."""
+    return f"{mcnemar.first_only} : {mcnemar.second_only}"
+
+
+def model_vs_reader(runs: Sequence[Predictions], readers: Sequence[Reader]) -> list[dict[str, Any]]:
+    """Returns each model minus each reader, on the patients that both judged; pairs without a patient are left out.
+
+    Returns:
+        A row a pair: `metrics.model_vs_reader` and "title", "reader", "adjusted" (the p of McNemar's test, corrected
+        over all of them by Holm's method), "verdict" on the accuracy.
+    """
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        for reader in readers:
+            if np.isin(reader.patient, run.patient).any():
+                found = metrics.model_vs_reader(run.columns("slice"), reader.columns(runs))
+                rows.append(found | {"title": run.title, "reader": reader.name})
+    adjusted = metrics.holm(np.array([row["mcnemar"].p for row in rows]))
+    for row, p in zip(rows, adjusted.tolist(), strict=True):
+        row |= {"adjusted": p, "verdict": verdict(row["accuracy"], p, row["reader"])}
+    return rows
+
+
+def _num_patients(num_patients: int, num_left_out: int) -> Cell:
+    """Returns how many patients both judged, and how many were left out."""
+    return Cell(str(num_patients), f"({num_left_out} left out)" if num_left_out else "")
+
+
+def _models_table(sequence: str, reference: str, rows: Sequence[Row]) -> Table:
+    """Returns the table of each model minus the reference."""
+    cells = [
+        {
+            "Model": row.title,
+            "Patients of both": _num_patients(row.found.num_patients, row.found.num_left_out),
+            "AUC, patients": tables.difference("auc", row.found.patient["auc"]),
+            "p, DeLong": words.p_value(row.found.adjusted["auc"]),
+            "AUC, slices": tables.difference("auc", row.found.slice["auc"]),
+            "Accuracy, points": tables.difference("accuracy", row.found.patient["accuracy"]),
+            "Discordant pairs": discordant_pairs(row.found.mcnemar),
+            "p, McNemar": words.p_value(row.found.adjusted["accuracy"]),
+        }
+        for row in rows
+    ]
+    caption = f"{paper.sequence_title(sequence)}: each model minus {reference}; small print: 95 % interval"
+    return Table(words.identifier("comparison", sequence), caption, cells)
+
+
+def _readers_table(sequence: str, scores: dict[str, dict[str, Any]], simulated: bool) -> Table:
+    """Returns the table of each reader's scores."""
+    shares = {"Sensitivity, %": "sensitivity", "Specificity, %": "specificity"}
+    shares |= {"Accuracy, %": "accuracy", "F1, glioma, %": "f1_glioma"}
+    cells = [
+        {"Reader": reader, "Patients": own["num_patients"]}
+        | {heading: tables.score(name, own[name]) for heading, name in shares.items()}
+        for reader, own in scores.items()
+    ]
+    title = f"readers{', SIMULATED' if simulated else ''}"
+    caption = f"{paper.sequence_title(sequence)}: {title}; small print: 95 % interval"
+    return Table(words.identifier("readers", sequence), caption, cells)
+
+
+def _models_readers_table(sequence: str, rows: Sequence[dict[str, Any]]) -> Table:
+    """Returns the table of each model minus each reader."""
+    cells = [
+        {
+            "Model": row["title"],
+            "Reader": row["reader"],
+            "Patients of both": _num_patients(row["num_patients"], row["num_left_out"]),
+            "Sensitivity": tables.difference("sensitivity", row["sensitivity"]),
+            "Specificity": tables.difference("specificity", row["specificity"]),
+            "Accuracy": tables.difference("accuracy", row["accuracy"]),
+            "Discordant pairs, model : reader": discordant_pairs(row["mcnemar"]),
+            "p, McNemar": words.p_value(row["adjusted"]),
+        }
+        for row in rows
+    ]
+    caption = f"{paper.sequence_title(sequence)}: model minus reader, on the patients that both judged; in points"
+    return Table(words.identifier("models-readers", sequence), caption, cells, left=["Reader"])
+
+
+def _forest(sequence: str, reference: str, rows: Sequence[Row], score: str) -> Drawing | None:
+    """Draws each model minus the reference."""
+    unit, scale = ("AUC", 1) if score == "auc" else ("accuracy, points", 100)
+    dots = []
+    for row in rows:
+        entry = row.found.patient[score]
+        value, low, high = (scale * end for end in tables.triple(entry))
+        hollow = not is_shown(entry, row.found.adjusted[score])
+        dots.append(figures.Dots(row.title, [figures.Mark(value, low, high, hollow=hollow)]))
+    caption = f"{TESTED[score]} minus that of {reference}, 95 % interval."
+    name, sides = words.identifier("forest", sequence, score), (f"{reference} better", "better")
+    return figures.dots(
+        name,
+        caption,
+        f"difference in {unit}",
+        dots,
+        solid="difference shown",
+        hollow="no difference shown",
+        sides=sides,
+    )
+
+
+def _rocs(sequence: str, runs: Sequence[Predictions], points: Sequence[figures.Point]) -> list[Drawing]:
+    """Draws ROC curves of patients, the first run in every figure, readers in every one: Figs 6 to 8 in form."""
+    first, *others = runs
+    parts = [others[start : start + MOST_CURVES - 1] for start in range(0, len(others), MOST_CURVES - 1)] or [[]]
+    caption = f"ROC curves of patients, {paper.sequence_title(sequence)}; beside each name its AUC with 95 % interval."
+    caption += " Readers are points, with 95 % intervals as crosses." if points else ""
+    result = []
+    for i, part in enumerate(parts):
+        curves = roc.curves(((run, run.title, style) for style, run in enumerate([first, *part])), "patient")
+        if curves:
+            result.append(figures.roc(words.identifier("roc-models", sequence, i), caption, curves, points))
+    return result
+
+
+def _group(sequence: str, runs: Sequence[Predictions], readers: Sequence[Reader], simulated: bool) -> dict[str, Any]:
+    """Returns what the page shows of one sequence; the first run is the one that the others are compared with."""
+    first, *others = runs
+    paired = [run for run in others if np.isin(run.patient, first.patient).any()]
+    rows = compare(first, paired)
+    numbered = [(f"R{i}", reader, reader.columns(runs)) for i, reader in enumerate(readers, 1)]
+    numbered = [(short, reader, columns) for short, reader, columns in numbered if columns[0].size]
+    scores = {f"{short} {reader.name}": metrics.reader_scores(*columns) for short, reader, columns in numbered}
+    points = [
+        point
+        for (short, reader, _), own in zip(numbered, scores.values(), strict=True)
+        for point in roc.reader_point(reader.name, own, short)
+    ]
+    against = model_vs_reader(runs, [reader for _, reader, _ in numbered])
+    return {
+        "title": first.sequence_title,
+        "reference": first.title,
+        "one_split": len({run.config.get("split_hash") for run in runs} - {None}) <= 1,
+        "apart": [run.title for run in others if run not in paired],
+        "rows": rows,
+        "num_tests": sum(bool(np.isfinite(p)) for row in rows for p in row.found.p.values()),
+        "verdicts": {
+            title: group_verdicts((row.verdicts[score], row.title) for row in rows) for score, title in TESTED.items()
+        },
+        "forests": [forest for score in TESTED if (forest := _forest(sequence, first.title, rows, score))],
+        "models": _models_table(sequence, first.title, rows) if rows else None,
+        "rocs": _rocs(sequence, runs, points) if scores else [],
+        "readers": _readers_table(sequence, scores, simulated) if scores else None,
+        "against_readers": against,
+        "reader_verdicts": {
+            reader.name: group_verdicts((r["verdict"], r["title"]) for r in against if r["reader"] == reader.name)
+            for _, reader, _ in numbered
+        },
+        "models_readers": _models_readers_table(sequence, against) if against else None,
+    }
+
+
+def by_sequence(runs: Iterable[Predictions]) -> dict[str, list[Predictions]]:
+    """Returns the runs of each sequence in their order, sequences in the paper's order."""
+    found: dict[str, list[Predictions]] = {sequence: [] for sequence in paper.TITLES}
+    for run in runs:
+        found.setdefault(run.sequence, []).append(run)
+    return {sequence: own for sequence, own in found.items() if own}
+
+
+def section(folder: Folder) -> dict[str, Any] | None:
+    """Returns the values that comparison.html.j2 prints, or None."""
+    simulated = any(reader.name.startswith("simulated") for reader in folder.readers)
+    groups = [
+        _group(sequence, runs, folder.readers, simulated)
+        for sequence, runs in by_sequence((*folder.transfer, *folder.baselines)).items()
+        if len(runs) > 1 or folder.readers
+    ]
+    return {"groups": groups, "simulated": simulated, "paper_readers": paper.readers_implied()} if groups else None

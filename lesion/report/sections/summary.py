@@ -1,0 +1,157 @@
+"""The summary: what a reader must know first, who was studied, the method and the main results."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lesion.report import words
+from lesion.report.read import ALONE
+from lesion.report.records import KINDS, RANDOM, Folder, Predictions, Rounds, has_random_weights
+from lesion.report.sections import transfer
+from lesion.report.sections.provenance import ONE_SPLIT, weights_records
+
+PHANTOM = "PHANTOM RESULTS: made by simulation, they say nothing about patients"
+_MIXED = "PARTLY PHANTOM: simulated and real scans are mixed; these results say nothing about patients"
+_UNKNOWN = "COHORT NOT RECORDED: the run does not say whether it used a phantom or patients"
+_LEAKY = "LEAKY FOLDS: slices of one patient lie in training and test folds, which flatters every score"
+_MODES = {
+    "frozen": ", frozen, a new classifier trained on its features",
+    "finetune": ", fine-tuned",
+    "scratch": ", trained from scratch",
+}
+
+
+def cohort_banners(folder: Folder) -> list[str]:
+    """Returns what a reader must know of the cohort: one banner, or none where it is of patients."""
+    configs = [folder.cohort, folder.config, *(run.config for _, run in folder.experiments())]
+    flags = [config["phantom"] for config in configs if config.get("phantom") is not None]
+    if not flags:
+        return [_UNKNOWN]
+    if "mixed" in flags or len(set(flags)) > 1:
+        return [_MIXED]
+    return [PHANTOM] if flags[0] else []
+
+
+def stamp(folder: Folder) -> str:
+    """Returns what every table and figure that leaves the page says of its data, "" of patients'."""
+    return "".join(cohort_banners(folder)).split(":")[0]
+
+
+def banners(folder: Folder) -> list[str]:
+    """Returns what a reader must know before any number, loudest first."""
+    result = cohort_banners(folder)
+    shuffled = dict.fromkeys(
+        run.name or run.sequence_title
+        for kind, run in folder.experiments()
+        if kind in ONE_SPLIT and run.fields.get("label_control") == "shuffled"
+    )
+    if shuffled:
+        names = words.join(list(shuffled))
+        result.append(
+            f"SHUFFLED LABELS: those of {names} were dealt at random; their scores say nothing about any disease"
+        )
+    random = _random_weights(folder)
+    if random:
+        result.append(
+            f"RANDOM WEIGHTS: those of {random} were never trained on ImageNet; this is a control, not the method"
+        )
+    return result + [_LEAKY] * any(run.splits_patients for run in folder.transfer)
+
+
+def is_varied(run: Predictions | Rounds, field: str) -> bool:
+    """Returns whether an ablation's setting, as its folder is called, says that this very field is varied."""
+    return f",{field}=" in f",{run.levels[2]}"
+
+
+def _random_weights(folder: Folder) -> str:
+    """Returns whose weights are random though they should not be, in words; "" where none are."""
+    on_purpose = [run for run in folder.ablations if is_varied(run, "weights")]
+    experiments = list(folder.experiments())
+    runs = [(kind, run) for kind, run in experiments if has_random_weights(run.config) and run not in on_purpose]
+    if not runs:
+        return "the backbone" if has_random_weights(folder.config) and not experiments else ""
+    networks = [run.title.removesuffix(RANDOM) for kind, run in runs if kind in ("transfer", "baselines")]
+    others = dict.fromkeys(f"{KINDS[kind].lower()} runs" for kind, _ in runs if kind not in ("transfer", "baselines"))
+    return words.join([name or "the backbone" for name in dict.fromkeys(networks)] + list(others))
+
+
+def _patients(folder: Folder) -> str:
+    """Returns how many patients the results stand on, in words."""
+    noun = "simulated patient" if PHANTOM in cohort_banners(folder) else "patient"
+    counts = folder.cohort.get("patients", {})
+    if {"encephalitis", "glioma"} <= counts.keys():
+        encephalitis, glioma = counts["encephalitis"], counts["glioma"]
+    elif folder.transfer:
+        label, _, _ = max((run.columns("patient") for run in folder.transfer), key=lambda columns: columns[0].size)
+        encephalitis, glioma = int((label == 0).sum()), int((label == 1).sum())
+    elif folder.doctor:
+        (run,) = folder.doctor
+        slices, patients = (int(run.rounds[f"labeled_{unit}"].iloc[-1]) for unit in ("slices", "patients"))
+        text = f"{words.plural(slices, 'slice')} of {words.plural(patients, noun)} labelled"
+        return text if run.metrics else f"{text} so far"
+    else:
+        return "A cohort whose size the run does not record"
+    total = words.plural(encephalitis + glioma, noun)
+    return f"{total} ({encephalitis} with encephalitis, {glioma} with glioma)"
+
+
+def _method(folder: Folder) -> str:
+    """Returns the networks in words, as far as the configuration says."""
+    titles = {run.model: run.title for run in folder.transfer if run.model}
+    if len(titles) > 1:
+        modes = list(dict.fromkeys(str(run.fields.get("mode")) for run in folder.transfer))
+        mode = _MODES.get(modes[0], "").replace("its features", "their features") if len(modes) == 1 else ""
+        names = ", ".join(title.replace(RANDOM, " (random weights)") for title in titles.values())
+        return f"Networks: {names}{mode}"
+    runs = (*folder.transfer, *folder.active, *folder.doctor)
+    configs = [config for config in (folder.config, *(run.config for run in runs)) if config]
+    config: Mapping[str, Any] = next(iter(configs), {})
+    others = [run.config for _, run in folder.experiments()]
+    weights: Mapping[str, Any] = next(iter(weights_records([*configs, *others])), {})
+    fields, baseline = config.get("config", {}), config.get("baseline", {})
+    name = next((title.removesuffix(RANDOM) for title in titles.values()), "") or fields.get("backbone")
+    name = baseline.get("title") or name or weights.get("model") or "not named by the run"
+    trained = {True: " with ImageNet weights", False: " with random weights"}.get(weights.get("pretrained", ""), "")
+    text = f"Network: {name}{trained}{_MODES.get(str(fields.get('mode')), '')}"
+    return f"{text}. What is assumed: {str(baseline['guesses']).rstrip('.')}" if "guesses" in baseline else text
+
+
+def _beside(folder: Folder) -> list[str]:
+    """Returns what else was run beside transfer and active learning, in words."""
+    baselines = {run.model for run in folder.baselines}
+    fused = [run for run in folder.fusion if not run.model.startswith(ALONE) and run.model != "best_single"]
+    leaky = " and ".join(dict.fromkeys(run.sequence_title for run in folder.leakage))
+    sweeps = {run.levels[1] for run in folder.ablations}
+    runs = words.plural(len(folder.ablations), "run")
+    texts = {
+        words.plural(len(baselines), "baseline"): baselines,
+        f"the three sequences fused in {words.plural(len(fused), 'way')}": fused,
+        f"leaky folds on {leaky}": leaky,
+        f"{words.plural(len(sweeps), 'sweep')} of settings ({runs})": sweeps,
+        "pictures of where the networks look": folder.explain,
+    }
+    return [text for text, there in texts.items() if there]
+
+
+def _majority(runs: tuple[Predictions, ...]) -> str:
+    """Returns how many patients the commoner disease alone would have got right, by sequence where that differs."""
+    totals = [run.scores["num_patients"] for run in runs]
+    right = [round(transfer.majority(run, "patient") * total) for run, total in zip(runs, totals, strict=True)]
+    texts = [f"{count} of {total}" for count, total in zip(right, totals, strict=True)]
+    if len(set(texts)) == 1:
+        return texts[0]
+    return ", ".join(f"{text} ({run.sequence_title})" for text, run in zip(texts, runs, strict=True))
+
+
+def section(folder: Folder) -> dict[str, Any]:
+    """Returns the values that summary.html.j2 prints."""
+    return {
+        "patients": _patients(folder),
+        "method": _method(folder),
+        "patients_apart": folder.transfer and not any(run.splits_patients for run in folder.transfer),
+        "failed": folder.failed,
+        "missing": folder.missing,
+        "glance": [(run, transfer.sequence_style(run.sequence)) for run in folder.transfer],
+        "several": len({run.title for run in folder.transfer}) > 1,
+        "majority": _majority(folder.transfer),
+        "beside": _beside(folder),
+    }

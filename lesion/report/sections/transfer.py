@@ -1,0 +1,188 @@
+"""Transfer (Tables 3 to 6): every backbone on every sequence, and the means over the sequences."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lesion import metrics
+from lesion.report import figures, paper, tables, words
+from lesion.report.canvas import LINE, Drawing
+from lesion.report.records import LEVELS, Folder, Predictions
+from lesion.report.tables import FAILED, FIRST, Cell, Table
+
+SHOWN = {"accuracy": "Accuracy, %", "auc": "AUC", "f1_weighted": "F1, %"}
+COLUMNS = [FIRST, *((f"{level}s", heading) for level in LEVELS for heading in SHOWN.values())]
+WEIGHTED = "F1 is that of both classes, weighted by their size."
+
+
+def sequence_style(sequence: str) -> int:
+    """Returns the line style of a sequence, the same in every figure."""
+    known = list(paper.TITLES)
+    return known.index(sequence) if sequence in known else len(known)
+
+
+def model_styles(folder: Folder) -> dict[str, int]:
+    """Returns the line style of every model: by its turn, the same in every figure."""
+    models = dict.fromkeys(run.model for run in (*folder.transfer, *folder.baselines))
+    return {model: i % len(LINE) for i, model in enumerate(models)}
+
+
+def score_row(title: str | Cell, scores: dict[str, Any]) -> dict[Any, Any]:
+    """Returns the row of a table with `COLUMNS`, of scores by level."""
+    cells = [tables.score(name, scores[level][name]) for level in LEVELS for name in SHOWN]
+    return dict(zip(COLUMNS, [title, *cells], strict=True))
+
+
+def auc_marks(run: Predictions, style: int) -> list[figures.Mark]:
+    """Returns the AUC of slices, and hollow that of patients, as marks of a figure."""
+    return [figures.Mark(*tables.triple(run.scores[level]["auc"]), style, level == "patient") for level in LEVELS]
+
+
+def failed_rows(folder: Folder, kind: str, sequence: str) -> list[dict[Any, Any]]:
+    """Returns a row for every run of `kind` on `sequence` that failed or cannot be shown."""
+    reasons = [(failed.name, f"FAILED: {failed.error}") for failed in folder.failed]
+    reasons += [(name, f"NOT SHOWN: {reason}") for name, reason in folder.missing]
+    split = [(name.split("/"), reason) for name, reason in reasons]
+    return [
+        {FIRST: folder.titles.get(levels[1], levels[1]), FAILED: reason}
+        for levels, reason in split
+        if len(levels) == 3 and (levels[0], levels[2]) == (kind, sequence)
+    ]
+
+
+def majority(run: Predictions, level: str) -> float:
+    """Returns the accuracy of always naming the commoner disease."""
+    share = float(run.columns(level)[0].mean())
+    return max(share, 1 - share)
+
+
+def _sequence_table(folder: Folder, sequence: str, runs: Sequence[Predictions]) -> Table:
+    """Returns our Table 3, 4 or 5: a row a backbone, failed ones too."""
+    rows = [score_row(run.title, run.scores) for run in runs] + failed_rows(folder, "transfer", sequence)
+    notes = []
+    if runs:
+        accuracies = {
+            (f"{level}s", SHOWN["accuracy"]): words.number("accuracy", majority(runs[0], level)) for level in LEVELS
+        }
+        rows.append({FIRST: "always the commoner disease"} | accuracies)
+        counts = dict.fromkeys((run.scores["num_slices"], run.scores["num_patients"]) for run in runs)
+        sizes = (f"{words.plural(slices, 'slice')} of {words.plural(n, 'patient')}" for slices, n in counts)
+        notes = [", or ".join(sizes) + ".", WEIGHTED]
+    entries = [entry for run in runs for level in LEVELS for entry in run.scores[level].values()]
+    if any(entry["low"] == entry["high"] for entry in entries):
+        notes.append(
+            "A dash: all resamples agree, so there is no interval. That is too few errors to judge by, not certainty."
+        )
+    for scores in [run.scores for run in runs if run.scores["num_degenerate"]][:1]:
+        left_out = f"{scores['num_degenerate']} of {scores['num_resamples']}"
+        notes.append(f"{left_out} resamples held one class only and were left out.")
+    number = paper.TABLE_NUMBER.get(sequence)
+    name = words.identifier(f"table-{number}" if number else "transfer", sequence)
+    caption = f"{f'Table {number}, this cohort: ' if number else ''}{paper.sequence_title(sequence)}"
+    return Table(name, caption, rows, COLUMNS, notes=notes)
+
+
+def _means_table(runs: Sequence[Predictions]) -> Table | None:
+    """Returns our Table 6, the means over the three sequences; None where no model has all three."""
+    rows = []
+    for model in dict.fromkeys(run.model for run in runs):
+        own = {run.sequence: run for run in runs if run.model == model}
+        title = next(iter(own.values())).title
+        absent = [paper.sequence_title(sequence) for sequence in paper.TITLES if sequence not in own]
+        if absent:
+            rows.append({FIRST: title, FAILED: f"none: no result on {', '.join(absent)}"})
+        else:
+            means = {level: metrics.mean_scores([own[s].columns(level) for s in paper.TITLES]) for level in LEVELS}
+            rows.append(score_row(title, means))
+    note = "Intervals: patients are drawn once for all three sequences."
+    caption = "Table 6, this cohort: means over the three sequences"
+    found = any(FAILED not in row for row in rows)
+    return Table("table-6", caption, rows, COLUMNS, notes=[note, WEIGHTED]) if found else None
+
+
+def published(name: str, caption: str, rows: Sequence[paper.Row]) -> Table:
+    """Returns a table of the paper: accuracy, AUC and F1."""
+    cells = [
+        {FIRST: row.name + (" *" if row.note else ""), "Acc., %": row.accuracy, "AUC": row.auc, "F1, %": row.f1}
+        for row in rows
+    ]
+    notes = [f"* {note}" for note in dict.fromkeys(row.note for row in rows) if note]
+    return Table(name, caption, cells, notes=notes, published=tables.PUBLISHED)
+
+
+def published_baselines() -> Table:
+    """Returns the paper's Table 7."""
+    return published("table-7-published", "Table 7 of the paper", paper.BASELINES)
+
+
+def has_baselines(folder: Folder) -> bool:
+    """Returns whether there is a section on baselines, which shows the paper's Table 7; else that of transfer does."""
+    return bool(folder.baselines) or any(failed_rows(folder, "baselines", sequence) for sequence in paper.TITLES)
+
+
+def _details(run: Predictions) -> list[Table]:
+    """Returns a table of all scores of one run, and one of its folds."""
+    name = words.identifier("scores", run.model or "network", run.sequence)
+    title = f"{run.title}, {run.sequence_title}"
+    rows = [
+        {FIRST: heading}
+        | {f"{level}s ({run.scores[f'num_{level}s']})": tables.score(n, run.scores[level][n]) for level in LEVELS}
+        for n, heading in words.SCORE_NAMES.items()
+    ]
+    folds = [
+        {
+            "fold": fold,
+            "patients": scores["num_patients"],
+            "slices": scores["num_slices"],
+            "slice accuracy, %": words.number("accuracy", scores["slice"]["accuracy"]["value"]),
+        }
+        | {f"{level} AUC": words.number("auc", scores[level]["auc"]["value"]) for level in LEVELS}
+        for fold, scores in run.fold_scores.items()
+    ]
+    return [Table(name, f"All scores: {title}", rows), Table(f"{name}-folds", f"By fold: {title}", folds)]
+
+
+def _spread_figure(level: str, runs: Sequence[Predictions], several: bool) -> Drawing | None:
+    """Draws the pooled AUC with interval and each fold's AUC, by backbone and sequence."""
+    rows = []
+    for run in runs:
+        label = f"{run.title}, {run.sequence_title}" if several else run.sequence_title
+        mark = figures.Mark(*tables.triple(run.scores[level]["auc"]), sequence_style(run.sequence))
+        ticks = [scores[level]["auc"]["value"] for scores in run.fold_scores.values()]
+        rows.append(figures.Dots(label, [mark], [tick for tick in ticks if np.isfinite(tick)]))
+    caption = (
+        f"Spread of {level}s over folds. Dot and bar: all folds pooled, with 95 % interval over patients; ticks above "
+        "it: each fold alone."
+    )
+    return figures.dots(f"spread-{level}", caption, f"AUC of {level}s", rows)
+
+
+def section(folder: Folder) -> dict[str, Any] | None:
+    """Returns the values that transfer.html.j2 prints, or None."""
+    runs = folder.transfer
+    known = [s for s in paper.TITLES if failed_rows(folder, "transfer", s) or any(run.sequence == s for run in runs)]
+    several = len({run.title for run in runs}) > 1
+    sequences = []
+    for sequence in dict.fromkeys([*known, *(run.sequence for run in runs)]):
+        own, number = [run for run in runs if run.sequence == sequence], paper.TABLE_NUMBER.get(sequence)
+        theirs = f"table-{number}-published", f"Table {number} of the paper", paper.TRANSFER.get(sequence, ())
+        sequences.append(
+            {
+                "title": paper.sequence_title(sequence),
+                "ours": _sequence_table(folder, sequence, own),
+                "theirs": published(*theirs) if number else None,
+                "details": [(run.title, _details(run)) for run in own],
+            }
+        )
+    if not sequences:
+        return None
+    return {
+        "sequences": sequences,
+        "patients_apart": not any(run.splits_patients for run in runs),
+        "several": several,
+        "spread": [figure for level in LEVELS if (figure := _spread_figure(level, runs, several))],
+        "means": _means_table(runs) if len(runs) > 1 else None,
+        "published_means": published("table-6-published", "Table 6 of the paper", paper.MEANS),
+        "published_baselines": None if has_baselines(folder) else published_baselines(),
+    }
