@@ -6,14 +6,14 @@ import numpy as np
 from PIL import Image
 
 from lesion.worklist import round_file
-from lesion.worklist.round_file import Item, Shown
+from lesion.worklist.round_file import Item, StackSlice
 
 IDS = [f"s{i}" for i in range(5)]
 LABELS = ("glioma", "encephalitis", "glioma", "glioma", "encephalitis")
 
 
 def picture(shade, side=96):
-    """A grey disc on black, brighter with `shade`, with a mark whose place tells the slice: PNG."""
+    """Returns a PNG of a grey disc on black, brighter with `shade`, with a mark whose place tells the slice."""
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
     image = np.where(np.hypot(x, y) < 0.8, 60 + 12 * shade, 0).astype(np.uint8)
     image[30:40, 20 + 6 * shade : 26 + 6 * shade] = 255
@@ -23,13 +23,13 @@ def picture(shade, side=96):
 
 
 def write(workdir, index=0, ids=IDS):
-    """Patient 0 has the first three and a neighbour that is not asked for, patient 1 the others and no T2WI."""
+    """Writes a round: patient 0 has three queried slices and a neighbour that is not, patient 1 the others, no T2WI."""
 
     def stack(sequence, name, count, start=0.0):
-        names = [f"{sequence}_{name}{i}.png" for i in range(count)]
-        for i, file in enumerate(names):
+        pictures = [f"{sequence}_{name}{i}.png" for i in range(count)]
+        for i, file in enumerate(pictures):
             round_file.save_picture(workdir, file, picture(i))
-        return [Shown(file, start + 6.5 * i) for i, file in enumerate(names)]
+        return [StackSlice(file, start + 6.5 * i) for i, file in enumerate(pictures)]
 
     (workdir / "annotate").mkdir(parents=True, exist_ok=True)
     stacks = [
@@ -37,6 +37,6 @@ def write(workdir, index=0, ids=IDS):
         {"flair": stack("flair", "b", 3), "ce_t1wi": stack("ce_t1wi", "b", 2)},
     ]
     items = [Item(name, i // 3, i % 3) for i, name in enumerate(ids)]
-    this = round_file.Round(index, "ce_t1wi", True, "python -m launch.active --again", ["PA", "PB"], stacks, items)
-    round_file.write(workdir, this)
-    return this
+    round_ = round_file.Round(index, "ce_t1wi", True, "python -m launch.active --again", ["PA", "PB"], stacks, items)
+    round_file.write(workdir, round_)
+    return round_

@@ -1,1 +1,1 @@
-"""The reading page, on which a doctor answers what a round asks."""
+"""The reading page in the browser, on which a doctor labels the slices that a round queries."""

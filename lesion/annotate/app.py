@@ -1,5 +1,6 @@
-"""What the reading page is served: itself, the round, its pictures, and answers taken into the journal."""
+"""The Flask app behind the reading page: serves its files, the round and its pictures, takes answers."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +10,21 @@ from werkzeug.exceptions import HTTPException
 from lesion.dataset import LABELS, SEQUENCES
 from lesion.errors import UserError
 from lesion.worklist import FOLDER, csv_file, journal, round_file
-from lesion.worklist.journal import PAGE, Entry, Held
+from lesion.worklist.journal import PAGE, Entry, JournalState
 from lesion.worklist.round_file import Round
 
 HOST = "127.0.0.1"
-HERE = Path(__file__).parent / "page"
-LIBRARIES = Path(__file__).parents[2] / "third_party"
+PAGE_FOLDER = Path(__file__).parent / "page"
+THIRD_PARTY = Path(__file__).parents[2] / "third_party"
 FILES = {
-    "page.js": HERE,
-    "viewer.js": HERE,
-    "page.css": HERE,
-    "icon.svg": HERE,
-    "preact.mjs": LIBRARIES / "preact",
-    "htm.mjs": LIBRARIES / "htm",
+    "page.js": PAGE_FOLDER,
+    "viewer.js": PAGE_FOLDER,
+    "page.css": PAGE_FOLDER,
+    "icon.svg": PAGE_FOLDER,
+    "preact.mjs": THIRD_PARTY / "preact",
+    "htm.mjs": THIRD_PARTY / "htm",
 }
-KINDS = {"js": "text/javascript", "mjs": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+MEDIA_TYPES = {"js": "text/javascript", "mjs": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -34,16 +35,17 @@ HEADERS = {
 }
 
 
-class Refused(Exception):  # noqa: N818  # the page shows it and goes on
-    """An answer that cannot hold: why, in one line."""
+class Refused(Exception):  # noqa: N818  # not an error: the page shows it and goes on
+    """An answer or an undo that is not taken: the reason in one line."""
 
 
 def make_app(workdir: Path, token: str) -> flask.Flask:
-    """The pages and answers of the run in `workdir`, all below /`token`/.
+    """Returns the app that serves the run in `workdir`, all of it below /`token`/.
 
-    An answer is `POST answer {id, round, item, label, seen}`: `id` is made by the page, so that sending it again does
-    not count twice; `seen` is the entry that the page last knew of this slice, so that two tabs never overwrite
-    each other unknowingly. `POST undo {id, round, entry}` takes the entry back. Both return the state; 409 refuses.
+    An answer is `POST answer {id, round, item, label, seen}`: `id` is made by the page, so that a message that is sent
+    again does not count twice; `seen` is the entry that the page last knew for this slice, so that two tabs never
+    overwrite each other unknowingly. `POST undo {id, round, entry}` takes the entry back. Both return the state; 409
+    means that the answer was refused.
     """
     app = flask.Flask(__name__, static_folder=None)
     app.config.update(TRUSTED_HOSTS=[HOST, "localhost"], MAX_CONTENT_LENGTH=2**14)
@@ -51,95 +53,91 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
 
     @pages.get("/")
     def page() -> flask.Response:
-        return _file(HERE / "page.html", "text/html")
+        return _file(PAGE_FOLDER / "page.html", "text/html")
 
     @pages.get("/<name>")
-    def static(name: str) -> flask.Response:
+    def page_file(name: str) -> flask.Response:
         if name not in FILES:
             flask.abort(404)
-        return _file(FILES[name] / name, KINDS[name.rpartition(".")[2]])
+        return _file(FILES[name] / name, MEDIA_TYPES[name.rpartition(".")[2]])
 
     @pages.get("/round")
-    def round_() -> dict[str, Any]:
-        this = round_file.newest(workdir)
-        stacks = [{name: [s.position_mm for s in stack] for name, stack in one.items()} for one in this.stacks]
-        items = [{"patient": item.patient, "place": item.place} for item in this.items]
-        about: dict[str, Any] = {
-            "sequence": this.sequence,
-            "phantom": this.phantom,
-            "command": this.command,
+    def newest_round() -> dict[str, Any]:
+        round_ = round_file.newest(workdir)
+        return {
+            "sequence": round_.sequence,
+            "phantom": round_.phantom,
+            "command": round_.command,
             "labels": list(LABELS),
             "sequences": list(SEQUENCES.items()),  # pairs, for JSON's objects have no order
+            "stacks": [
+                {sequence: [shown.position_mm for shown in stack] for sequence, stack in patient.items()}
+                for patient in round_.stacks
+            ],
+            "items": [{"patient": item.patient, "place": item.place} for item in round_.items],
+            "state": _state(workdir, round_),
         }
-        return about | {"stacks": stacks, "items": items, "state": _state(workdir, this)}
 
     @pages.get("/state")
     def state() -> dict[str, Any]:
         return _state(workdir, round_file.newest(workdir))
 
-    @pages.get("/picture/<int:index>/<int:patient>/<sequence>/<int:place>")
-    def picture(index: int, patient: int, sequence: str, place: int) -> flask.Response:
+    @pages.get("/picture/<int:number>/<int:patient>/<sequence>/<int:place>")
+    def picture(number: int, patient: int, sequence: str, place: int) -> flask.Response:
         try:
-            name = round_file.read(round_file.folder_of(workdir, index)).stacks[patient][sequence][place].picture
+            name = round_file.read(round_file.folder_of(workdir, number)).stacks[patient][sequence][place].picture
         except (UserError, LookupError):
             flask.abort(404)
         return _file(workdir / FOLDER / round_file.PICTURES / name, "image/png")
 
     @pages.post("/answer")
     def answer() -> Any:
-        asked = _fields(id=str, round=int, item=int, label=str, seen=str)
-        this = round_file.newest(workdir)
-        outside = asked["round"] == this.number and asked["item"] >= len(this.items)
-        if asked["label"] not in csv_file.ANSWERS or asked["item"] < 0 or outside:
+        message = _message(id=str, round=int, item=int, label=str, seen=str)
+        round_ = round_file.newest(workdir)
+        outside = message["round"] == round_.number and message["item"] >= len(round_.items)
+        if message["label"] not in csv_file.ANSWERS or message["item"] < 0 or outside:
             flask.abort(400)
 
-        def decide(held: Held) -> list[Entry]:
-            if asked["id"] in held.entries:
+        def decide(state: JournalState) -> list[Entry]:
+            slice_ = round_.items[message["item"]].slice
+            current = state.answer(round_.number, slice_)
+            if current and current.label == message["label"]:
                 return []
-            _check_round(workdir, this, asked["round"])
-            slice_ = this.items[asked["item"]].slice
-            now = held.answer(this.number, slice_)
-            if now and now.label == asked["label"]:
-                return []
-            if (now.id if now else "") != asked["seen"]:
-                raise Refused(
-                    f"this slice was changed elsewhere, it is {now.label if now else 'open'} now: answer again"
-                )
-            return [Entry(asked["id"], this.number, slice_, asked["label"], PAGE)]
+            if (current.id if current else "") != message["seen"]:
+                label = current.label if current else "open"
+                raise Refused(f"this slice was changed elsewhere, it is {label} now: answer again")
+            return [Entry(message["id"], round_.number, slice_, message["label"], PAGE)]
 
-        return _journalled(workdir, this, decide)
+        return _add(workdir, round_, message, decide)
 
     @pages.post("/undo")
     def undo() -> Any:
-        asked = _fields(id=str, round=int, entry=str)
-        this = round_file.newest(workdir)
+        message = _message(id=str, round=int, entry=str)
+        round_ = round_file.newest(workdir)
 
-        def decide(held: Held) -> list[Entry]:
-            if asked["id"] in held.entries:
+        def decide(state: JournalState) -> list[Entry]:
+            if any(entry.undoes == message["entry"] for entry in state.entries.values()):
                 return []
-            _check_round(workdir, this, asked["round"])
-            if any(e.undoes == asked["entry"] for e in held.entries.values()):
-                return []
-            entry = held.entries.get(asked["entry"])
-            if entry is None or held.answer(this.number, entry.slice) != entry:
+            entry = state.entries.get(message["entry"])
+            if entry is None or state.answer(round_.number, entry.slice) != entry:
                 raise Refused("this answer was changed elsewhere: nothing to take back")
-            return [Entry(asked["id"], this.number, entry.slice, "", PAGE, undoes=entry.id)]
+            return [Entry(message["id"], round_.number, entry.slice, "", PAGE, undoes=entry.id)]
 
-        return _journalled(workdir, this, decide)
+        return _add(workdir, round_, message, decide)
 
     @app.before_request
-    def only_this_page() -> None:
+    def refuse_other_origins() -> None:
         origin = flask.request.headers.get("Origin")
         if origin and origin != flask.request.host_url.rstrip("/"):
             flask.abort(403)
 
     @app.after_request
-    def protect(response: flask.Response) -> flask.Response:
+    def add_headers(response: flask.Response) -> flask.Response:
         response.headers.update(HEADERS)
         return response
 
     @app.errorhandler(Exception)
-    def told(error: Exception) -> Any:
+    def report_error(error: Exception) -> Any:
         if isinstance(error, HTTPException):
             return {"error": error.name}, error.code
         if isinstance(error, OSError):
@@ -150,41 +148,45 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
     return app
 
 
-def _file(path: Path, kind: str) -> flask.Response:
-    return flask.Response(path.read_bytes(), mimetype=kind)
+def _file(path: Path, media_type: str) -> flask.Response:
+    return flask.Response(path.read_bytes(), mimetype=media_type)
 
 
-def _fields(**kinds: type) -> dict[str, Any]:
-    """The request's JSON, which must have just these fields."""
+def _message(**types: type) -> dict[str, Any]:
+    """Returns the request's JSON; answers 400 unless it has just these fields, of these types."""
     body = flask.request.get_json()
-    if not isinstance(body, dict) or {k: type(v) for k, v in body.items()} != kinds:
+    if not isinstance(body, dict) or {name: type(value) for name, value in body.items()} != types:
         flask.abort(400)
     return body
 
 
-def _check_round(workdir: Path, this: Round, index: int) -> None:
-    """Inside the journal's lock: rounds are closed under it too."""
-    if index != this.number or round_file.closed(workdir, index) is not None:
-        raise Refused(f"round {index + 1} is closed, its answers are trained on: nothing was changed")
+def _add(workdir: Path, round_: Round, message: dict[str, Any], decide: Callable[[JournalState], list[Entry]]) -> Any:
+    """Adds the entries that `decide` returns to the journal; returns the state, or 409 and why it was refused."""
 
+    def decide_once(state: JournalState) -> list[Entry]:
+        if message["id"] in state.entries:  # sent again, because the first reply was lost
+            return []
+        number = message["round"]
+        if number != round_.number or round_file.closed_answers(workdir, number) is not None:
+            raise Refused(f"round {number + 1} is closed, its answers are trained on: nothing was changed")
+        return decide(state)
 
-def _journalled(workdir: Path, this: Round, decide: Any) -> Any:
     try:
-        journal.add(workdir / FOLDER, decide)
-    except Refused as why:
-        return {"error": str(why), "state": _state(workdir, round_file.newest(workdir))}, 409
-    return _state(workdir, this)
+        journal.add(workdir / FOLDER, decide_once)
+    except Refused as refusal:
+        return {"error": str(refusal), "state": _state(workdir, round_file.newest(workdir))}, 409
+    return _state(workdir, round_)
 
 
-def _state(workdir: Path, this: Round) -> dict[str, Any]:
-    """What the page shows of the answers, in the order of the round's items."""
-    held = journal.read(workdir / FOLDER)
-    found = [held.answer(this.number, item.slice) for item in this.items]
-    last = held.last(this.number)
+def _state(workdir: Path, round_: Round) -> dict[str, Any]:
+    """Returns what the page shows of the answers, in the order of the round's items."""
+    state = journal.read(workdir / FOLDER)
+    found = [state.answer(round_.number, item.slice) for item in round_.items]
+    last = state.last_page_answer(round_.number)
     return {
-        "round": this.number,
+        "round": round_.number,
         "answers": [{"label": e.label, "entry": e.id} if e else {"label": "", "entry": ""} for e in found],
         "undo": last.id if last else "",
-        "closed": round_file.closed(workdir, this.number) is not None,
+        "closed": round_file.closed_answers(workdir, round_.number) is not None,
         "over": (workdir / "metrics.json").exists(),
     }

@@ -1,4 +1,4 @@
-"""The reading page on loopback: Flask behind waitress, a token in the address, nothing from anywhere else."""
+"""Serves the reading page on loopback only, at an address that holds a secret token."""
 
 import contextlib
 import json
@@ -22,27 +22,28 @@ ADDRESS = "address.json"
 
 
 def serve(workdir: Path, port: int = 0) -> None:
-    """Serves until it is interrupted; the address stays the same when it is started again.
+    """Serves the page until it is interrupted; started again, it has the same address.
 
     Args:
-        workdir: of a run that asks a doctor.
-        port: 0 is the one it had before, or a free one.
+        workdir: folder of a run that asks a doctor.
+        port: 0 means the one it had before, or a free one.
 
     Raises:
-        UserError: if nothing is asked, it is served already, or the port is taken.
+        UserError: if no round is queried, the page is served already, or the port is taken.
     """
-    this = round_file.newest(workdir)
+    round_ = round_file.newest(workdir)
     path = workdir / FOLDER / ADDRESS
-    before = _address(path)
+    previous = _read_address(path)
     try:
         with filelock.FileLock(path.with_name("server.lock"), timeout=0):
-            token = before.get("token") or secrets.token_urlsafe(16)
-            with _listening(port, before.get("port", 0)) as sock:
-                _keep(path, {"port": sock.getsockname()[1], "token": token})
+            token = previous.get("token") or secrets.token_urlsafe(16)
+            with _listen(port, previous.get("port", 0)) as sock:
+                _write_address(path, {"port": sock.getsockname()[1], "token": token})
                 logging.getLogger("waitress").setLevel(logging.ERROR)
-                left = round_file.num_open(workdir, this)
+                left = round_file.num_open(workdir, round_)
+                num_slices, num_patients = len(round_.items), len(round_.patients)
                 print(
-                    f"round {this.number + 1}: {len(this.items)} slices of {len(this.patients)} patients, {left} left\n"
+                    f"round {round_.number + 1}: {num_slices} slices of {num_patients} patients, {left} left\n"
                     f"read them at {_url(path)} (from this machine only; Ctrl-C ends, nothing is lost)",
                     flush=True,
                 )
@@ -52,9 +53,9 @@ def serve(workdir: Path, port: int = 0) -> None:
 
 
 @contextlib.contextmanager
-def _listening(port: int, before: int) -> Iterator[socket.socket]:
-    """A socket on `port`, or on the one from before, or on a free one."""
-    for number in [port] if port else [before, 0]:
+def _listen(port: int, previous_port: int) -> Iterator[socket.socket]:
+    """Yields a socket that listens on `port`; where that is 0, on the previous port or else on a free one."""
+    for number in [port] if port else [previous_port, 0]:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -68,24 +69,24 @@ def _listening(port: int, before: int) -> Iterator[socket.socket]:
         with sock:
             yield sock
             return
-    raise UserError("no free port on 127.0.0.1")
+    raise UserError(f"no free port on {HOST}")
 
 
-def _keep(path: Path, address: dict[str, Any]) -> None:
-    """Only for the user's own eyes: whoever has the token may answer."""
+def _write_address(path: Path, address: dict[str, Any]) -> None:
+    """Writes the address for the user's own eyes only: whoever has the token may answer."""
     with files.replacing(path) as temporary:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             json.dump(address, file)
 
 
-def _address(path: Path) -> dict[str, Any]:
-    """The one from before, {} where there is none to read."""
+def _read_address(path: Path) -> dict[str, Any]:
+    """Returns the address that was written last, {} if there is none or it cannot be read."""
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(files.read_json(path))
     except (OSError, ValueError):
         return {}
 
 
 def _url(path: Path) -> str:
-    address = _address(path)
+    address = _read_address(path)
     return f"http://{HOST}:{address.get('port', '?')}/{address.get('token', '?')}/"

@@ -1,1 +1,1 @@
-"""What is in a checkpoint: read leaf by leaf, measured, held against another, shown as text and as a page."""
+"""Reads a checkpoint leaf by leaf, measures it, compares it with another, shows it as text and as a page."""

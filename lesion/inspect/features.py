@@ -1,4 +1,4 @@
-"""One slice through the network of a checkpoint: what it says, what each stage gives, where it looks."""
+"""Runs one slice through the network of a checkpoint: its answer, its Grad-CAM, each stage's activations in numbers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +9,13 @@ from lesion.errors import UserError
 from lesion.inference import activations, explain, sheet, trained_run
 
 
-def tell(path: Path, file: Path, picture: Path, weights: str = "") -> Iterator[str]:
-    """Lines on a slice; its Grad-CAM goes to a picture.
+def describe(path: Path, file: Path, picture: Path, weights: str = "") -> Iterator[str]:
+    """Yields lines on a slice; writes its Grad-CAM.
 
     Args:
         path: of a fold of launch.train, RUN/checkpoints/fold_K.
         file: of a DICOM image or a PNG.
-        picture: to write.
+        picture: where the Grad-CAM is written.
         weights: where the backbone's converted weights lie now, if they were moved.
 
     Raises:
@@ -25,25 +25,26 @@ def tell(path: Path, file: Path, picture: Path, weights: str = "") -> Iterator[s
     number = path.name.removeprefix("fold_")
     if not (number.isdigit() and path.parent.name == "checkpoints"):
         raise UserError(f"--features needs a whole network, a fold of launch.train: RUN/checkpoints/fold_0, not {path}")
-    slice_, run = slice_file.read_single(file), trained_run.open_run(path.parents[1], weights)
+    slice_, run = slice_file.read_slice(file), trained_run.open_run(path.parents[1], weights)
     network = trained_run.load_fold(run, int(number))
-    yield f"one slice: {slice_.how}"
+    yield f"one slice: {slice_.description}"
     if slice_.sequence != run.config.sequence:
-        what = f"is {slice_.sequence}" if slice_.sequence else "does not tell its sequence"
-        yield f"WARNING: the network was trained on {run.config.sequence}, this slice {what}: it may mean nothing"
-    (look,) = explain.build(run)(network, slice_.image[None])
-    yield f"called {look.called}, probability of glioma {look.probability:.4f} (research use only)"
-    at = sheet.peak(look.heat, len(slice_.image))
-    where = f"most speaks for {look.called} at row {at[0]:.0f}, column {at[1]:.0f}" if at else "no place speaks for it"
-    yield f"{where} of 224×224: {picture}"
+        sequence = f"is {slice_.sequence}" if slice_.sequence else "does not tell its sequence"
+        yield f"WARNING: the network was trained on {run.config.sequence}, this slice {sequence}: it may mean nothing"
+    (result,) = explain.make_explain(run)(network, slice_.image[None])
+    yield f"called {result.called}, probability of glioma {result.probability:.4f} (research use only)"
+    peak = sheet.peak(result.heat, len(slice_.image))
+    speaks = f"most speaks for {result.called} at row {peak[0]:.0f}, column {peak[1]:.0f}" if peak else ""
+    yield f"{speaks or 'no place speaks for it'} of 224×224: {picture}"
     title = f"{models.get_spec(run.config.backbone).title}, fold {number}: where the network looks"
-    words = f"called {look.called}, probability of glioma {look.probability:.2f}"
-    rows = [sheet.Row("slice", [sheet.Panel(slice_.image, look.heat, words)])]
+    caption = f"called {result.called}, probability of glioma {result.probability:.2f}"
+    rows = [sheet.Row("slice", [sheet.Panel(slice_.image, result.heat, caption)])]
     sheet.draw(picture, rows, title, [], run.record["phantom"] or slice_.phantom)
     yield ""
     columns = ("stage", "shape", "mean", "spread", "largest", "zeros", "dead channels")
     yield "{:<16} {:<14} {:>10} {:>10} {:>10} {:>8} {:>14}".format(*columns)
-    for one in activations.look(run, network[0], slice_.image):
-        shape, bad = "×".join(map(str, one.shape)), f"  {one.not_finite:,} NOT FINITE" if one.not_finite else ""
-        numbers = f"{one.mean:>10.4g} {one.spread:>10.4g} {one.largest:>10.4g} {one.zeros:>8.1%} {one.dead:>14.1%}"
-        yield f"{one.stage:<16} {shape:<14} {numbers}{bad}"
+    for stage in activations.measure_stages(run, network, slice_.image):
+        shape = "×".join(map(str, stage.shape))
+        numbers = f"{stage.mean:>10.4g} {stage.spread:>10.4g} {stage.largest:>10.4g}"
+        warning = f"  {stage.not_finite:,} NOT FINITE" if stage.not_finite else ""
+        yield f"{stage.stage:<16} {shape:<14} {numbers} {stage.zeros:>8.1%} {stage.dead:>14.1%}{warning}"

@@ -1,4 +1,4 @@
-"""What is told of an array, and of the difference of two: NumPy, a million elements at a time."""
+"""Measures an array, and the difference of two: NumPy, a million elements at a time."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,13 +9,13 @@ CHUNK = 2**20
 
 
 class Measures(NamedTuple):
-    """Of the finite elements of an array.
+    """Statistics of the finite elements of an array.
 
     Attributes:
-        mean: their mean; NaN if there is none.
-        spread: their standard deviation, divided by their number.
-        norm: their Euclidean norm.
-        not_finite: how many are NaN or infinite.
+        mean: NaN if there is no finite element.
+        spread: the standard deviation, divided by their number; NaN if there is none.
+        norm: the Euclidean norm.
+        not_finite: number of elements that are NaN or infinite.
     """
 
     mean: float
@@ -25,7 +25,7 @@ class Measures(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Of one array from another.
+    """How far an array is from another.
 
     Attributes:
         relative: norm of the difference over the other's norm; infinite where that is 0, NaN where neither is finite.
@@ -38,23 +38,21 @@ class Difference(NamedTuple):
 
 def measure(array: np.ndarray) -> Measures:
     """Measures an array of any shape and any numeric type, bfloat16 too."""
-    count, total, bad = 0, 0.0, 0
-    for part in _parts(array):
-        fine = part[np.isfinite(part)]
-        count, total, bad = count + fine.size, total + float(fine.sum()), bad + part.size - fine.size
-    mean = total / count if count else float("nan")
-    squares = centred = 0.0
-    for part in _parts(array):
-        fine = part[np.isfinite(part)]
-        squares, centred = squares + float(fine @ fine), centred + float(((fine - mean) ** 2).sum())
-    return Measures(mean, (centred / count) ** 0.5 if count else float("nan"), squares**0.5, bad)
+    count, total, squares = 0, 0.0, 0.0
+    for finite in _finite_chunks(array):
+        count, total, squares = count + finite.size, total + float(finite.sum()), squares + float(finite @ finite)
+    if not count:
+        return Measures(float("nan"), float("nan"), 0.0, array.size)
+    mean = total / count
+    variance = sum(float(((finite - mean) ** 2).sum()) for finite in _finite_chunks(array)) / count
+    return Measures(mean, variance**0.5, squares**0.5, array.size - count)
 
 
-def differ(array: np.ndarray, other: np.ndarray) -> Difference:
-    """The difference of two arrays of one shape."""
+def difference(array: np.ndarray, other: np.ndarray) -> Difference:
+    """Measures the difference of two arrays of one shape."""
     assert array.shape == other.shape, (array.shape, other.shape)
     squares = norm = largest = 0.0
-    for a, b in zip(_parts(array), _parts(other), strict=True):
+    for a, b in zip(_chunks(array), _chunks(other), strict=True):
         with np.errstate(invalid="ignore"):
             gap = np.abs(a - b)
         squares, norm = squares + float(gap @ gap), norm + float(b @ b)
@@ -64,8 +62,13 @@ def differ(array: np.ndarray, other: np.ndarray) -> Difference:
     return Difference(float(np.sqrt(squares / norm)) if norm else float("inf"), largest)
 
 
-def _parts(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Pieces of an array, flat, float64."""
+def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields flat pieces of an array as float64."""
     flat = array.reshape(-1)
     for start in range(0, flat.size, CHUNK):
         yield flat[start : start + CHUNK].astype(np.float64)
+
+
+def _finite_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields the finite elements of an array, in flat pieces as float64."""
+    return (chunk[np.isfinite(chunk)] for chunk in _chunks(array))

@@ -1,4 +1,4 @@
-"""A checkpoint as a page that opens offline: the first layer's filters as a picture, and a tree to unfold."""
+"""Shows a checkpoint as a page that opens offline: the first layer's filters as a picture, a tree to unfold."""
 
 import base64
 import html
@@ -12,12 +12,12 @@ import treescope
 from PIL import Image
 
 from lesion import files, trees
-from lesion.inspect import show
-from lesion.inspect.opening import Opened
-from lesion.inspect.show import Seen
+from lesion.inspect import text
+from lesion.inspect.reader import Checkpoint
+from lesion.inspect.text import LeafSummary
 
-SIDE, GAP, A_ROW = 33, 2, 16  # of the picture of filters: pixels of a filter, between filters; filters a row
-BLUE_FIRST = {"bvlc", "keras_caffe"}  # preprocessing whose networks want blue, green, red
+SIDE, GAP, COLUMNS = 33, 2, 16  # of the picture of filters: pixels of a filter, pixels between filters, filters a row
+BLUE_FIRST = {"bvlc", "keras_caffe"}  # preprocessing of networks that want the channels blue, green, red
 STYLE = (
     ":root{color-scheme:light}body{font:15px/1.45 system-ui,sans-serif;margin:1.5rem auto;max-width:70rem;"
     "padding:0 1rem;color:#222;background:#fff}img{image-rendering:pixelated;max-width:100%}"
@@ -26,7 +26,7 @@ STYLE = (
 
 
 class Array(NamedTuple):
-    """What the tree shows of an array, see `measure.Measures`; `values` the array itself where it is small."""
+    """What the tree shows of an array: see `measure.Measures`, and `values`, the array itself, where it is small."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -37,8 +37,8 @@ class Array(NamedTuple):
     values: np.ndarray | None
 
 
-def filters(kernel: np.ndarray, blue_first: bool = False) -> np.ndarray:
-    """The filters of a first layer side by side, each scaled by its largest weight: grey is 0.
+def filter_grid(kernel: np.ndarray, blue_first: bool = False) -> np.ndarray:
+    """Draws the filters of a first layer side by side, each scaled by its largest weight: grey is 0.
 
     Args:
         kernel: [height, width, 1 or 3, filters].
@@ -53,60 +53,59 @@ def filters(kernel: np.ndarray, blue_first: bool = False) -> np.ndarray:
     pixels = np.rint(127.5 * (1 + weights / largest)).astype(np.uint8)
     scale = max(2, SIDE // kernel.shape[0])
     pixels = np.repeat(np.repeat(np.broadcast_to(pixels, (*pixels.shape[:3], 3)), scale, 1), scale, 2)
-    pixels = np.pad(pixels, ((0, -len(pixels) % A_ROW), (GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255)
+    pixels = np.pad(pixels, ((0, -len(pixels) % COLUMNS), (GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255)
     count, height, width, _ = pixels.shape
-    rows = pixels.reshape(count // A_ROW, A_ROW, height, width, 3).transpose(0, 2, 1, 3, 4)
-    return rows.reshape(count // A_ROW * height, A_ROW * width, 3)
+    rows = pixels.reshape(count // COLUMNS, COLUMNS, height, width, 3).transpose(0, 2, 1, 3, 4)
+    return rows.reshape(count // COLUMNS * height, COLUMNS * width, 3)
 
 
-def write(path: Path, opened: Opened, seen: Sequence[Seen]) -> None:
-    """Writes the page, all at once."""
-    first = show.first_kernel(opened)
-    kernel = next((one.array for one in seen if one.name == first), None)
-    parts = [f"<h1>{html.escape(opened.path.name)}</h1><pre>{html.escape(chr(10).join(show.totals(seen)))}</pre>"]
+def write(path: Path, source: Checkpoint, summaries: Sequence[LeafSummary]) -> None:
+    """Writes the page.
+
+    Args:
+        path: of the page.
+        source: the checkpoint.
+        summaries: of its leaves, from `text.summarize`.
+    """
+    name = html.escape(source.path.name)
+    parts = [f"<h1>{name}</h1>{_preformatted(text.total_lines(summaries))}"]
+    first = text.first_kernel(source)
+    kernel = next((summary.array for summary in summaries if summary.name == first), None)
     if kernel is not None:
-        blue = opened.provenance.get("preprocessing") in BLUE_FIRST
+        pixels = filter_grid(kernel, source.provenance.get("preprocessing") in BLUE_FIRST)
         parts.append(
             f"<h2>Filters of the first layer, {html.escape(str(first))}</h2><p>{kernel.shape[3]} filters of "
             f"{kernel.shape[0]}×{kernel.shape[1]} pixels, each scaled by its largest weight; grey is 0.</p>"
-            f'<img alt="filters of the first layer" src="{_picture(filters(kernel, blue))}">'
+            f'<img alt="filters of the first layer" src="{_data_url(pixels)}">'
         )
-    parts.append(f'<h2>Leaf by leaf</h2><div class="tree">{_unfolding(_tree(seen))}</div>')
-    parts.append(f"<h2>Where it came from</h2><pre>{html.escape(chr(10).join(show.origin(opened)))}</pre>")
+    with treescope.active_autovisualizer.set_scoped(None):  # a picture of each array would load the page
+        tree = treescope.render_to_html(_tree(summaries))
+    parts.append(f'<h2>Leaf by leaf</h2><div class="tree">{tree}</div>')
+    parts.append(f"<h2>Where it came from</h2>{_preformatted(text.origin_lines(source))}")
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-    title = f"<title>{html.escape(opened.path.name)}</title>"
-    files.write_text(path, f"<!doctype html>{head}{title}{''.join(parts)}\n")
+    files.write_text(path, f"<!doctype html>{head}<title>{name}</title>{''.join(parts)}\n")
 
 
-def _tree(seen: Sequence[Seen]) -> dict[str, Any]:
-    """Nested as the names are."""
+def _preformatted(lines: Sequence[str]) -> str:
+    return f"<pre>{html.escape(chr(10).join(lines))}</pre>"
+
+
+def _tree(summaries: Sequence[LeafSummary]) -> dict[str, Any]:
+    """Returns an `Array` for each leaf, nested as the names are."""
     leaves = {}
-    for one in seen:
-        leaf, small = one.leaf, one.array is not None and one.array.size <= show.SMALL
-        mean, spread, norm, bad = one.measures or (None,) * 4
-        leaves[one.name] = Array(
-            shape=leaf.shape or (),
-            dtype=leaf.dtype or leaf.kind,
-            mean=_short(mean),
-            spread=_short(spread),
-            norm=_short(norm),
-            not_finite=bad,
-            values=one.array if small else None,
-        )
+    for name, leaf, measures, array in summaries:
+        mean, spread, norm, not_finite = measures or (None,) * 4
+        numbers = _four_digits(mean), _four_digits(spread), _four_digits(norm)
+        values = array if array is not None and array.size <= text.SMALL else None
+        leaves[name] = Array(leaf.shape or (), leaf.dtype or leaf.kind, *numbers, not_finite, values)
     return trees.unflatten(leaves)
 
 
-def _short(value: float | None) -> float | None:
-    """Four digits."""
+def _four_digits(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
 
 
-def _unfolding(tree: dict[str, Any]) -> str:
-    with treescope.active_autovisualizer.set_scoped(None):  # arrays in words: a picture of each would load the page
-        return treescope.render_to_html(tree)
-
-
-def _picture(pixels: np.ndarray) -> str:
+def _data_url(pixels: np.ndarray) -> str:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

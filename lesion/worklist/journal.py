@@ -1,14 +1,13 @@
-"""Every answer, a line each: appended, synced to the disk, and only then acknowledged.
+"""The journal: every answer on a line of its own, appended and synced to the disk before it is acknowledged.
 
-A line is one JSON object. What holds of a slice is the last answer that no later line takes back. Several processes may
-write: each looks and appends under one lock.
+A line is one JSON object. The last answer to a slice that no later line takes back is the one that counts. Several
+processes may write: each reads and appends under one lock.
 """
 
 import contextlib
 import datetime
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -23,16 +22,16 @@ LOCK_SECONDS = 30
 
 
 class Entry(NamedTuple):
-    """A line.
+    """A line of the journal; the fields are the keys of its JSON object.
 
     Attributes:
-        id: of the answer, unique; sent twice it counts once.
-        round: from 0.
-        slice: its pseudonymous id.
+        id: unique; an entry that is sent twice counts once.
+        round: number of the round, from 0.
+        slice: pseudonymous id of the slice.
         label: `encephalitis`, `glioma` or `skip`; "" of an undo.
         source: `page`, or which worklist.
         undoes: id of the entry that this one takes back, or "".
-        at: UTC, ISO 8601.
+        at: when it was written, UTC, ISO 8601.
     """
 
     id: str
@@ -44,52 +43,56 @@ class Entry(NamedTuple):
     at: str = ""
 
 
-class Held(NamedTuple):
-    """What holds now.
+class JournalState(NamedTuple):
+    """The entries of a journal, and the answers that they leave.
 
     Attributes:
-        entries: by id, in order.
-        standing: the answers of each (round, slice) that were not taken back, the one that holds last.
+        entries: all entries by id, in the order of the file.
+        answers: the answers to each (round, slice) that were not taken back; the last one counts.
     """
 
     entries: dict[str, Entry]
-    standing: dict[tuple[int, str], list[Entry]]
+    answers: dict[tuple[int, str], list[Entry]]
 
     def answer(self, round_: int, slice_: str) -> Entry | None:
-        """What holds of a slice."""
-        answers = self.standing.get((round_, slice_))
+        """Returns the answer to a slice that counts, None if there is none."""
+        answers = self.answers.get((round_, slice_))
         return answers[-1] if answers else None
 
-    def last(self, round_: int) -> Entry | None:
-        """The newest answer given on the page that holds in a round: what an undo takes back."""
-        holding = {answers[-1].id for answers in self.standing.values() if answers}
-        mine = (e for e in reversed(self.entries.values()) if e.round == round_ and e.source == PAGE)
-        return next((entry for entry in mine if entry.id in holding), None)
+    def last_page_answer(self, round_: int) -> Entry | None:
+        """Returns the newest answer of a round that counts and came from the page: an undo takes this one back."""
+        given = (e for e in reversed(self.entries.values()) if e.round == round_ and e.source == PAGE)
+        return next((entry for entry in given if self.answer(round_, entry.slice) == entry), None)
 
 
-def read(folder: Path) -> Held:
-    """What the journal in `folder` says; a last line that was not written to its end does not count.
+def replay(entries: Iterable[Entry]) -> JournalState:
+    """Returns the state that entries lead to, given in the order of the file."""
+    by_id = {entry.id: entry for entry in entries}
+    answers: dict[tuple[int, str], list[Entry]] = {}
+    for entry in by_id.values():
+        of_slice = answers.setdefault((entry.round, entry.slice), [])
+        if not entry.undoes:
+            of_slice.append(entry)
+        elif of_slice and of_slice[-1].id == entry.undoes:
+            of_slice.pop()
+    return JournalState(by_id, answers)
+
+
+def read(folder: Path) -> JournalState:
+    """Reads the journal in `folder`; a last line that was not written to its end does not count.
 
     Raises:
         UserError: if a line is damaged; names it.
     """
     path = folder / FILE
     data = path.read_bytes() if path.exists() else b""
-    lines = data[: _whole(data)].splitlines()
-    entries: dict[str, Entry] = {}
-    for number, line in enumerate(lines, 1):
+    entries = []
+    for number, line in enumerate(data[: _complete_length(data)].splitlines(), 1):
         entry = _parse(line)
         if entry is None:
             raise UserError(f"{path} line {number} is damaged: restore the file from a copy")
-        entries[entry.id] = entry
-    standing: dict[tuple[int, str], list[Entry]] = {}
-    for entry in entries.values():
-        answers = standing.setdefault((entry.round, entry.slice), [])
-        if not entry.undoes:
-            answers.append(entry)
-        elif answers and answers[-1].id == entry.undoes:
-            answers.pop()
-    return Held(entries, standing)
+        entries.append(entry)
+    return replay(entries)
 
 
 def _parse(line: bytes) -> Entry | None:
@@ -99,18 +102,21 @@ def _parse(line: bytes) -> Entry | None:
         return None
 
 
-def _whole(data: bytes) -> int:
-    """Bytes without what a killed process left of a last line; an editor may have taken only its end away."""
+def _complete_length(data: bytes) -> int:
+    """Returns how many bytes come before what a killed process left of a last line.
+
+    A last line that lacks only its line break is complete: an editor may have taken that away.
+    """
     end = data.rfind(b"\n") + 1
     return len(data) if _parse(data[end:]) else end
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[Held]:
-    """What holds; inside, nobody else writes.
+def locked(folder: Path) -> Iterator[JournalState]:
+    """Yields the journal's state; until the block ends nobody else writes.
 
     Raises:
-        UserError: if somebody else holds the lock and does not let go.
+        UserError: if another process holds the lock for too long.
     """
     try:
         with FileLock(folder / f".{FILE}.lock", timeout=LOCK_SECONDS):
@@ -119,29 +125,31 @@ def locked(folder: Path) -> Iterator[Held]:
         raise UserError(f"{folder / FILE} has been locked for {LOCK_SECONDS} s: does another process hang?") from error
 
 
-def add(folder: Path, decide: Callable[[Held], Iterable[Entry]]) -> Held:
-    """Appends what `decide` makes of what holds, as a whole: nobody else writes between the two.
+def add(folder: Path, decide: Callable[[JournalState], Iterable[Entry]]) -> JournalState:
+    """Appends the entries that `decide` returns, all or none; nobody else writes between its look and the append.
 
     Args:
-        folder: of the journal.
-        decide: raises to refuse; then nothing is written.
+        folder: where the journal lies.
+        decide: gets the journal's state; raises to refuse, then nothing is written.
 
     Returns:
-        What holds afterwards; it is on the disk.
+        The state afterwards, which is on the disk.
 
     Raises:
-        OSError: a full disk; the journal is as before.
+        OSError: if the disk is full; the journal is as before.
     """
-    with locked(folder) as held:
-        lines = [json.dumps(entry._replace(at=_now())._asdict()) + "\n" for entry in decide(held)]
+    with locked(folder) as state:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        lines = [json.dumps(entry._replace(at=now)._asdict()) + "\n" for entry in decide(state)]
         if lines:
             _append(folder / FILE, "".join(lines).encode())
         return read(folder)
 
 
 def _append(path: Path, data: bytes) -> None:
+    """Appends `data` behind the last complete line and syncs it to the disk, or leaves the file as it was."""
     before = path.read_bytes() if path.exists() else b""
-    end = _whole(before)
+    end = _complete_length(before)
     rest = memoryview(data if before[:end].endswith(b"\n") or not end else b"\n" + data)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
@@ -160,18 +168,9 @@ def _append(path: Path, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Otherwise a new file's name may be lost with the power."""
+    """Syncs the names of a folder's files: a new file's name may otherwise be lost with the power."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def new_id() -> str:
-    """Of an answer that has none."""
-    return uuid.uuid4().hex
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

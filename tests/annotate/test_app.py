@@ -1,4 +1,4 @@
-"""What the page is served and what it may not do, without a browser."""
+"""The app without a browser: what it serves, which answers it takes and refuses."""
 
 import json
 import re
@@ -15,12 +15,12 @@ BASE = "http://127.0.0.1:8000"
 
 
 @pytest.fixture
-def this(tmp_path):
+def round_(tmp_path):
     return example_round.write(tmp_path)
 
 
 @pytest.fixture
-def client(this, tmp_path):
+def client(round_, tmp_path):
     return app.make_app(tmp_path, TOKEN).test_client()
 
 
@@ -32,12 +32,12 @@ def post(client, path, **body):
     return client.post(f"/{TOKEN}/{path}", base_url=BASE, json=body)
 
 
-def answer(client, name, item=0, label="glioma", seen="", round_=0):
-    return post(client, "answer", id=name, round=round_, item=item, label=label, seen=seen)
+def answer(client, name, item=0, label="glioma", seen=""):
+    return post(client, "answer", id=name, round=0, item=item, label=label, seen=seen)
 
 
 def labels(state):
-    return [one["label"] for one in state.get_json()["answers"]]
+    return [answer["label"] for answer in state.get_json()["answers"]]
 
 
 def test_answers_are_on_the_disk_when_they_are_acknowledged(client, tmp_path):
@@ -62,17 +62,17 @@ def test_two_tabs_do_not_overwrite_each_other_unknowingly(client, tmp_path):
     assert refused.status_code == 409 and "changed elsewhere" in refused.get_json()["error"]
 
 
-def test_a_worklists_answers_are_shown_but_the_pages_undo_leaves_them_alone(client, tmp_path):
-    journal.add(tmp_path / "annotate", lambda held: [Entry("w", 0, "s3", "glioma", "worklist x")])
+def test_answers_of_a_worklist_are_shown_but_not_undone(client, tmp_path):
+    journal.add(tmp_path / "annotate", lambda state: [Entry("w", 0, "s3", "glioma", "worklist x")])
     state = get(client, "state").get_json()
     assert state["answers"][3] == {"label": "glioma", "entry": "w"} and state["undo"] == ""
 
 
-def test_a_round_that_is_closed_takes_nothing_any_more(client, this, tmp_path):
-    assert round_file.close(tmp_path, this) is None  # not before all is answered
+def test_closed_round_takes_nothing(client, round_, tmp_path):
+    assert round_file.close(tmp_path, round_) is None  # not before all is answered
     for i in range(5):
         answer(client, f"a{i}", i)
-    assert round_file.close(tmp_path, this) == dict.fromkeys(example_round.IDS, "glioma")
+    assert round_file.close(tmp_path, round_) == dict.fromkeys(example_round.IDS, "glioma")
     for refused in (answer(client, "late", label="skip", seen="a0"), post(client, "undo", id="u", round=0, entry="a4")):
         assert refused.status_code == 409 and "round 1 is closed" in refused.get_json()["error"]
     assert answer(client, "a0").status_code == 200  # its first reply was lost
@@ -80,8 +80,8 @@ def test_a_round_that_is_closed_takes_nothing_any_more(client, this, tmp_path):
     for item in (0, 4):
         refused = answer(client, "later", item)
         assert refused.status_code == 409 and refused.get_json()["state"]["round"] == 1
-    assert round_file.closed(tmp_path, 0) == dict.fromkeys(example_round.IDS, "glioma")
-    assert round_file.closed(tmp_path, 1) is None
+    assert round_file.closed_answers(tmp_path, 0) == dict.fromkeys(example_round.IDS, "glioma")
+    assert round_file.closed_answers(tmp_path, 1) is None
 
 
 @pytest.mark.parametrize(
@@ -97,13 +97,13 @@ def test_a_round_that_is_closed_takes_nothing_any_more(client, this, tmp_path):
     ],
     ids=str,
 )
-def test_what_is_no_answer_is_refused(body, client, tmp_path):
-    whole = {"id": "a", "round": 0, "item": 0, "label": "glioma", "seen": ""}
-    assert post(client, "answer", **whole | body).status_code == 400
+def test_malformed_answer_is_refused(body, client, tmp_path):
+    valid = {"id": "a", "round": 0, "item": 0, "label": "glioma", "seen": ""}
+    assert post(client, "answer", **valid | body).status_code == 400
     assert not (tmp_path / "annotate" / journal.FILE).exists()
 
 
-def test_a_full_disk_is_told_and_nothing_is_acknowledged(client, monkeypatch):
+def test_full_disk_is_reported_and_nothing_acknowledged(client, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -119,7 +119,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("request_", FOREIGN, ids=["another host", "another origin"])
-def test_other_pages_and_hosts_are_kept_out(request_, client, tmp_path):
+def test_other_hosts_and_origins_are_refused(request_, client, tmp_path):
     body = {"id": "a", "round": 0, "item": 0, "label": "glioma", "seen": ""}
     assert client.post(f"/{TOKEN}/answer", json=body, **request_).status_code in (400, 403)
     assert client.get("/guessed/", base_url=BASE).status_code == 404
@@ -127,7 +127,7 @@ def test_other_pages_and_hosts_are_kept_out(request_, client, tmp_path):
     assert not (tmp_path / "annotate" / journal.FILE).exists()
 
 
-def test_nothing_but_the_page_its_files_and_pictures_is_served(client, this, tmp_path):
+def test_only_the_page_its_files_and_pictures_are_served(client, round_, tmp_path):
     for name in (*app.FILES, ""):
         reply = get(client, name)
         assert reply.status_code == 200 and "default-src 'none'" in reply.headers["Content-Security-Policy"]
@@ -139,15 +139,15 @@ def test_nothing_but_the_page_its_files_and_pictures_is_served(client, this, tmp
         assert get(client, path).status_code == 404, path
 
 
-def test_the_page_is_told_no_identifier(client, this, tmp_path):
-    told = get(client, "round").get_data(as_text=True) + get(client, "state").get_data(as_text=True)
-    assert not any(name in told for name in (*example_round.IDS, "PA", "PB", ".png"))
+def test_no_identifier_is_sent_to_the_page(client):
+    text = get(client, "round").get_data(as_text=True) + get(client, "state").get_data(as_text=True)
+    assert not any(name in text for name in (*example_round.IDS, "PA", "PB", ".png"))
 
 
-def test_finished_or_filled_in_elsewhere_it_is_said(client, this, tmp_path):
-    listed = round_file.folder_of(tmp_path, 0) / csv_file.FILE
-    listed.write_text("slice,label\n" + "".join(f"{s},skip\n" for s in example_round.IDS))
-    round_file.take(tmp_path, this, listed)
+def test_imported_answers_and_the_end_of_the_run_are_shown(client, round_, tmp_path):
+    worklist = round_file.folder_of(tmp_path, 0) / csv_file.FILE
+    worklist.write_text("slice,label\n" + "".join(f"{s},skip\n" for s in example_round.IDS))
+    round_file.import_worklist(tmp_path, round_, worklist)
     assert labels(get(client, "state")) == ["skip"] * 5
     assert not get(client, "state").get_json()["over"]
     (tmp_path / "metrics.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""The journal: what holds, what a killed or crowded out process leaves, and that nothing acknowledged is lost."""
+"""The journal: which answers count, what a killed process or a full disk leaves, nothing acknowledged is lost."""
 
 import concurrent.futures
 import resource
@@ -18,31 +18,42 @@ def entry(name, slice_="s0", label="glioma", **fields):
 
 
 def add(folder, *entries):
-    return journal.add(folder, lambda held: entries)
+    return journal.add(folder, lambda state: entries)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["glioma", "encephalitis", "skip", "undo"]))))
-def test_what_holds_is_the_last_answer_that_was_not_taken_back(tmp_path_factory, actions):
-    folder, stacks, order = tmp_path_factory.mktemp("j"), {i: [] for i in range(3)}, []
-    held = add(folder)
-    for number, (slice_, what) in enumerate(actions):
-        if what != "undo":
-            held = add(folder, entry(f"e{number}", f"s{slice_}", what))
-            stacks[slice_].append((number, what))
-        elif last := held.last(0):
-            held = add(folder, entry(f"e{number}", last.slice, "", undoes=last.id))
-            newest = max((s for s in stacks.values() if s), key=lambda s: s[-1][0])
+def test_last_answer_that_was_not_undone_counts(actions):
+    entries, stacks = [], {i: [] for i in range(3)}
+    state = journal.replay(entries)
+    for number, (slice_, action) in enumerate(actions):
+        if action != "undo":
+            entries.append(entry(f"e{number}", f"s{slice_}", action))
+            stacks[slice_].append((number, action))
+        elif last := state.last_page_answer(0):
+            entries.append(entry(f"e{number}", last.slice, "", undoes=last.id))
+            newest = max((stack for stack in stacks.values() if stack), key=lambda stack: stack[-1][0])
             assert last.id == f"e{newest[-1][0]}"
             newest.pop()
-        order.append(what)
+        state = journal.replay(entries)
     for slice_, stack in stacks.items():
-        answer = held.answer(0, f"s{slice_}")
+        answer = state.answer(0, f"s{slice_}")
         assert (answer and answer.label) == (stack[-1][1] if stack else None)
-    assert journal.read(folder) == held
+
+
+def test_journal_on_disk_replays_to_the_same_state(tmp_path):
+    entries = [entry("e0"), entry("e1", "s1", "skip"), entry("e2", label="encephalitis")]
+    entries.append(entry("e3", label="", undoes="e2"))
+    for line in entries:
+        state = add(tmp_path, line)
+        assert journal.read(tmp_path) == state
+    assert [line._replace(at="") for line in state.entries.values()] == entries
+    assert state == journal.replay(state.entries.values())
+    assert [state.answer(0, slice_).id for slice_ in ("s0", "s1")] == ["e0", "e1"]
+    assert state.last_page_answer(0).id == "e1"
 
 
 @pytest.mark.parametrize("rest", [b"{", b'{"id": "e9", "round": 0', b"\xff\xfe", b"[]"])
-def test_a_line_that_a_killed_process_left_unfinished_does_not_count_and_makes_room(rest, tmp_path):
+def test_unfinished_last_line_does_not_count_and_is_overwritten(rest, tmp_path):
     add(tmp_path, entry("e0"))
     with open(tmp_path / journal.FILE, "ab") as file:
         file.write(rest)
@@ -50,7 +61,7 @@ def test_a_line_that_a_killed_process_left_unfinished_does_not_count_and_makes_r
     assert list(add(tmp_path, entry("e1")).entries) == ["e0", "e1"]
 
 
-def test_a_last_line_whose_end_an_editor_took_away_still_counts(tmp_path):
+def test_last_line_without_line_break_counts(tmp_path):
     add(tmp_path, entry("e0"), entry("e1"))
     path = tmp_path / journal.FILE
     path.write_bytes(path.read_bytes()[:-1])
@@ -58,7 +69,7 @@ def test_a_last_line_whose_end_an_editor_took_away_still_counts(tmp_path):
     assert list(add(tmp_path, entry("e2")).entries) == ["e0", "e1", "e2"]
 
 
-def test_a_damaged_line_is_named(tmp_path):
+def test_damaged_line_is_named(tmp_path):
     add(tmp_path, entry("e0"), entry("e1"))
     data = (tmp_path / journal.FILE).read_bytes()
     (tmp_path / journal.FILE).write_bytes(data.replace(b'"e1"', b'"e1', 1))
@@ -66,17 +77,17 @@ def test_a_damaged_line_is_named(tmp_path):
         journal.read(tmp_path)
 
 
-def test_what_is_refused_writes_nothing(tmp_path):
-    def refuse(held):
+def test_refusal_writes_nothing(tmp_path):
+    def refuse(state):
         raise ValueError
 
-    with pytest.raises(ValueError):  # noqa: PT011  # its own
+    with pytest.raises(ValueError):  # noqa: PT011  # raised above
         journal.add(tmp_path, refuse)
     assert not (tmp_path / journal.FILE).exists()
 
 
 @pytest.mark.parametrize("room", [0, 1, 60, 150, 200])
-def test_on_a_full_disk_the_journal_stays_as_it_was(room, tmp_path):
+def test_full_disk_leaves_the_journal_as_it_was(room, tmp_path):
     add(tmp_path, entry("e0"))
     path = tmp_path / journal.FILE
     before = path.read_bytes()
@@ -93,7 +104,7 @@ def test_on_a_full_disk_the_journal_stays_as_it_was(room, tmp_path):
     assert list(add(tmp_path, entry("e1")).entries) == ["e0", "e1"]
 
 
-def test_many_writers_lose_nothing(tmp_path):
+def test_concurrent_writers_lose_nothing(tmp_path):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: add(tmp_path, entry(f"e{i}", f"s{i}")), range(64)))
     assert len(journal.read(tmp_path).entries) == 64
