@@ -17,7 +17,6 @@ class Line:
     """One line that tells how a long thing goes: rewritten on a terminal, now and then a new one in a log."""
 
     def __init__(self) -> None:
-        """Nothing shown yet."""
         self._terminal, self._shown = sys.stderr.isatty(), time.monotonic()
 
     def show(self, text: str, stays: bool = False) -> None:
@@ -30,7 +29,7 @@ class Line:
 
 
 def duration(seconds: float) -> str:
-    """As people say it: `40 s`, `12 min`, `2 h 10 min`."""
+    """Returns a time as people say it: `40 s`, `12 min`, `2 h 10 min`."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"

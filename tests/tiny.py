@@ -14,19 +14,19 @@ from configs import active, transfer
 from lesion import cli, models
 from lesion.active import experiment
 from lesion.dataset import Slices, splits
-from lesion.models.layers import BatchNorm, Conv, run_stages
+from lesion.models.layers import BatchNorm, Conv
+from lesion.models.stages import Backbone
 from lesion.runs import rundir
 from lesion.train import devices
 from lesion.transfer import loading
+from lesion.transfer.checks import check_config
+from lesion.transfer.methods import run_transfer
 
 ROOT = Path(__file__).parents[1]
 SIDE = 16
 
 
-class Tiny(nn.Module):
-    num_classes: int | None = 1000
-    axis_name: str | None = None
-
+class Tiny(Backbone):
     def stages(self, train, mask=None):
         def block(i, features):
             return [(f"conv{i}", lambda x: Conv(features, (3, 3), 2, name=f"conv{i}")(x)), (f"bn{i}", norm(i))]
@@ -37,15 +37,8 @@ class Tiny(nn.Module):
 
         return [*block(1, 8), *block(2, 8), ("avgpool", lambda x: x.mean((1, 2)))]
 
-    @nn.compact
-    def __call__(self, images, train=False, *, mask=None, start=None, stop=None):
-        x, done = run_stages(self.stages(train, mask), images, start, stop)
-        if not done or stop is not None or self.num_classes is None:
-            return x
-        return nn.Dense(self.num_classes, name="fc")(x)
 
-
-SPEC = models.ModelSpec(Tiny, SIDE, models.lite, 8, 0, ("fc",), "tiny", "bn2")
+SPEC = models.ModelSpec(Tiny, SIDE, models.lite, 8, 0, "tiny", "bn2")
 
 
 def slices(n=40, seed=0):
@@ -141,8 +134,8 @@ def train(workdir, changes, num_devices=1, processes=None):
         del argv
         devices.connect(*(processes if isinstance(processes, tuple) else (None, None, None)))
         made = config(**changes)
-        loading.check_config(made)
-        loading.run_transfer(made, setup(made, f"{workdir}_data"), Path(workdir))
+        check_config(made)
+        run_transfer(made, setup(made, f"{workdir}_data"), Path(workdir))
 
     sys.argv = ["tiny"]
     cli.run(main)

@@ -1,4 +1,4 @@
-"""What came of runs of Algorithm 1: tables, what labels bought, and where to stop."""
+"""Results of runs of Algorithm 1: the rows of their tables, label efficiency, and where each rule would stop."""
 
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ SHARES = (0.95, 0.99)
 
 
 class Name(NamedTuple):
-    """Which run: fold, seed, strategy."""
+    """The fold, seed and strategy that a run of Algorithm 1 belongs to."""
 
     fold: int
     seed: int
@@ -29,7 +29,7 @@ class Name(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """A run and its scores on the test fold, [R] each; and what the stopping rules look at."""
+    """A run and its scores on the test fold, [R] each; and what the stopping rules see of it."""
 
     info: RoundInfo
     accuracy: np.ndarray
@@ -38,7 +38,7 @@ class Scored(NamedTuple):
 
 
 def score(info: RoundInfo, slices: Slices, train: np.ndarray, test: np.ndarray, entropy_statistic: str) -> Scored:
-    """Scores a run on its `test` slices [N] bool; its rules look at those of `train` [N] bool only."""
+    """Scores a run on its `test` slices, bool [N]; the stopping rules see its `train` slices, bool [N], only."""
     label = slices.label[test]
     accuracy = ((info.probs[:, test] > 0.5) == label).mean(1)
     both = len(np.unique(label)) == 2
@@ -47,32 +47,32 @@ def score(info: RoundInfo, slices: Slices, train: np.ndarray, test: np.ndarray, 
 
 
 def trace(info: RoundInfo, pool: np.ndarray, entropy_statistic: str) -> stopping.Trace:
-    """What the stopping rules look at, of the `pool` [N] bool."""
+    """Returns what the stopping rules see of a run's `pool`, bool [N]."""
     entropy = np.where(np.isneginf(info.max_entropy), -np.inf, getattr(info, f"{entropy_statistic}_entropy"))
     agreement = stopping.agreement(info.probs[:, pool])
     return stopping.Trace(info.labeled_slices, info.labeled_patients, entropy, agreement)
 
 
-def limits(config: ConfigDict) -> stopping.Limits:
-    """The config's stopping rules."""
-    return stopping.Limits(
+def limits(config: ConfigDict) -> stopping.StoppingCriteria:
+    """Returns the config's stopping criteria."""
+    return stopping.StoppingCriteria(
         config.entropy_threshold, config.budget_slices, config.budget_patients, config.stabilizing_predictions
     )
 
 
-def curve_rows(name: Name, run: Scored, limits: stopping.Limits) -> list[tuple]:
-    """One row a round: costs and test scores of the model before it asks, and whether any rule had stopped it."""
-    first = min(stopping.stops(run.trace, limits).values(), default=len(run.auc))
-    counts = [getattr(run.info, c) for c in COSTS]
-    values = [run.accuracy, run.auc, *(getattr(run.info, c) for c in ENTROPIES), run.trace.agreement]
+def curve_rows(name: Name, run: Scored, criteria: stopping.StoppingCriteria) -> list[tuple]:
+    """Returns a row of curves.csv a round: costs and test scores before the query, and whether a rule had stopped."""
+    first = min(stopping.stops(run.trace, criteria).values(), default=len(run.auc))
+    counts = [getattr(run.info, column) for column in COSTS]
+    values = [run.accuracy, run.auc, *(getattr(run.info, column) for column in ENTROPIES), run.trace.agreement]
     return [
-        (*name, r, *(int(c[r]) for c in counts), *(float(c[r]) for c in values), int(r >= first))
+        (*name, r, *(int(column[r]) for column in counts), *(float(column[r]) for column in values), int(r >= first))
         for r in range(len(run.auc))
     ]
 
 
 def acquisition_rows(name: Name, run: Scored, slices: Slices) -> list[tuple]:
-    """One row a slice asked for."""
+    """Returns a row of acquisitions.csv for each queried slice."""
     return [
         (*name, r, rank, slices.patient[i], slices.slice_id[i], float(value))
         for r, (indices, scores) in enumerate(zip(run.info.indices, run.info.scores, strict=True))
@@ -81,8 +81,11 @@ def acquisition_rows(name: Name, run: Scored, slices: Slices) -> list[tuple]:
     ]
 
 
-def stop_rows(name: Name, run: Scored, limits: stopping.Limits) -> list[tuple]:
-    """One row a rule that would have stopped the run: what it had cost, and the points lost against going on."""
+def stop_rows(name: Name, run: Scored, criteria: stopping.StoppingCriteria) -> list[tuple]:
+    """Returns a row of stops.csv for each rule that would have stopped the run.
+
+    It has what the run had cost by then, and the points of score lost against going on.
+    """
     scores = run.accuracy, run.auc
     return [
         (
@@ -90,26 +93,12 @@ def stop_rows(name: Name, run: Scored, limits: stopping.Limits) -> list[tuple]:
             *(float(s[r]) for s in scores),
             *(float(s[-1] - s[r]) for s in scores),
         )
-        for rule, r in stopping.stops(run.trace, limits).items()
+        for rule, r in stopping.stops(run.trace, criteria).items()
     ]
 
 
-def area(cost: np.ndarray, value: np.ndarray, low: float, high: float) -> float:
-    """Mean of the curve of [R] values over their cost [R] from `low` to `high`, by the trapezoidal rule."""
-    if high <= low:
-        return float(np.interp(low, cost, value))
-    grid = np.unique([low, *cost[(cost > low) & (cost < high)], high])
-    return float(np.trapezoid(np.interp(grid, cost, value), grid) / (high - low))
-
-
-def needed(cost: np.ndarray, value: np.ndarray, target: float) -> float:
-    """The cost at which values [R] first reach the target; infinite if never."""
-    reached = np.flatnonzero(value >= target)
-    return float(cost[reached[0]]) if reached.size else float("inf")
-
-
 def summarise(runs: dict[Name, Scored], unit: str) -> dict[str, Any]:
-    """What labels bought, JSON-able: the score with all of them, and of each strategy the area and the labels needed.
+    """Returns the label efficiency of each strategy, JSON-able: the area under its curve and the labels needed.
 
     Args:
         runs: of every fold and seed; those named `FULL`, one a fold, had all labels from the start.
@@ -118,41 +107,45 @@ def summarise(runs: dict[Name, Scored], unit: str) -> dict[str, Any]:
     Returns:
         {"full_data": {score: mean of the folds}, "strategies": {name: {"area": {score: [mean, low, high]}, "needed":
         {score: {share: {"slices": median or None, "patients": ..., "reached": n, "at_start": n, "runs": n}}}}}}. A
-        median is None if half or more of the runs never got there; `at_start`: had, with the first labelled set. Runs
-        of a fold whose test slices are of one class are left out of what is told of the AUC.
+        median is None if half or more of the runs never reached that share of the score with all labels; `at_start`
+        counts the runs whose first labelled set reached it. Runs of a fold whose test slices are of one class are left
+        out of the AUC's entries.
     """
     full = {name.fold: run for name, run in runs.items() if name.strategy == FULL}
-    asked = {name: run for name, run in runs.items() if name.strategy != FULL}
-    spans = {start: _span(asked, start, unit) for start in {(n.fold, n.seed) for n in asked}}
+    queried = {name: run for name, run in runs.items() if name.strategy != FULL}
+    starts = {(name.fold, name.seed) for name in queried}
+    budgets = {
+        start: metrics.shared_budget([_cost(run, unit) for n, run in queried.items() if (n.fold, n.seed) == start])
+        for start in starts
+    }
     result: dict[str, Any] = {"full_data": {}, "strategies": {}}
     for kind in ("accuracy", "auc"):
         last = np.array([getattr(run, kind)[-1] for run in full.values()])
         result["full_data"][kind] = _json(float(last[~np.isnan(last)].mean())) if not np.isnan(last).all() else None
-    for strategy in dict.fromkeys(name.strategy for name in asked):
-        told: dict[str, Any] = {"area": {}, "needed": {}}
+    for strategy in dict.fromkeys(name.strategy for name in queried):
+        summary: dict[str, Any] = {"area": {}, "needed": {}}
         for kind in ("accuracy", "auc"):
-            own = {n: r for n, r in asked.items() if n.strategy == strategy and not np.isnan(getattr(r, kind)).any()}
-            areas = [[area(_cost(run, unit), getattr(run, kind), *spans[n.fold, n.seed])] for n, run in own.items()]
-            told["area"][kind] = _band(areas, [name.fold for name in own])
-            told["needed"][kind] = {
+            own = {n: r for n, r in queried.items() if n.strategy == strategy and not np.isnan(getattr(r, kind)).any()}
+            areas = [
+                [metrics.area_under_curve(_cost(run, unit), getattr(run, kind), *budgets[n.fold, n.seed])]
+                for n, run in own.items()
+            ]
+            summary["area"][kind] = _band(areas, [name.fold for name in own])
+            summary["needed"][kind] = {
                 f"{share:.2f}": _needed(own, kind, {f: share * getattr(r, kind)[-1] for f, r in full.items()})
                 for share in SHARES
             }
-        result["strategies"][strategy] = told
+        result["strategies"][strategy] = summary
     return result
 
 
 def _cost(run: Scored, unit: str) -> np.ndarray:
+    """Returns a run's labelled slices or patients [R]."""
     return np.asarray(getattr(run.info, f"labeled_{unit}s"), float)
 
 
-def _span(runs: dict[Name, Scored], start: tuple[int, int], unit: str) -> tuple[float, float]:
-    """The budgets that all strategies of one fold and seed reached."""
-    costs = [_cost(run, unit) for name, run in runs.items() if (name.fold, name.seed) == start]
-    return max(c[0] for c in costs), min(c[-1] for c in costs)
-
-
 def _band(values: list[list[float]], folds: list[int]) -> list[float | None]:
+    """Returns mean, low and high of one value a run."""
     if not values:
         return [None, None, None]
     band = metrics.mean_band(np.array(values), np.array(folds))
@@ -160,8 +153,11 @@ def _band(values: list[list[float]], folds: list[int]) -> list[float | None]:
 
 
 def _needed(runs: dict[Name, Scored], kind: str, target: dict[int, float]) -> dict[str, Any]:
+    """Returns the median costs after which the runs first reached the `target` {fold: score}, and how many did."""
     costs = {
-        unit: [needed(_cost(run, unit), getattr(run, kind), target[name.fold]) for name, run in runs.items()]
+        unit: [
+            metrics.cost_to_reach(_cost(run, unit), getattr(run, kind), target[name.fold]) for name, run in runs.items()
+        ]
         for unit in ("slice", "patient")
     }
     at_start = sum(bool(getattr(run, kind)[0] >= target[name.fold]) for name, run in runs.items())
@@ -170,4 +166,5 @@ def _needed(runs: dict[Name, Scored], kind: str, target: dict[int, float]) -> di
 
 
 def _json(value: float) -> float | None:
+    """Returns a value that JSON knows: None where it is not finite."""
     return value if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Algorithm 1's bookkeeping: which slices are labelled, which to ask for next."""
+"""Algorithm 1's bookkeeping: which slices are labelled, which to query next."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,11 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lesion.active.diversity import Places
-from lesion.active.strategies import Strategy, View
+from lesion.active.diversity import Candidates
+from lesion.active.strategies import PoolOutputs, Strategy
 
 AGGREGATES = ("mean", "max", "top")
-TOP = 0.25  # of a patient's open slices, those of highest score: what `top` averages
+TOP = 0.25  # of a patient's unlabelled slices, those of highest score: what `top` averages
 
 
 class PoolState(NamedTuple):
@@ -18,91 +18,99 @@ class PoolState(NamedTuple):
 
     Attributes:
         labeled: bool [N].
-        askable: bool [N]: false for slices that may never be asked for (the test fold's).
+        in_pool: bool [N]: false for slices that may never be queried (the test fold's).
         round: int32 [].
     """
 
     labeled: jax.Array
-    askable: jax.Array
+    in_pool: jax.Array
     round: jax.Array
 
 
 class AcquireInfo(NamedTuple):
-    """What was asked for.
+    """What was queried.
 
     Attributes:
         indices: int32 [K], most informative first.
-        scores: float32 [K]; -inf where nothing was asked.
+        scores: float32 [K]; -inf where the pool was exhausted.
     """
 
     indices: jax.Array
     scores: jax.Array
 
 
-class Asking(NamedTuple):
-    """How a round asks.
+class QueryConfig(NamedTuple):
+    """How a round queries.
 
     Attributes:
         num_acquire: K, slices a round.
         unit: `slice`; or `patient`: whole patients, as many as K slices hold and at least one.
         aggregate: of a patient's slice scores: `mean`, `max`, or `top`, the mean of the upper quarter.
-        most: slices of one patient a round; 0 is no limit.
-        largest: slices of the largest patient; only for `patient`.
+        max_per_patient: slices of one patient a round; 0 is no limit.
+        max_patient_slices: slices of the largest patient; only for `patient`.
     """
 
     num_acquire: int
     unit: str = "slice"
     aggregate: str = "mean"
-    most: int = 0
-    largest: int = 0
+    max_per_patient: int = 0
+    max_patient_slices: int = 0
 
 
 class Driver(NamedTuple):
-    """`init(labeled, askable) -> PoolState`; `step(key, state, view, patient [N]) -> (PoolState, AcquireInfo)`."""
+    """`init(labeled, in_pool) -> PoolState`; `step(key, state, outputs, patient [N]) -> (PoolState, AcquireInfo)`."""
 
     init: Callable[[jax.Array, jax.Array], PoolState]
-    step: Callable[[jax.Array, PoolState, View, jax.Array], tuple[PoolState, AcquireInfo]]
+    step: Callable[[jax.Array, PoolState, PoolOutputs, jax.Array], tuple[PoolState, AcquireInfo]]
 
 
-def driver(strategy: Strategy, asking: Asking) -> Driver:
-    """Asks for the slices, or patients, that `strategy` finds most informative; pure, of one shape in all rounds."""
-    assert asking.unit in ("slice", "patient") and asking.aggregate in AGGREGATES, asking
-    assert strategy.score or asking.unit == "slice", "what chooses slices one after another cannot ask for patients"
+def make_driver(strategy: Strategy, query: QueryConfig) -> Driver:
+    """Builds what queries the slices, or patients, that a strategy finds most informative.
 
-    def init(labeled: jax.Array, askable: jax.Array) -> PoolState:
-        assert labeled.shape == askable.shape and labeled.ndim == 1, (labeled.shape, askable.shape)
-        return PoolState(labeled, askable, jnp.int32(0))
+    Both functions are pure and of one shape in all rounds.
+    """
+    assert query.unit in ("slice", "patient") and query.aggregate in AGGREGATES, query
+    assert strategy.score or query.unit == "slice", "what chooses slices one after another cannot query patients"
 
-    def choose(key: jax.Array, state: PoolState, view: View, patient: jax.Array) -> tuple[jax.Array, jax.Array]:
-        seen, may_ask = getattr(view, strategy.view), state.askable & ~state.labeled
+    def init(labeled: jax.Array, in_pool: jax.Array) -> PoolState:
+        assert labeled.shape == in_pool.shape and labeled.ndim == 1, (labeled.shape, in_pool.shape)
+        return PoolState(labeled, in_pool, jnp.int32(0))
+
+    def select(
+        key: jax.Array, state: PoolState, outputs: PoolOutputs, patient: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        output, allowed = getattr(outputs, strategy.output), state.in_pool & ~state.labeled
         if strategy.select:
-            places = Places(state.labeled, may_ask, patient, asking.most)
-            return strategy.select(key, seen, view.probs, places, asking.num_acquire)
+            candidates = Candidates(state.labeled, allowed, patient, query.max_per_patient)
+            return strategy.select(key, output, outputs.probs, candidates, query.num_acquire)
         assert strategy.score is not None
-        keys = jax.random.split(key, len(seen))
-        if asking.unit == "patient":
+        keys = jax.random.split(key, len(output))
+        if query.unit == "patient":
             keys = keys[patient]  # one draw a patient: a mean of many would leave large ones in the middle
-        scores = jax.vmap(strategy.score)(keys, seen)
-        # Masked last: whatever a score gives for a slice that may not be asked for, it never wins.
-        scores = jnp.where(may_ask, scores, -jnp.inf)
-        if asking.unit == "patient":
-            return _whole_patients(scores, patient, asking)
-        if asking.most:
-            scores = jnp.where(_rank_in_patient(scores, patient) < asking.most, scores, -jnp.inf)
-        top, indices = _top_k(scores, asking.num_acquire)
+        scores = jax.vmap(strategy.score)(keys, output)
+        # Masked last: whatever a score gives for a slice that may not be queried, it never wins.
+        scores = jnp.where(allowed, scores, -jnp.inf)
+        if query.unit == "patient":
+            return _whole_patients(scores, patient, query)
+        if query.max_per_patient:
+            scores = jnp.where(_rank_in_patient(scores, patient) < query.max_per_patient, scores, -jnp.inf)
+        top, indices = _top_k(scores, query.num_acquire)
         return indices, top
 
-    def step(key: jax.Array, state: PoolState, view: View, patient: jax.Array) -> tuple[PoolState, AcquireInfo]:
-        assert view.probs.shape[:1] == state.labeled.shape == patient.shape, (view.probs.shape, state.labeled.shape)
-        indices, scores = choose(key, state, view, patient)
+    def step(
+        key: jax.Array, state: PoolState, outputs: PoolOutputs, patient: jax.Array
+    ) -> tuple[PoolState, AcquireInfo]:
+        shapes = outputs.probs.shape[:1], state.labeled.shape, patient.shape
+        assert len(set(shapes)) == 1, shapes
+        indices, scores = select(key, state, outputs, patient)
         labeled = state.labeled.at[indices].max(scores > -jnp.inf)
-        return PoolState(labeled, state.askable, state.round + 1), AcquireInfo(indices.astype(jnp.int32), scores)
+        return PoolState(labeled, state.in_pool, state.round + 1), AcquireInfo(indices.astype(jnp.int32), scores)
 
     return Driver(init, step)
 
 
 def _top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """`lax.top_k` of [N], ties included, of a large pool several times faster on CPU.
+    """Does `lax.top_k` of [N], ties included; of a large pool several times faster on CPU.
 
     The k largest lie in the k blocks of largest maximum, or in the rest; among equals the first blocks hold the first.
     """
@@ -112,60 +120,60 @@ def _top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     whole = n - n % width
     blocks = scores[:whole].reshape(-1, width)
     kept = jnp.sort(jax.lax.top_k(blocks.max(1), k)[1])
-    top, at = jax.lax.top_k(jnp.concatenate([blocks[kept].reshape(-1), scores[whole:]]), k)
-    in_rest = at - k * width
-    return top, jnp.where(in_rest < 0, kept[at // width] * width + at % width, whole + in_rest)
+    top, index = jax.lax.top_k(jnp.concatenate([blocks[kept].reshape(-1), scores[whole:]]), k)
+    in_rest = index - k * width
+    return top, jnp.where(in_rest < 0, kept[index // width] * width + index % width, whole + in_rest)
 
 
 def _rank_in_patient(scores: jax.Array, patient: jax.Array) -> jax.Array:
-    """How many slices of the same patient come before each: int32 [N]."""
+    """Returns how many slices of the same patient come before each: int32 [N]."""
     order = jnp.lexsort((-scores, patient))
     grouped = patient[order]
     rank = jnp.arange(len(order)) - jnp.searchsorted(grouped, grouped)
     return jnp.zeros_like(rank).at[order].set(rank)
 
 
-def _of_patients(scores: jax.Array, patient: jax.Array, aggregate: str) -> jax.Array:
-    """Scores of patients, float32 [N] by number; -inf for one without a slice to ask for."""
-    open_ = scores > -jnp.inf
+def _patient_scores(scores: jax.Array, patient: jax.Array, aggregate: str) -> jax.Array:
+    """Returns scores of patients, float32 [N] by number; -inf for one without a slice to query."""
+    allowed = scores > -jnp.inf
     if aggregate == "max":
         return jax.ops.segment_max(scores, patient, len(scores))
-    count = jax.ops.segment_sum(open_.astype(scores.dtype), patient, len(scores))
+    count = jax.ops.segment_sum(allowed.astype(scores.dtype), patient, len(scores))
     if aggregate == "top":
-        open_ &= _rank_in_patient(scores, patient) < jnp.ceil(TOP * count).astype(jnp.int32)[patient]
-    total = jax.ops.segment_sum(jnp.where(open_, scores, 0.0), patient, len(scores))
-    used = jax.ops.segment_sum(open_.astype(scores.dtype), patient, len(scores))
+        allowed &= _rank_in_patient(scores, patient) < jnp.ceil(TOP * count).astype(jnp.int32)[patient]
+    total = jax.ops.segment_sum(jnp.where(allowed, scores, 0.0), patient, len(scores))
+    used = jax.ops.segment_sum(allowed.astype(scores.dtype), patient, len(scores))
     return jnp.where(used > 0, total / jnp.maximum(used, 1.0), -jnp.inf)
 
 
-def _whole_patients(scores: jax.Array, patient: jax.Array, asking: Asking) -> tuple[jax.Array, jax.Array]:
-    """All open slices of the patients of highest score, patient by patient, as many as fit."""
-    size = max(asking.num_acquire, asking.largest)
-    of_patient = _of_patients(scores, patient, asking.aggregate)
+def _whole_patients(scores: jax.Array, patient: jax.Array, query: QueryConfig) -> tuple[jax.Array, jax.Array]:
+    """Selects all unlabelled slices of the patients of highest score, patient by patient, as many as fit."""
+    size = max(query.num_acquire, query.max_patient_slices)
+    of_patient = _patient_scores(scores, patient, query.aggregate)
     count = jax.ops.segment_sum((scores > -jnp.inf).astype(jnp.int32), patient, len(scores))
     order = jnp.argsort(-of_patient)
-    place = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
-    fits = jnp.cumsum(count[order]) <= jnp.maximum(asking.num_acquire, count[order[0]])
-    chosen = (scores > -jnp.inf) & fits[place[patient]]
-    indices = jnp.lexsort((-scores, jnp.where(chosen, place[patient], len(order))))[:size]
+    rank = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
+    fits = jnp.cumsum(count[order]) <= jnp.maximum(query.num_acquire, count[order[0]])
+    chosen = (scores > -jnp.inf) & fits[rank[patient]]
+    indices = jnp.lexsort((-scores, jnp.where(chosen, rank[patient], len(order))))[:size]
     return indices, jnp.where(chosen[indices], of_patient[patient[indices]], -jnp.inf)
 
 
-def initial_labeled(key: jax.Array, patient: jax.Array, askable: jax.Array, num_slices: jax.Array | int) -> jax.Array:
-    """Whole patients drawn at random until `num_slices` slices are labelled (Algorithm 1's D^L).
+def initial_labeled(key: jax.Array, patient: jax.Array, in_pool: jax.Array, num_slices: jax.Array | int) -> jax.Array:
+    """Draws whole patients at random until `num_slices` slices are labelled (Algorithm 1's D^L).
 
     Args:
         key: of the draw.
         patient: int32 [N], 0 <= patient < N.
-        askable: bool [N].
+        in_pool: bool [N].
         num_slices: reached or passed by the last patient drawn.
 
     Returns:
         bool [N].
     """
-    assert patient.shape == askable.shape, (patient.shape, askable.shape)
-    counts = jax.ops.segment_sum(askable.astype(jnp.int32), patient, patient.size)
+    assert patient.shape == in_pool.shape, (patient.shape, in_pool.shape)
+    counts = jax.ops.segment_sum(in_pool.astype(jnp.int32), patient, patient.size)
     order = jnp.argsort(jax.random.uniform(key, counts.shape))
     before = jnp.cumsum(counts[order]) - counts[order]
     drawn = jnp.zeros(counts.shape, bool).at[order].set(before < num_slices)
-    return drawn[patient] & askable
+    return drawn[patient] & in_pool

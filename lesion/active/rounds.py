@@ -1,7 +1,7 @@
 """Algorithm 1 where fitting is a loop of its own: rounds outside, each program compiled once for all of them."""
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,182 +10,214 @@ import jax.numpy as jnp
 import numpy as np
 
 from lesion import trees
-from lesion.active import lanes, program
+from lesion.active import parallel, program
 from lesion.active.driver import PoolState, initial_labeled
 from lesion.active.program import RoundInfo, Run
-from lesion.active.strategies import STRATEGIES, View
+from lesion.active.strategies import STRATEGIES, PoolOutputs
 from lesion.errors import Interrupted, UserError
 from lesion.progress import track
 from lesion.runs import resume
-from lesion.train import engine, fitting
-from lesion.train.learner import Examples, Learner
-from lesion.train.watch import Watch
+from lesion.runs.processes import StopSignal
+from lesion.runs.resume import Checkpointer
+from lesion.train import train
+from lesion.train.frozen import Examples, Learner
+from lesion.train.monitor import Monitor
 
-KEEP = 2  # checkpoints of a run, of a round and of its fit
-
+NUM_CHECKPOINTS = 2  # that are kept of a run, and of a round's fit
 
 # (pool, the rounds done, label [N] that they were trained on) -> (pool, label int32 [N], -1 where it is not known): all
-# that is asked is labelled in it, or has left the pool. May raise `WaitingError`.
+# that is queried is labelled in it, or has left the pool. May raise `WaitingError`.
 Reveal = Callable[[PoolState, Sequence[RoundInfo], np.ndarray], tuple[PoolState, np.ndarray]]
 
 
 class WaitingError(Exception):
-    """Labels that were asked for are not there yet."""
+    """Labels that were queried are not there yet."""
 
 
 class Model(NamedTuple):
     """What is fitted.
 
     Attributes:
-        begin: (key) -> state.
+        init: (key) -> state.
         fit: (key, state, label [N], mask [N], title, folder for its checkpoints) -> state, on the host.
-        look: (key, state, parts) -> View of all N slices.
+        pool_outputs: (key, state, names) -> PoolOutputs of all N slices.
     """
 
-    begin: Callable[[jax.Array], Any]
+    init: Callable[[jax.Array], Any]
     fit: Callable[..., Any]
-    look: Callable[..., View]
+    pool_outputs: Callable[..., PoolOutputs]
 
 
-class Plan(NamedTuple):
+class RoundsSpec(NamedTuple):
     """What all runs of a program share.
 
     Attributes:
         model: fits and predicts.
         strategies: that `Run.strategy` numbers.
         num_rounds: R, at most.
-        ask: compiled, of `program.asker`.
+        query: compiled, of `program.make_query`.
         reveal: see `Reveal`.
         patient: int32 [N].
-        bell: rings when the run is to stop.
+        stop: asks the run to stop.
         known: bool [N], labelled from the beginning, or None.
-        over: (the rounds done) -> whether to stop asking.
+        is_over: (the rounds done) -> whether to stop querying.
     """
 
     model: Model
     strategies: Sequence[str]
     num_rounds: int
-    ask: Callable[..., tuple[PoolState, RoundInfo]]
+    query: Callable[..., tuple[PoolState, RoundInfo]]
     reveal: Reveal
     patient: jax.Array
-    bell: resume.Bell
+    stop: StopSignal
     known: np.ndarray | None = None
-    over: Callable[[Sequence[RoundInfo]], bool] = lambda done: False
+    is_over: Callable[[Sequence[RoundInfo]], bool] = lambda done: False
 
 
-def of_engine(fitter: engine.Engine, bell: resume.Bell, every: int) -> Model:
-    """Fine-tuning, with checkpoints every so many epochs."""
+class _Progress(NamedTuple):
+    """What a run has come to, between rounds.
 
-    def fit(key: jax.Array, state: Any, label: np.ndarray, mask: np.ndarray, title: str, kept: Path) -> Any:
-        keeper, watch = resume.Keeper(kept, KEEP), Watch(title, None, fitter.recipe.num_epochs)
+    Attributes:
+        state: of the model.
+        pool: now; its round is that to come.
+        probs: [N, 2] of the last round; zeros before the first.
+        label: int32 [N] that the last round was trained on.
+        done: what happened in the rounds before.
+    """
+
+    state: Any
+    pool: PoolState
+    probs: jax.Array
+    label: np.ndarray
+    done: list[RoundInfo]
+
+
+def finetuned_model(trainer: train.Trainer, stop: StopSignal, checkpoint_every: int) -> Model:
+    """Builds the model that is fine-tuned, with checkpoints every so many epochs."""
+
+    def fit(key: jax.Array, state: Any, label: np.ndarray, mask: np.ndarray, title: str, folder: Path) -> Any:
+        checkpointer, monitor = Checkpointer(folder, NUM_CHECKPOINTS), Monitor(title, None, trainer.recipe.num_epochs)
         try:
-            told = trees.sha256({"label": label, "mask": mask})  # a fit that goes on must have begun with the same
-            hooks = fitting.Hooks(keeper, bell, watch, every, {"told": told})
-            return fitting.fit(fitter, key, fitter.restart(state), label, mask, hooks=hooks)[0]
+            # A fit that goes on must have begun with the same labels.
+            labels = trees.sha256({"label": label, "mask": mask})
+            hooks = train.Hooks(checkpointer, stop, monitor, checkpoint_every, {"labels": labels})
+            return train.fit(trainer, key, trainer.restart(state), label, mask, hooks=hooks)[0]
         finally:
-            keeper.close()
-            watch.close()
+            checkpointer.close()
+            monitor.close()
 
-    def look(key: jax.Array, state: Any, parts: Iterable[str]) -> View:
-        held = fitter.devices.replicate(state)
-        seen = {part: engine.look_on_devices(fitter, held, part, key, None) for part in parts}
-        probs = engine.predict_on_devices(fitter, held, None)
-        return View(jnp.asarray(probs), **{part: jnp.asarray(x) for part, x in seen.items()})
+    def pool_outputs(key: jax.Array, state: Any, names: Sequence[str]) -> PoolOutputs:
+        found = train.pool_outputs(trainer, state, ["probs", *names], key)
+        return PoolOutputs(**{name: jnp.asarray(x) for name, x in found.items()})
 
-    return Model(fitter.begin, fit, look)
+    return Model(trainer.init, fit, pool_outputs)
 
 
-def of_learner(learner: Learner, examples: Examples) -> Model:
-    """A fit that is one program."""
-    fitted = lanes.compiled(lambda *args: learner.fit(*args)[0])
-    predicted, looked = lanes.compiled(learner.predict), lanes.compiled(learner.look, static_argnums=3)
-    nothing = examples._replace(label=jnp.full_like(examples.label, -1))
+def frozen_model(learner: Learner, examples: Examples) -> Model:
+    """Builds the model on frozen features, whose fit is one program."""
+    fit_program = parallel.compiled(lambda *args: learner.fit(*args)[0])
+    predict, outputs_of = parallel.compiled(learner.predict), parallel.compiled(learner.pool_outputs, static_argnums=3)
+    hidden = examples._replace(label=jnp.full_like(examples.label, -1))
 
-    def begin(key: jax.Array) -> Any:
-        return jax.device_get(learner.init(key, nothing))
+    def init(key: jax.Array) -> Any:
+        return jax.device_get(learner.init(key, hidden))
 
-    def fit(key: jax.Array, state: Any, label: np.ndarray, mask: np.ndarray, title: str, kept: Path) -> Any:
-        del kept  # too short to stop in
-        (out,) = track(title, (fitted(key, state, examples._replace(label=jnp.asarray(label)), mask) for _ in "1"), 1)
-        return jax.device_get(out)
+    def fit(key: jax.Array, state: Any, label: np.ndarray, mask: np.ndarray, title: str, folder: Path) -> Any:
+        del folder  # too short to stop in
+        shown = examples._replace(label=jnp.asarray(label))
+        (fitted,) = track(title, (fit_program(key, state, shown, mask) for _ in range(1)), 1)
+        return jax.device_get(fitted)
 
-    def look(key: jax.Array, state: Any, parts: Iterable[str]) -> View:
-        return View(predicted(state, nothing), **{part: looked(key, state, nothing, part) for part in parts})
+    def pool_outputs(key: jax.Array, state: Any, names: Sequence[str]) -> PoolOutputs:
+        more = {name: outputs_of(key, state, hidden, name) for name in names}
+        return PoolOutputs(predict(state, hidden), **more)
 
-    return Model(begin, fit, look)
+    return Model(init, fit, pool_outputs)
 
 
-def run_rounds(this: Plan, run: Run, title: str, kept: Path) -> tuple[RoundInfo, Any]:
-    """Algorithm 1 with fits that go on where they were killed: what `program.algorithm1` does, in steps.
+def run_rounds(spec: RoundsSpec, run: Run, title: str, folder: Path) -> tuple[RoundInfo, Any]:
+    """Runs Algorithm 1 with fits that go on where they were killed: what `program.algorithm1` does, in steps.
 
     Args:
-        this: see `Plan`.
+        spec: see `RoundsSpec`.
         run: which.
         title: begins what is shown.
-        kept: folder of this run's checkpoints.
+        folder: of this run's checkpoints.
 
     Returns:
         What happened in its rounds, and the last state; both NumPy.
 
     Raises:
-        Interrupted: if the bell rang; everything is saved before.
+        Interrupted: if a stop was requested; everything is saved before.
         UserError: if a loss is not finite, or the checkpoints are of another run.
         WaitingError: if labels are not there yet; everything is saved before.
     """
-    keys, strategy = program.keys_of(run), this.strategies[int(run.strategy)]
-    known = jnp.zeros_like(run.askable) if this.known is None else jnp.asarray(this.known)
-    labeled = known | initial_labeled(keys.start, this.patient, run.askable & ~known, run.initial)
-    pool, done, start = PoolState(labeled, run.askable, jnp.int32(0)), list[RoundInfo](), 0
-    state = this.model.begin(keys.init)
-    probs, label = jnp.zeros((len(this.patient), 2), jnp.float32), np.full(len(this.patient), -1, np.int32)
-    keeper = resume.Keeper(kept / "rounds", KEEP)
-    same = {"key": jax.random.key_data(run.key).tolist(), "strategy": strategy, "initial": int(run.initial)}
+    strategy = spec.strategies[int(run.strategy)]
+    identity = {"key": jax.random.key_data(run.key).tolist(), "strategy": strategy, "initial": int(run.initial)}
+    checkpointer = Checkpointer(folder / "rounds", NUM_CHECKPOINTS)
     try:
-        saved = keeper.newest(same)
-        if saved:
-            start, state = saved.record["round"], resume.from_tree(state, saved.tree["state"])
-            labeled, askable = (jnp.asarray(saved.tree[name]) for name in ("labeled", "askable"))
-            pool, label = PoolState(labeled, askable, jnp.int32(start)), saved.tree["label"]
-            rounds, probs = saved.tree["rounds"], jnp.asarray(saved.tree["probs"])
-            done = [RoundInfo(*(rounds[name][r] for name in RoundInfo._fields)) for r in range(start)]
-        for index in range(start, this.num_rounds):
-            if this.over(done):
+        progress = _restore(_begin(spec, run), checkpointer.restore_latest(identity))
+        for index in range(len(progress.done), spec.num_rounds):
+            if spec.is_over(progress.done):
                 break
-            pool, label = this.reveal(pool, done, label)
-            state, probs, pool, info = _one_round(this, run, keys, state, probs, pool, label, title, kept)
-            done.append(jax.tree.map(np.asarray, info))
-            rounds = {name: np.stack([getattr(one, name) for one in done]) for name in RoundInfo._fields}
-            kinds = {"labeled": pool.labeled, "askable": pool.askable, "probs": probs, "label": label}
-            tree = {"state": resume.to_tree(state), "rounds": rounds} | {k: np.asarray(x) for k, x in kinds.items()}
-            keeper.save(index + 1, tree, {"round": index + 1, "run": same})
-            keeper.last_path()  # written before the fit's own checkpoints go
-            shutil.rmtree(kept / f"fit_{index}", ignore_errors=True)
-            if this.bell.heard() and index + 1 < this.num_rounds:
-                raise Interrupted(f"stopped after round {index + 1} of {this.num_rounds}, all saved")
+            pool, label = spec.reveal(progress.pool, progress.done, progress.label)
+            progress = _run_round(spec, run, progress._replace(pool=pool, label=label), title, folder)
+            checkpointer.save(index + 1, _to_tree(progress), {"run": identity})
+            checkpointer.latest_path()  # written before the fit's own checkpoints go
+            shutil.rmtree(folder / f"fit_{index}", ignore_errors=True)
+            if spec.stop.requested() and index + 1 < spec.num_rounds:
+                raise Interrupted(f"stopped after round {index + 1} of {spec.num_rounds}, all saved")
     finally:
-        keeper.close()
-    return RoundInfo(*(np.stack([getattr(one, name) for one in done]) for name in RoundInfo._fields)), state
+        checkpointer.close()
+    return _stack(progress.done), progress.state
 
 
-def _one_round(
-    this: Plan,
-    run: Run,
-    keys: program.Keys,
-    state: Any,
-    probs: jax.Array,
-    pool: PoolState,
-    label: np.ndarray,
-    title: str,
-    kept: Path,
-) -> tuple[Any, jax.Array, PoolState, RoundInfo]:
-    """Fits on what is labelled, looks at the pool, asks."""
-    index, strategy = int(pool.round), this.strategies[int(run.strategy)]
-    title = f"{title}, round {index + 1} of {this.num_rounds}"
-    taught, guess = program.pseudo_labels(probs, pool, jnp.bool_(STRATEGIES[strategy].pseudo))
-    seen, mask = np.asarray(jnp.where(taught, guess, label)), np.asarray(pool.labeled | taught)
-    state = this.model.fit(jax.random.fold_in(keys.fit, index), state, seen, mask, title, kept / f"fit_{index}")
-    view = this.model.look(program.look_key(keys.ask, index), state, program.parts_of(this.strategies))
-    if not np.isfinite(view.probs).all():
+def _begin(spec: RoundsSpec, run: Run) -> _Progress:
+    """Draws the first labelled set and the first weights."""
+    keys = program.keys_of(run)
+    known = jnp.zeros_like(run.in_pool) if spec.known is None else jnp.asarray(spec.known)
+    labeled = known | initial_labeled(keys.start, spec.patient, run.in_pool & ~known, run.initial)
+    n = len(spec.patient)
+    pool = PoolState(labeled, run.in_pool, jnp.int32(0))
+    no_label = np.full(n, -1, np.int32)
+    return _Progress(spec.model.init(keys.init), pool, jnp.zeros((n, 2), jnp.float32), no_label, [])
+
+
+def _run_round(spec: RoundsSpec, run: Run, progress: _Progress, title: str, folder: Path) -> _Progress:
+    """Fits on what is labelled, predicts the pool, queries."""
+    keys, pool, index = program.keys_of(run), progress.pool, len(progress.done)
+    pseudo = STRATEGIES[spec.strategies[int(run.strategy)]].pseudo
+    title = f"{title}, round {index + 1} of {spec.num_rounds}"
+    pseudo_mask, pseudo_label = program.pseudo_labels(progress.probs, pool, jnp.bool_(pseudo))
+    label = np.asarray(jnp.where(pseudo_mask, pseudo_label, progress.label))
+    mask, key = np.asarray(pool.labeled | pseudo_mask), jax.random.fold_in(keys.fit, index)
+    state = spec.model.fit(key, progress.state, label, mask, title, folder / f"fit_{index}")
+    names = program.outputs_beside_probs(spec.strategies)
+    outputs = spec.model.pool_outputs(program.outputs_key(keys.query, index), state, names)
+    if not np.isfinite(outputs.probs).all():
         raise UserError(f"{title}: diverged: lower --config.optim.lr")
-    pool, info = this.ask(keys.ask, pool, view, this.patient, run.strategy, taught)
-    return state, view.probs, pool, info
+    pool, info = spec.query(keys.query, pool, outputs, spec.patient, run.strategy, pseudo_mask)
+    done = [*progress.done, jax.tree.map(np.asarray, info)]
+    return progress._replace(state=state, pool=pool, probs=outputs.probs, done=done)
+
+
+def _to_tree(progress: _Progress) -> dict[str, Any]:
+    """Returns the arrays that a checkpoint keeps."""
+    pool = {"labeled": np.asarray(progress.pool.labeled), "in_pool": np.asarray(progress.pool.in_pool)}
+    arrays = {"probs": np.asarray(progress.probs), "label": progress.label}
+    return {"state": resume.to_tree(progress.state), "rounds": _stack(progress.done)._asdict()} | pool | arrays
+
+
+def _restore(progress: _Progress, saved: resume.Checkpoint | None) -> _Progress:
+    """Returns what a checkpoint holds, if there is one."""
+    if saved is None:
+        return progress
+    tree, rounds = saved.tree, saved.tree["rounds"]
+    pool = PoolState(jnp.asarray(tree["labeled"]), jnp.asarray(tree["in_pool"]), jnp.int32(saved.number))
+    done = [RoundInfo(*(rounds[name][r] for name in RoundInfo._fields)) for r in range(saved.number)]
+    state = resume.from_tree(progress.state, tree["state"])
+    return _Progress(state, pool, jnp.asarray(tree["probs"]), tree["label"], done)
+
+
+def _stack(done: Sequence[RoundInfo]) -> RoundInfo:
+    return RoundInfo(*(np.stack(column) for column in zip(*done, strict=True)))

@@ -1,4 +1,4 @@
-"""The registry: what each strategy looks at, and how it asks."""
+"""The registry of strategies: what each looks at, and how it chooses what to query."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,22 +8,20 @@ import jax
 from lesion.active import acquisition, diversity
 from lesion.active.acquisition import Score
 
-VIEWS = ("probs", "copies", "samples", "embedding")
 
-
-class View(NamedTuple):
-    """What a model says of N slices; only `probs` is always there.
+class PoolOutputs(NamedTuple):
+    """What a model gives for N slices; only `probs` is always there.
 
     Attributes:
         probs: float32 [N, C].
-        copies: [N, M, C], of the augmented copies.
-        samples: [N, S, C], drawn with dropout.
+        augmented_probs: [N, M, C], of the augmented copies.
+        mc_probs: [N, S, C], drawn with dropout.
         embedding: [N, D], what the last layer sees.
     """
 
     probs: jax.Array
-    copies: jax.Array | None = None
-    samples: jax.Array | None = None
+    augmented_probs: jax.Array | None = None
+    mc_probs: jax.Array | None = None
     embedding: jax.Array | None = None
 
 
@@ -31,13 +29,13 @@ class Strategy(NamedTuple):
     """A row of the registry.
 
     Attributes:
-        view: the part of `View` it needs.
-        score: of one slice, (key, its row of that part) -> []; None for one that has `select`.
+        output: the field of `PoolOutputs` it looks at.
+        score: of one slice, (key, its row of that field) -> []; None for a strategy that has `select`.
         select: of the pool, see `diversity.badge`.
         pseudo: whether confident slices are trained on under their predicted label (CEAL).
     """
 
-    view: str
+    output: str
     score: Score | None = None
     select: Callable[..., tuple[jax.Array, jax.Array]] | None = None
     pseudo: bool = False
@@ -49,8 +47,8 @@ STRATEGIES: dict[str, Strategy] = {
     "margin": Strategy("probs", acquisition.margin),
     "least_confidence": Strategy("probs", acquisition.least_confidence),
     "ceal": Strategy("probs", acquisition.entropy, pseudo=True),
-    "aift": Strategy("copies", acquisition.aift),
-    "bald": Strategy("samples", acquisition.bald),
+    "aift": Strategy("augmented_probs", acquisition.aift),
+    "bald": Strategy("mc_probs", acquisition.bald),
     "badge": Strategy("embedding", select=diversity.badge),
     "k_centre": Strategy("embedding", select=diversity.k_centre),
 }

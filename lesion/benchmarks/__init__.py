@@ -1,10 +1,45 @@
 """Measurements that anyone can repeat: of the phantom's worth, and of speed."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+from lesion.progress import track
+
+Name = TypeVar("Name")
+
+
+class Row(NamedTuple):
+    """Something measured, what it is compared with, and what the ratio should be; numbers of one unit."""
+
+    name: str
+    value: float
+    beside: str
+    other: float
+    unit: str
+    aim: str
+
+
+def medians(turns: Mapping[Name, Callable[[], float]], rounds: int, title: str = "benchmark") -> dict[Name, float]:
+    """Returns the median of each contender's turns, taken one after another; a first one, to compile, is left out."""
+    for take_turn in turns.values():
+        take_turn()
+    found = [{name: turn() for name, turn in turns.items()} for _ in track(title, range(rounds), rounds)]
+    return {name: statistics.median(values[name] for values in found) for name in turns}
+
+
+def table(rows: Sequence[Row]) -> list[list[str]]:
+    """Returns rows of text, the heading first."""
+    text = [["", "measured", "beside", "ratio", "wanted"]]
+    for row in rows:
+        digits = 0 if row.unit == "examples/s" else 2
+        measured, beside = f"{row.value:.{digits}f} {row.unit}", f"{row.beside} {row.other:.{digits}f}"
+        text.append([row.name, measured, beside, f"{row.value / row.other:.2f}", row.aim])
+    return text
 
 
 def render(rows: Sequence[Sequence[str]], markdown: bool = False) -> str:
-    """A table as text, or as Markdown for the README; the first row is the heading."""
+    """Returns a table as text, or as Markdown for a README; the first row is the heading."""
     if markdown:
         lines = ["| " + " | ".join(row) + " |" for row in rows]
         return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

@@ -9,7 +9,6 @@ import importlib
 import importlib.util
 import math
 import os
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ import numpy as np
 import optax
 
 from lesion import models
-from lesion.progress import track
+from lesion.benchmarks import medians
 
 PRODUCT_SIZE = 4096  # side of the square matrices whose product is the machine's limit; on GPU four times that
 TRAIN_FACTOR = 3  # a step's products beside the forward pass': by the inputs and by the kernels as many each
@@ -41,14 +40,14 @@ class Result(NamedTuple):
 
 
 def flops(name: str, side: int, stop: str | None = None) -> float:
-    """Floating-point operations of an image's forward pass: its convolutions and products, two a multiply-add.
+    """Counts the floating-point operations of an image's forward pass: convolutions and products, two a multiply-add.
 
     Args:
         name: a row of `models.MODELS`.
-        side: of the picture.
+        side: of the image, pixels.
         stop: the last stage that is run; None: all, with the classifier.
     """
-    model = models.get_model(name, form="lax")
+    model = models.get_model(name, impl="lax")
     images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     apply = model.apply if stop is None else functools.partial(model.apply, stop=stop)
@@ -72,7 +71,7 @@ def _count(jaxpr: Any) -> float:
 
 
 def _ours(name: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[], Any]]:
-    """{what: run it once, finished when it returns}."""
+    """Builds {task: function that does it once and returns when it is finished}."""
     model, tx = models.get_model(name), optax.adam(1e-3)
     images = jax.random.normal(jax.random.key(0), (batch, side, side, 3), dtype)
     label = jnp.arange(batch) % 1000
@@ -91,7 +90,7 @@ def _ours(name: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[]
         params, stats, opt_state, key = state
         key, used = jax.random.split(key)
         (_, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, stats, images, used)
-        with jax.numpy_dtype_promotion("standard"):  # see train/steps.py
+        with jax.numpy_dtype_promotion("standard"):  # see train/step.py
             updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), stats, opt_state, key
 
@@ -155,7 +154,7 @@ def _torch(kind: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[
 
 
 def _product(dtype: Any) -> tuple[Callable[[], Any], float]:
-    """A large matrix product, and its operations."""
+    """Builds a large matrix product; returns it and its operations."""
     size = PRODUCT_SIZE * (1 if jax.default_backend() == "cpu" else 4)
     a = jax.random.normal(jax.random.key(0), (size, size), dtype)
     multiply = jax.jit(jnp.matmul)
@@ -165,11 +164,11 @@ def _product(dtype: Any) -> tuple[Callable[[], Any], float]:
 def run(
     names: list[str], side: int, batch: int, rounds: int, bfloat16: bool = False
 ) -> dict[str, dict[str, dict[str, Result]]]:
-    """{backbone: {contender: {"inference" or "training": result}}}; everything is compiled before the first turn.
+    """Measures {backbone: {contender: {"inference" or "training": result}}}.
 
     Args:
         names: rows of `models.MODELS`.
-        side: of the pictures.
+        side: of the images, pixels.
         batch: examples a step.
         rounds: how often each contender has its turn; medians are taken.
         bfloat16: whether all arithmetic is, the parameters staying float32.
@@ -184,40 +183,39 @@ def run(
             contenders["keras"] = _keras(keras_name, side, batch, dtype)
         if torch_name and importlib.util.find_spec("torchvision"):
             contenders["torch"] = _torch(torch_name, side, batch, dtype)
-        turns = {(c, what): call for c, calls in contenders.items() for what, call in calls.items()}
-        turns["product", ""] = product
-        seconds: dict[tuple[str, str], list[float]] = {turn: [] for turn in turns}
-        for call in turns.values():  # compiled, and warm
-            call()
-            call()
-        for _ in track(f"benchmark {name}", range(rounds), rounds):
-            for turn, call in turns.items():
-                start = time.perf_counter()
-                call()
-                seconds[turn].append(time.perf_counter() - start)
-        median = {turn: statistics.median(values) for turn, values in seconds.items()}
-        limit = product_flops / median.pop(("product", ""))
-        work = {"inference": flops(name, side), "training": TRAIN_FACTOR * flops(name, side)}
-        results[name] = {
-            c: {
-                what: Result(batch / median[c, what], batch * work[what] / median[c, what] / limit)
-                for what in contenders[c]
-            }
-            for c in contenders
-        }
+        turns = {(c, task): _seconds(call) for c, calls in contenders.items() for task, call in calls.items()}
+        turns["product", ""] = _seconds(product)
+        for take_turn in turns.values():  # once here and once in `medians`: what is compiled should be warm too
+            take_turn()
+        seconds = medians(turns, rounds, f"benchmark {name}")
+        limit = product_flops / seconds.pop(("product", ""))
+        forward = flops(name, side)
+        work = {"inference": forward, "training": TRAIN_FACTOR * forward}
+        results[name] = {contender: dict[str, Result]() for contender in contenders}
+        for (contender, task), value in seconds.items():
+            results[name][contender][task] = Result(batch / value, batch * work[task] / value / limit)
         jax.clear_caches()
     return results
 
 
+def _seconds(call: Callable[[], Any]) -> Callable[[], float]:
+    def take_turn() -> float:
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+
+    return take_turn
+
+
 def table(results: dict[str, dict[str, dict[str, Result]]]) -> list[list[str]]:
-    """Rows of text, the heading first: images/s, share of the product rate, ratio to each peer."""
+    """Returns rows of text, the heading first: images/s, share of the product rate, ratio to each peer."""
     peers = [c for c in ("keras", "torch") if any(c in contenders for contenders in results.values())]
     rows = [["backbone", "", "images/s", "of product rate", *(f"x {peer}" for peer in peers)]]
     for name, contenders in results.items():
-        for what, ours in contenders["lesion"].items():
+        for task, ours in contenders["lesion"].items():
             ratios = [
-                f"{ours.images_per_s / contenders[peer][what].images_per_s:.2f}" if peer in contenders else ""
+                f"{ours.images_per_s / contenders[peer][task].images_per_s:.2f}" if peer in contenders else ""
                 for peer in peers
             ]
-            rows.append([name, what, f"{ours.images_per_s:.1f}", f"{ours.share:.2f}", *ratios])
+            rows.append([name, task, f"{ours.images_per_s:.1f}", f"{ours.share:.2f}", *ratios])
     return rows

@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lesion.dataset import LABELS, Slices, render
-from lesion.dicom import SEQUENCES, scan
+from lesion.dicom import SEQUENCES, scan, tables
 from lesion.errors import UserError
 from lesion.train import features
 from lesion.weights import pretrained
@@ -53,7 +53,7 @@ class Sample(NamedTuple):
 
 
 def run(folder: Path, cache: Path) -> dict[str, dict[str, Result]]:
-    """All rows on all sequences: {sequence: {row: Result}}.
+    """Evaluates all rows of the table on all sequences: {sequence: {row: Result}}.
 
     Args:
         folder: DICOM tree with patients.csv and slices.csv.
@@ -67,12 +67,12 @@ def run(folder: Path, cache: Path) -> dict[str, dict[str, Result]]:
     results = {}
     for sequence, sample in load(folder).items():
         label, patient = sample.slices.label, sample.slices.patient
-        real = _features(cache, sample.slices, trained, record["sha256"], f"{sequence}: ImageNet")
-        blind = _features(cache, sample.slices, untrained, random_record["sha256"], f"{sequence}: random")
-        shuffled = [evaluate(real, shuffle_by_patient(label, patient, k), patient) for k in range(NUM_SHUFFLES)]
+        imagenet = _features(cache, sample.slices, trained, record["sha256"], f"{sequence}: ImageNet")
+        random = _features(cache, sample.slices, untrained, random_record["sha256"], f"{sequence}: random")
+        shuffled = [evaluate(imagenet, shuffle_by_patient(label, patient, k), patient) for k in range(NUM_SHUFFLES)]
         results[sequence] = {
-            "ImageNet features": evaluate(real, label, patient),
-            "random weights": evaluate(blind, label, patient),
+            "ImageNet features": evaluate(imagenet, label, patient),
+            "random weights": evaluate(random, label, patient),
             "labels shuffled": Result(*np.mean(shuffled, axis=0)),
             "shortcuts of the picture": evaluate(sample.shortcuts[:, :NUM_PICTURE], label, patient),
             "all shortcuts": evaluate(sample.shortcuts, label, patient),
@@ -81,30 +81,30 @@ def run(folder: Path, cache: Path) -> dict[str, dict[str, Result]]:
 
 
 def load(folder: Path) -> dict[str, Sample]:
-    """Reads and prepares the chosen slices the way `launch/prepare` does, and collects the shortcuts beside."""
-    inputs = scan.read_inputs(folder)
-    found = scan.scan(folder, scan.list_files(folder, []), strict=False)
-    series, _ = scan.choose(folder, found, inputs)
-    made_of, _ = render.picture_all(series, strict=False)
+    """Reads and prepares the chosen slices the way `launch.prepare` does, and collects the shortcuts beside."""
+    user = tables.read_tables(folder)
+    scanned = scan.scan_files(folder, scan.list_files(folder, []), strict=False)
+    stacks, _ = scan.find_stacks(folder, scanned, user)
+    rendered, _ = render.render_stacks(stacks, strict=False)
     samples = {}
     for sequence in SEQUENCES:
         images, rows, labels, patients, ids, spacings, heights = [], [], [], [], [], [], []
-        for one, made in zip(series, made_of, strict=True):
-            files = {mr.sop_uid: mr.file for mr, _, _ in one.members}
-            for picture in made if one.sequence == sequence else []:
-                if picture.patient_id not in inputs.patients:
+        for stack, slices_of_stack in zip(stacks, rendered, strict=True):
+            files = {member.instance.sop_uid: member.instance.file for member in stack.members}
+            for picture in slices_of_stack if stack.sequence == sequence else []:
+                if picture.patient_id not in user.labels:
                     continue
                 image = np.asarray(Image.open(io.BytesIO(picture.png)))
                 spacing = picture.plan.side_mm / len(image)
-                rows.append(_shortcuts(image, spacing, len(one.members), folder / files[picture.sop_uid]))
+                rows.append(_shortcuts(image, spacing, len(stack.members), folder / files[picture.sop_uid]))
                 images.append(image)
-                labels.append(inputs.patients[picture.patient_id])
+                labels.append(user.labels[picture.patient_id])
                 patients.append(picture.patient_id)
-                ids.append(f"{picture.sop_uid}/{picture.number}")
+                ids.append(f"{picture.sop_uid}/{picture.frame}")
                 spacings.append((spacing, spacing))
                 heights.append(picture.position_mm)
         for name, value in LABELS.items():
-            count = len({p for p, one_label in zip(patients, labels, strict=True) if one_label == value})
+            count = len({p for p, given in zip(patients, labels, strict=True) if given == value})
             if count < NUM_FOLDS:
                 raise UserError(
                     f"{folder}: {count} patients with {name} have {sequence} slices, {NUM_FOLDS} are needed"
@@ -122,7 +122,7 @@ def load(folder: Path) -> dict[str, Sample]:
 
 
 def _shortcuts(image: np.ndarray, spacing_mm: float, num_slices: int, path: Path) -> list[float]:
-    """Numbers of one slice: `NUM_PICTURE` of the picture and its place, then those of the file and its header."""
+    """Returns the numbers of one slice: `NUM_PICTURE` of the picture and its place, then those of file and header."""
     inside = image[image > 20]
     values = [image.mean(), image.std(), inside.mean(), inside.std(), inside.size * spacing_mm**2, spacing_mm]
     header = pydicom.dcmread(path, stop_before_pixels=True)
@@ -138,7 +138,7 @@ def _shortcuts(image: np.ndarray, spacing_mm: float, num_slices: int, path: Path
 
 
 def _number(value: object) -> float:
-    """A header value as a number: digits of dates, ages and times; text by its first letter."""
+    """Returns a header value as a number: digits of dates, ages and times; text by its first letter."""
     if value is None or value == "":
         return 0.0
     try:
@@ -150,19 +150,26 @@ def _number(value: object) -> float:
 
 def _features(cache: Path, slices: Slices, variables: dict, sha256: str, stage: str) -> np.ndarray:
     made = features.load_or_compute(
-        cache / "features", slices, features.of_last_map(BACKBONE), variables, sha256, num_copies=0, seed=0, stage=stage
+        cache / "features",
+        slices,
+        features.last_map_spec(BACKBONE),
+        variables,
+        sha256,
+        num_copies=0,
+        seed=0,
+        stage=stage,
     )
     return made[:, 0]
 
 
 def shuffle_by_patient(label: np.ndarray, patient: np.ndarray, seed: int) -> np.ndarray:
-    """Labels dealt anew among patients, int32 [N]: a patient's slices keep one label."""
+    """Deals labels anew among patients, int32 [N]: a patient's slices keep one label."""
     _, first, inverse = np.unique(patient, return_index=True, return_inverse=True)
     return np.random.default_rng(seed).permutation(label[first])[inverse]
 
 
 def evaluate(x: np.ndarray, label: np.ndarray, patient: np.ndarray) -> Result:
-    """Logistic regression on x [N, D], folds of whole patients; AUC over the pooled test predictions."""
+    """Fits logistic regressions on x [N, D], folds of whole patients; returns AUC over the pooled test predictions."""
     folds = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=0)
     score = np.zeros(len(label))
     for train, test in folds.split(x, label, patient):
@@ -174,7 +181,7 @@ def evaluate(x: np.ndarray, label: np.ndarray, patient: np.ndarray) -> Result:
 
 
 def table(results: dict[str, dict[str, Result]]) -> list[list[str]]:
-    """Rows of text, the heading first: slice AUC / patient AUC."""
+    """Returns rows of text, the heading first: slice AUC / patient AUC."""
     rows = [["slice AUC / patient AUC", *results]]
     for name in next(iter(results.values())):
         rows.append([name, *(f"{r[name].slice_auc:.2f} / {r[name].patient_auc:.2f}" for r in results.values())])

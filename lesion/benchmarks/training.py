@@ -10,12 +10,10 @@ import importlib.util
 import multiprocessing
 import os
 import re
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +21,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lesion import models
+from lesion.benchmarks import Row, medians
 from lesion.benchmarks.backbones import TRAIN_FACTOR, flops
-from lesion.dataset import Slices
-from lesion.models.head import Head
-from lesion.progress import track
-from lesion.runs import resume
-from lesion.train import learner, network, recipe, state, steps
+from lesion.dataset import Slices, splits
+from lesion.models.heads import Head
+from lesion.runs.processes import StopSignal
+from lesion.train import step as steps
+from lesion.train.frozen import Examples, frozen_learner
+from lesion.train.network import Network
 from lesion.transfer import methods
+from lesion.transfer.folds import FoldContext
+from lesion.transfer.loading import Setup
 from lesion.weights import pretrained
 
 HEAD_EXAMPLES, HEAD_WIDTH, HEAD_EPOCHS = 5120, 1280, 4  # about a sequence of Table 1 with its copies, Lite0's features
@@ -37,25 +39,14 @@ NUM_EPOCHS = 3  # of a fine-tuning fit; the first two are timed, each with the c
 NUM_COPIES = 3
 
 
-class Row(NamedTuple):
-    """Something measured, what it is beside, and what the ratio should be; numbers of one unit."""
-
-    what: str
-    value: float
-    beside: str
-    other: float
-    unit: str
-    aim: str
-
-
-class _Stopwatch(resume.Bell):
-    """Asked after every step whether to stop: it never is to, but notes when it was asked."""
+class _Stopwatch(StopSignal):
+    """A signal that never stops a run, but notes when it was asked: after every step."""
 
     def __init__(self) -> None:
         super().__init__()
         self.times: list[float] = []
 
-    def heard(self) -> bool:
+    def requested(self) -> bool:
         self.times.append(time.perf_counter())
         return False
 
@@ -66,7 +57,7 @@ def _variables(name: str) -> dict:
 
 
 def _slices(config: ConfigDict, num_steps: int) -> Slices:
-    """Noise that fills an epoch of `num_steps`: what is trained on does not matter here."""
+    """Makes noise that fills an epoch of `num_steps`: what is trained on does not matter here."""
     n = num_steps * config.batch_size // (1 + NUM_COPIES)
     side = models.get_spec(config.backbone).input_size
     image = np.random.default_rng(0).integers(0, 256, (n, side, side), np.uint8)
@@ -86,71 +77,76 @@ def _fit(config: ConfigDict, num_steps: int, folder: Path, **changes: object) ->
     config = ConfigDict(config.to_dict() | {"mode": "finetune", "num_epochs": NUM_EPOCHS, "num_copies": NUM_COPIES})
     config.update(changes)
     slices = _slices(config, num_steps)
-    variables = _variables(config.backbone)
-    fit_fold = methods.build(config, folder, slices, variables, "random")
+    run = {"weights": {"sha256": "random"}}
+    setup = Setup(folder, slices, splits.Splits({}, 0, 0), _variables(config.backbone), run)
+    fit_fold = methods.build(config, setup)
     everything, nothing = np.ones(len(slices.label), bool), np.zeros(len(slices.label), bool)
 
-    def run() -> float:
-        watch = _Stopwatch()
-        with tempfile.TemporaryDirectory(dir=folder) as there:
-            place = methods.Place("benchmark", Path(there) / "checkpoints", Path(there) / "tensorboard", 0, watch, {})
-            fit_fold((jax.random.key(0), jax.random.key(1)), everything, nothing, place)
+    def fit() -> float:
+        stopwatch = _Stopwatch()
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            folders = Path(name) / "checkpoints", Path(name) / "tensorboard"
+            ctx = FoldContext("benchmark", *folders, 0, stopwatch, {})
+            fit_fold((jax.random.key(0), jax.random.key(1)), everything, nothing, ctx)
         last = (NUM_EPOCHS - 1) * num_steps
-        return last * config.batch_size / (watch.times[last] - watch.times[0])
+        return last * config.batch_size / (stopwatch.times[last] - stopwatch.times[0])
 
-    return run
+    return fit
 
 
-def whole_network(config: ConfigDict) -> network.Network:
-    """The config's backbone, random weights, with its head: all of it is trained."""
+def whole_network(config: ConfigDict) -> Network:
+    """Returns the config's backbone with its head, all of which is trained."""
     spec = models.get_spec(config.backbone)
-    _, above = models.split(config.backbone, _variables(config.backbone), None)
-    return network.of_backbone(
-        models.get_model(config.backbone, None),
+    return Network(
         Head(tuple(config.head.widths)),
-        above,
-        start=None,
+        models.get_model(config.backbone, None),
         stop=spec.last_map,
         pooling=spec.pooling,
         update_statistics=config.batch_norm == "updated",
     )
 
 
+def trained_variables(config: ConfigDict) -> dict:
+    """Returns random variables of the config's backbone without its classifier."""
+    return models.split(config.backbone, _variables(config.backbone), None)[1]
+
+
 def _bare(config: ConfigDict, num_steps: int) -> Callable[[], float]:
-    """The training step alone, on one batch that lies on the device, whole network; a call gives images/s."""
-    trained, spec = whole_network(config), models.get_spec(config.backbone)
-    tx, size = recipe.optimizer(methods.recipe_of(config)), config.batch_size
-    step = jax.jit(functools.partial(steps.train_step, apply_fn=trained.apply, tx=tx), donate_argnums=1)
+    """Builds the training step alone, on one batch on the device, whole network; a call gives images/s."""
+    network, spec = whole_network(config), models.get_spec(config.backbone)
+    tx, size = steps.optimizer(methods.recipe_of(config)), config.batch_size
+    step = jax.jit(functools.partial(steps.train_step, network=network, tx=tx), donate_argnums=1)
     inputs = jnp.zeros((size, spec.input_size, spec.input_size, 3), config.dtype)
     batch = steps.Batch(inputs, jnp.arange(size) % 2, jnp.ones(size, bool))
     keys = jax.random.split(jax.random.key(0), size)
     # To the device: the step donates its state, and NumPy's arrays cannot be donated.
-    held = jax.tree.map(jnp.copy, state.create(*trained.init(jax.random.key(1), inputs[:1]), tx))
+    variables = network.init(jax.random.key(1), inputs[:1], trained_variables(config))
+    state = jax.tree.map(jnp.copy, steps.create_state(*variables, tx))
 
     def run() -> float:
-        nonlocal held
-        jax.block_until_ready(held)
+        nonlocal state
+        jax.block_until_ready(state)
         start = time.perf_counter()
         for _ in range(num_steps):
-            held, _ = step(keys, held, batch)
-        jax.block_until_ready(held)
+            state, _ = step(keys, state, batch)
+        jax.block_until_ready(state)
         return num_steps * size / (time.perf_counter() - start)
 
     return run
 
 
 def _head(config: ConfigDict) -> Callable[[], float]:
-    """A head on features that were computed before, as one compiled scan; a call gives examples/s."""
+    """Builds a head on features that were computed before, as one compiled scan; a call gives examples/s."""
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((HEAD_EXAMPLES, 1, HEAD_WIDTH), np.float32)
-    examples = learner.Examples(jnp.asarray(inputs), jnp.arange(HEAD_EXAMPLES, dtype=jnp.int32) % 2)
-    how = methods.recipe_of(config)._replace(num_epochs=HEAD_EPOCHS)
-    method = learner.frozen(network.of_head(Head(tuple(config.head.widths))), how)
-    begun, fit, mask = method.init(jax.random.key(0), examples), jax.jit(method.fit), jnp.ones(HEAD_EXAMPLES, bool)
+    examples = Examples(jnp.asarray(inputs), jnp.arange(HEAD_EXAMPLES, dtype=jnp.int32) % 2)
+    recipe = methods.recipe_of(config)._replace(num_epochs=HEAD_EPOCHS)
+    learner = frozen_learner(Network(Head(tuple(config.head.widths))), recipe)
+    state, fit, mask = learner.init(jax.random.key(0), examples), jax.jit(learner.fit), jnp.ones(HEAD_EXAMPLES, bool)
 
     def run() -> float:
         start = time.perf_counter()
-        jax.block_until_ready(fit(jax.random.key(1), begun, examples, mask))
+        jax.block_until_ready(fit(jax.random.key(1), state, examples, mask))
         return HEAD_EPOCHS * HEAD_EXAMPLES / (time.perf_counter() - start)
 
     return run
@@ -174,7 +170,7 @@ def _keras_head(config: ConfigDict) -> Callable[[], float]:
 
 
 def _peak_gib(build: Callable[..., Callable[[], float]], *args: object) -> float:
-    """Highest memory of the device, or of this process if there is no other, after running what `build` gives."""
+    """Returns the highest memory of the device, or of this process on CPU, after running what `build` gives."""
     build(*args)()
     stats = jax.local_devices()[0].memory_stats()
     if stats:
@@ -185,20 +181,20 @@ def _peak_gib(build: Callable[..., Callable[[], float]], *args: object) -> float
 
 
 def _peak_of(build: Callable[..., Callable[[], float]], *args: object) -> float:
-    """`_peak_gib` in a process that has done nothing else."""
+    """Returns `_peak_gib` of a process that has done nothing else."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(_peak_gib, build, *args).result()
 
 
 def late_stage(name: str) -> str:
-    """The stage at which the last sixth of a backbone's stages begins: layer4_0, Mixed_7a, conv5."""
+    """Returns the stage at which the last sixth of a backbone's stages begins: layer4_0, Mixed_7a, conv5."""
     names = models.stage_names(name)
     return names[len(names) * 5 // 6]
 
 
 def gain_by_work(name: str, stage: str) -> float:
-    """How many times faster training from `stage` on is when nothing below it is computed, by operations alone."""
+    """Returns the gain in training steps, by operations alone, when nothing below `stage` is computed."""
     spec = models.get_spec(name)
     whole = flops(name, spec.input_size, spec.last_map)
     below = flops(name, spec.input_size, models.stage_before(name, stage))
@@ -216,25 +212,22 @@ def run(config: ConfigDict, num_steps: int, rounds: int) -> list[Row]:
     """
     config = ConfigDict(config.copy_and_resolve_references())  # a reference cannot go to another process
     with tempfile.TemporaryDirectory() as folder:
-        there = Path(folder)
+        path = Path(folder)
         # First: another process may not get its share of a GPU once this one uses it.
-        peaks = [_peak_of(_fit, config, num_steps, there), _peak_of(_bare, config, num_steps)]
+        peaks = [_peak_of(_fit, config, num_steps, path), _peak_of(_bare, config, num_steps)]
         stage = late_stage(config.backbone)
         late = {"finetune_from": stage}
         turns = {
             "head": _head(config),
             "bare": _bare(config, num_steps),
-            "device": _fit(config, num_steps, there, data_on="device"),
-            "host": _fit(config, num_steps, there, data_on="host"),
-            "late": _fit(config, num_steps, there, **late),
-            "cached": _fit(config, num_steps, there, **late, cache_activations=True),
+            "device": _fit(config, num_steps, path, data_on="device"),
+            "host": _fit(config, num_steps, path, data_on="host"),
+            "late": _fit(config, num_steps, path, **late),
+            "cached": _fit(config, num_steps, path, **late, cache_activations=True),
         }
         if importlib.util.find_spec("keras"):
             turns["keras"] = _keras_head(config)
-        for call in turns.values():
-            call()
-        found = [{turn: call() for turn, call in turns.items()} for _ in track("benchmark", range(rounds), rounds)]
-    rate = {turn: statistics.median(one[turn] for one in found) for turn in turns}
+        rate = medians(turns, rounds)
     gain = f"{gain_by_work(config.backbone, stage):.2f} by its share of the work"
     rows = [
         Row("fine-tuning epoch", rate["device"], "bare step", rate["bare"], "images/s", "0.95"),
@@ -245,13 +238,3 @@ def run(config: ConfigDict, num_steps: int, rounds: int) -> list[Row]:
     if "keras" in rate:
         rows.append(Row("epoch of a head", rate["head"], "Keras fit", rate["keras"], "examples/s", "1.3"))
     return rows
-
-
-def table(rows: list[Row]) -> list[list[str]]:
-    """Rows of text, the heading first."""
-    text = [["", "measured", "beside", "ratio", "wanted"]]
-    for row in rows:
-        digits = 0 if row.unit == "examples/s" else 2
-        measured, beside = f"{row.value:.{digits}f} {row.unit}", f"{row.beside} {row.other:.{digits}f}"
-        text.append([row.what, measured, beside, f"{row.value / row.other:.2f}", row.aim])
-    return text

@@ -1,4 +1,4 @@
-"""Who runs the jobs: SLURM, or processes of this machine; both by submitit."""
+"""Who runs experiments: this process, or by submitit SLURM, or other processes of this machine."""
 
 import contextlib
 import os
@@ -6,51 +6,72 @@ import re
 import signal
 import socket
 import subprocess
+import sys
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import submitit
+from absl import flags
 
-from lesion.errors import UserError
-from lesion.experiments.job import WARNED_S, Job
+from lesion.errors import Interrupted, UserError
+from lesion.experiments.board import RUNS, WAITS
+from lesion.experiments.job import WARNED_S, Job, Work, run_experiment
 
 Record = dict[str, Any]  # of a job that was submitted, JSON-able
-Work = tuple[dict[str, Any], str, str, str]  # the arguments of `Job`
-WAITS, RUNS = "waits", "runs"
-FOLDER = "submitit"  # of a sweep's folder: logs and what submitit keeps
+FOLDER = "submitit"  # of the working directory: logs and what submitit keeps
 TIMES = 1000  # that a job may be put back after its time was over
 NO_END_MIN = 60 * 24 * 365
 
 
 class Executor(NamedTuple):
-    """Where jobs run.
+    """Where experiments run.
 
     Attributes:
-        name: `local` or `slurm`.
+        in_process: whether they run in this process, one after another, and no jobs are made.
         slots: submitted at once, at most; None: it has a queue of its own.
         poll_s: seconds between two looks.
         submit: (work, records of the jobs that are there) -> records of the new ones.
         states: (records) -> of each `WAITS`, `RUNS`, or None if it is there no more.
-        stops: (records) -> the command that stops them.
+        stop_command: (records) -> the command that stops them.
     """
 
-    name: str
+    in_process: bool
     slots: int | None
     poll_s: float
     submit: Callable[[Sequence[Work], Sequence[Record]], list[Record]]
     states: Callable[[Sequence[Record]], list[str | None]]
-    stops: Callable[[Sequence[Record]], str]
+    stop_command: Callable[[Sequence[Record]], str]
 
 
 def log_of(folder: Path, record: Record) -> Path:
-    """What a job says."""
+    """Returns where a job writes what it says."""
     return submitit.core.utils.JobPaths(folder, record["job"], 0).stderr
 
 
+def in_process() -> Executor:
+    """Builds an executor that runs experiments in this process, one after another."""
+
+    def submit(work: Sequence[Work], busy: Sequence[Record]) -> list[Record]:
+        del busy
+        for item in work:
+            try:
+                run_experiment(item)
+            except (Interrupted, OSError):  # to be stopped, or no disk to write on: not this experiment's fault
+                raise
+            except UserError:
+                pass  # why is left in its folder
+            except Exception:
+                traceback.print_exc(file=sys.stderr)
+        return []
+
+    return Executor(True, 1, 0.0, submit, lambda records: [], lambda records: "")
+
+
 def slurm(folder: Path, parallel: int | None, options: Mapping[str, Any], extra: Mapping[str, Any]) -> Executor:
-    """A SLURM array.
+    """Builds an executor that submits SLURM arrays.
 
     Args:
         folder: for logs, on all nodes.
@@ -69,8 +90,8 @@ def slurm(folder: Path, parallel: int | None, options: Mapping[str, Any], extra:
     # Put back when a node fails or another job comes first: not every cluster does unless asked to.
     executor.update_parameters(signal_delay_s=WARNED_S, additional_parameters={"requeue": True, **extra}, **given)
 
-    def submit(work: Sequence[Work], there: Sequence[Record]) -> list[Record]:
-        del there
+    def submit(work: Sequence[Work], busy: Sequence[Record]) -> list[Record]:
+        del busy
         try:
             jobs = executor.map_array(Job(), *zip(*work, strict=True))
         except (submitit.core.utils.FailedJobError, subprocess.CalledProcessError) as error:
@@ -82,28 +103,28 @@ def slurm(folder: Path, parallel: int | None, options: Mapping[str, Any], extra:
         shown = _squeue() if records else {}
         return [shown.get(record["job"]) for record in records]
 
-    def stops(records: Sequence[Record]) -> str:
+    def stop_command(records: Sequence[Record]) -> str:
         return f"scancel {' '.join(sorted({record['job'].partition('_')[0] for record in records}))}"
 
-    return Executor("slurm", None, 3.0, submit, states, stops)
+    return Executor(False, None, 3.0, submit, states, stop_command)
 
 
 def _squeue() -> dict[str, str]:
-    """{job: state} of this user's jobs that wait or run."""
+    """Returns {job: state} of this user's jobs that wait or run."""
     command = ["squeue", "--me", "-h", "-r", "-o", "%i %T"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     except (subprocess.SubprocessError, OSError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         raise UserError(
-            f"squeue does not answer ({said[0] if said else error}): the jobs go on, run it later"
+            f"squeue does not answer ({lines[0] if lines else error}): the jobs go on, run it later"
         ) from error
-    ids = (line.split() for line in told.splitlines())
+    ids = (line.split() for line in output.splitlines())
     return {job: RUNS if state in ("RUNNING", "COMPLETING") else WAITS for job, state in ids}
 
 
 def local(folder: Path, parallel: int | None) -> Executor:
-    """Processes of this machine, that outlive this one; each gets one GPU where there are any.
+    """Builds an executor of processes of this machine, that outlive this one; each gets a GPU where there are any.
 
     Args:
         folder: for logs.
@@ -113,32 +134,32 @@ def local(folder: Path, parallel: int | None) -> Executor:
     executor = submitit.LocalExecutor(folder, max_num_timeout=TIMES)
     here = socket.gethostname()
 
-    def submit(work: Sequence[Work], there: Sequence[Record]) -> list[Record]:
+    def submit(work: Sequence[Work], busy: Sequence[Record]) -> list[Record]:
         made: list[Record] = []
-        for one in work:
-            used = Counter(record.get("gpu") for record in [*there, *made])
+        for item in work:
+            used = Counter(record.get("gpu") for record in [*busy, *made])
             gpu = min(gpus, key=lambda number: used[number], default=None)
             own = {} if gpu is None else {"visible_gpus": [gpu], "gpus_per_node": 1}
             executor.update_parameters(timeout_min=NO_END_MIN, **own)
-            with _deaf_to_the_terminal():
-                job = executor.submit(Job(), *one)
+            with _ignoring_the_terminal():
+                job = executor.submit(Job(), *item)
             made.append({"executor": "local", "job": job.job_id, "host": here, "gpu": gpu})
         return made
 
     def states(records: Sequence[Record]) -> list[str | None]:
         for record in records:
             if record["host"] != here:
-                raise UserError(f"this sweep's jobs run on {record['host']}: run the command there")
-        return [RUNS if _is_there(folder, record["job"]) else None for record in records]
+                raise UserError(f"these jobs run on {record['host']}: run the command there")
+        return [RUNS if _is_alive(folder, record["job"]) else None for record in records]
 
-    def stops(records: Sequence[Record]) -> str:
+    def stop_command(records: Sequence[Record]) -> str:
         return f"kill {' '.join(record['job'] for record in records)}"
 
-    return Executor("local", parallel or len(gpus) or 1, 1.0, submit, states, stops)
+    return Executor(False, parallel or len(gpus) or 1, 1.0, submit, states, stop_command)
 
 
 def _gpus() -> list[int]:
-    """Numbers of the GPUs that may be used; found without JAX, which would take their memory."""
+    """Returns the numbers of the GPUs that may be used; found without JAX, which would take their memory."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         names = [name.strip() for name in given.split(",") if name.strip()]
@@ -150,8 +171,8 @@ def _gpus() -> list[int]:
 
 
 @contextlib.contextmanager
-def _deaf_to_the_terminal() -> Iterator[None]:
-    """Inside, processes are started that go on after Ctrl-C here, and when the terminal is closed."""
+def _ignoring_the_terminal() -> Iterator[None]:
+    """Lets processes be started inside that go on after Ctrl-C here, and when the terminal is closed."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
     try:
         yield
@@ -160,9 +181,41 @@ def _deaf_to_the_terminal() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _is_there(folder: Path, pid: str) -> bool:
-    """Whether the process is there and is a job of this sweep: numbers are used again."""
+def _is_alive(folder: Path, pid: str) -> bool:
+    """Returns whether a process is alive and a job of this folder: numbers are used again."""
     try:
         return str(folder).encode() in Path("/proc", pid, "cmdline").read_bytes()
     except OSError:
         return False
+
+
+def define_flags(default: str) -> None:
+    """Defines the flags of what runs experiments: --executor, with this default, and those of jobs."""
+    flags.DEFINE_enum("executor", default, ["here", "local", "slurm"], "This process, other ones, or a SLURM array.")
+    flags.DEFINE_integer("parallel", None, "Jobs at once, at most; default: local one a GPU, slurm all.", lower_bound=1)
+    flags.DEFINE_string("partition", None, "slurm: of the cluster; default: its own.")
+    flags.DEFINE_integer("gpus", None, "slurm: GPUs a job.", lower_bound=0)
+    flags.DEFINE_integer("cpus", None, "slurm: CPU cores a job.", lower_bound=1)
+    flags.DEFINE_integer("mem_gb", None, "slurm: memory a job, GB.", lower_bound=1)
+    about = "slurm: minutes; a job that needs more saves and queues again."
+    flags.DEFINE_integer("timeout_min", 240, about, lower_bound=5)
+    flags.DEFINE_list("sbatch", [], "slurm: further options of sbatch, such as account=NAME,constraint=a100.")
+
+
+def from_flags(folder: Path) -> Executor:
+    """Builds the executor that the flags name, with `folder` for the logs of jobs."""
+    given = flags.FLAGS
+    if given.executor == "here":
+        return in_process()
+    if given.executor == "local":
+        return local(folder, given.parallel)
+    options = {
+        "job_name": "lesion",
+        "partition": given.partition,
+        "time": given.timeout_min,
+        "gpus_per_node": given.gpus,
+        "cpus_per_task": given.cpus,
+        "mem": given.mem_gb and f"{given.mem_gb}GB",
+    }
+    extra = dict(option.partition("=")[::2] for option in given.sbatch)
+    return slurm(folder, given.parallel, options, extra)

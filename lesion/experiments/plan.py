@@ -1,22 +1,19 @@
-"""What a configuration asks for: a list of experiments, each with the folder that it goes to."""
+"""The experiments of a plan, each with the folder that it goes to."""
 
 import copy
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from lesion import models
-from lesion.active.experiment import check_asking, run_active
+from lesion import files, models
 from lesion.dataset import store
 from lesion.errors import UserError
-from lesion.inference import explain
+from lesion.experiments.kinds import KINDS, Experiment
 from lesion.runs import checkpoint, rundir
-from lesion.transfer import fusion
-from lesion.transfer.loading import check_config, cohort_folds, load, run_transfer
+from lesion.transfer.loading import cohort_folds
 
 # Of a plan alone; what else stands in a configuration is shared by all its experiments.
 PARTS = ("transfer", "explain", "baselines", "fusion", "leakage", "active", "ablations")
@@ -28,49 +25,8 @@ LEAKAGE = {
 }
 
 
-class Kind(NamedTuple):
-    """How an experiment is run.
-
-    Attributes:
-        check: (config) raises a one-line `UserError` for a value that cannot be run on any dataset.
-        load: (config, data_dir) -> what `run` starts from.
-        run: (config, what was loaded, folder) -> metrics, or None if it was finished before.
-        shared: whether the run may serve under another name, by its identity `run` in what was loaded.
-    """
-
-    check: Callable[[ConfigDict], None]
-    load: Callable[[ConfigDict, Path], Any]
-    run: Callable[[ConfigDict, Any, Path], dict[str, Any] | None]
-    shared: bool = True
-
-
-class Experiment(NamedTuple):
-    """One experiment of a plan: the name of its folder, its config, and how it is run."""
-
-    name: str
-    config: ConfigDict
-    kind: Kind
-
-
-def _check_active(config: ConfigDict) -> None:
-    check_config(config)
-    check_asking(config)
-
-
-def _explain(config: ConfigDict, data_dir: Path, folder: Path) -> dict[str, Any] | None:
-    """Of the transfer run of the same name."""
-    run = folder.parents[2] / "transfer" / folder.parent.name / folder.name
-    return explain.explain_run(run, data_dir, folder, weights=config.weights)
-
-
-TRANSFER = Kind(check_config, load, run_transfer)
-ACTIVE = Kind(_check_active, load, run_active)
-FUSION = Kind(fusion.check, fusion.load, fusion.run_fusion)
-EXPLAIN = Kind(check_config, lambda config, data_dir: data_dir, _explain, shared=False)
-
-
 def experiment_config(config: ConfigDict, part: str = "", **fields: Any) -> ConfigDict:
-    """The config of one experiment: the shared fields, those of its part of the plan over them, then `fields`.
+    """Returns the config of one experiment: the shared fields, those of its part of the plan over them, then `fields`.
 
     A field of a field is written with dots, as on the command line; the weights are those of its backbone.
     """
@@ -86,7 +42,7 @@ def experiment_config(config: ConfigDict, part: str = "", **fields: Any) -> Conf
 
 
 def weights_of(backbone: str, folder: str) -> str:
-    """Where a backbone's weights are: `folder`, or what has the backbone's name in there; "" if nothing has.
+    """Returns where a backbone's weights are: `folder`, or what has the backbone's name in there; "" if nothing has.
 
     Raises:
         UserError: if there is no such folder, or it holds another backbone's weights.
@@ -103,7 +59,7 @@ def weights_of(backbone: str, folder: str) -> str:
 
 
 def plan(config: ConfigDict, data_dir: Path) -> tuple[list[Experiment], dict[str, str]]:
-    """Everything `config` asks for, checked as far as it can be before anything is computed.
+    """Lists everything `config` asks for, checked as far as it can be before anything is computed.
 
     Returns:
         The experiments in the order in which they are run; and {name: why} of those the cohort has no slices for.
@@ -114,24 +70,25 @@ def plan(config: ConfigDict, data_dir: Path) -> tuple[list[Experiment], dict[str
     sequences = {name for name, counts in store.load_info(data_dir)["sequences"].items() if counts}
     experiments, left_out = [], {}
     for part in (_transfer, _baselines, _fusion, _leakage, _active, _ablations):
-        for one in part(config):
+        for experiment in part(config):
             try:
-                one.kind.check(one.config)
+                KINDS[experiment.kind].check(experiment.config)
             except UserError as error:
-                raise UserError(f"{one.name}: {error}") from error
-            wanted = one.config.fusion.sequences if one.kind is FUSION else (one.config.sequence,)
+                raise UserError(f"{experiment.name}: {error}") from error
+            is_fusion = experiment.kind == "fusion"
+            wanted = experiment.config.fusion.sequences if is_fusion else (experiment.config.sequence,)
             absent = [name for name in wanted if name not in sequences]
             if absent:
-                left_out[one.name] = f"the cohort has no {' and no '.join(absent)}"
+                left_out[experiment.name] = f"the cohort has no {' and no '.join(absent)}"
             else:
-                experiments.append(one)
+                experiments.append(experiment)
     if not experiments:
         raise UserError(f"nothing to run on {data_dir}: {'; '.join(sorted(set(left_out.values()))) or 'an empty plan'}")
     return experiments, left_out
 
 
 def identity(config: ConfigDict, data_dir: Path, *, keep: bool = True) -> dict[str, Any]:
-    """What makes two runs of a plan the same; see `rundir.identity`. Weights are each experiment's own.
+    """Returns what makes two runs of a plan the same; see `rundir.identity`. Weights are each experiment's own.
 
     Writes the dataset's split, and without `keep` nothing.
     """
@@ -140,70 +97,71 @@ def identity(config: ConfigDict, data_dir: Path, *, keep: bool = True) -> dict[s
 
 
 def as_recorded(workdir: Path, whole: dict[str, Any]) -> dict[str, Any]:
-    """`whole`, see `identity`, with the parts recorded in `workdir`: a plan may grow or shrink there.
+    """Returns `whole`, see `identity`, with the parts recorded in `workdir`: a plan may grow or shrink there.
 
-    Its experiments are known by their own configurations. Weights, too, which earlier versions recorded of the first.
+    Its experiments are known by their own configurations.
     """
     path = workdir / rundir.CONFIG
     if not path.exists():
         return whole
-    there = json.loads(path.read_text())
+    recorded = files.read_json(path)["config"]
     shared = {k: v for k, v in whole["config"].items() if k not in PARTS}
-    parts = {k: v for k, v in there["config"].items() if k in PARTS}
-    return whole | {"config": shared | parts, "weights": there.get("weights", {})}
+    return whole | {"config": shared | {k: v for k, v in recorded.items() if k in PARTS}}
 
 
 def _transfer(config: ConfigDict) -> Iterator[Experiment]:
-    """Tables 3 to 6, Figures 5 to 8, and where each network looks."""
+    """Yields Tables 3 to 6, Figures 5 to 8, and where each network looks."""
     for backbone in config.transfer.backbones or (config.backbone,):
         for sequence in config.transfer.sequences:
-            one = experiment_config(config, "transfer", backbone=backbone, sequence=sequence)
-            yield Experiment(f"transfer/{backbone}/{sequence}", one, TRANSFER)
+            name = f"{backbone}/{sequence}"
+            made = experiment_config(config, "transfer", backbone=backbone, sequence=sequence)
+            yield Experiment(f"transfer/{name}", made, "transfer")
             if config.explain:
-                yield Experiment(f"explain/{backbone}/{sequence}", one, EXPLAIN)
+                yield Experiment(f"explain/{name}", made, "explain", after=f"transfer/{name}")
 
 
 def _baselines(config: ConfigDict) -> Iterator[Experiment]:
-    """Table 7: other networks, with classifiers of their own."""
+    """Yields Table 7: other networks, with classifiers of their own."""
     for backbone in config.baselines.backbones:
         for sequence in config.baselines.sequences:
             mode = {"mode": models.BASELINES[backbone].modes[0]} if backbone in models.BASELINES else {}
             rate = {"optim.lr": config.baselines.rates[backbone]} if backbone in config.baselines.rates else {}
-            one = experiment_config(config, "baselines", backbone=backbone, sequence=sequence, **mode, **rate)
-            yield Experiment(f"baselines/{backbone}/{sequence}", one, TRANSFER)
+            made = experiment_config(config, "baselines", backbone=backbone, sequence=sequence, **mode, **rate)
+            yield Experiment(f"baselines/{backbone}/{sequence}", made, "transfer")
 
 
 def _fusion(config: ConfigDict) -> Iterator[Experiment]:
-    """The paper's future work: the three sequences of a patient together."""
+    """Yields the paper's future work: the three sequences of a patient together."""
     if config.fusion.sequences:
-        one = experiment_config(config, sequence="")
-        with one.unlocked():
-            one.fusion = copy.deepcopy(config.fusion)
-            for own in one.fusion.backbones.values():
+        made = experiment_config(config, sequence="")
+        with made.unlocked():
+            made.fusion = copy.deepcopy(config.fusion)
+            for own in made.fusion.backbones.values():
                 if own.backbone and not own.weights:
                     own.weights = weights_of(own.backbone, config.weights)
-        yield Experiment("fusion", one, FUSION)
+        yield Experiment("fusion", made, "fusion")
 
 
 def _leakage(config: ConfigDict) -> Iterator[Experiment]:
-    """How much a split by slices flatters, with the true labels and with shuffled ones."""
+    """Yields how much a split by slices flatters, with the true labels and with shuffled ones."""
     for sequence in config.leakage.sequences:
-        for which, fields in LEAKAGE.items():
-            one = experiment_config(config, "leakage", sequence=sequence, **fields)
-            yield Experiment(f"leakage/{sequence}/{which}", one, TRANSFER)
+        for name, fields in LEAKAGE.items():
+            made = experiment_config(config, "leakage", sequence=sequence, **fields)
+            yield Experiment(f"leakage/{sequence}/{name}", made, "transfer")
 
 
 def _active(config: ConfigDict) -> Iterator[Experiment]:
-    """Figures 9 to 11."""
+    """Yields Figures 9 to 11."""
     for sequence in config.active.sequences:
-        one = experiment_config(config, "active", sequence=sequence)
-        yield Experiment(f"active/{sequence}", one, ACTIVE)
+        made = experiment_config(config, "active", sequence=sequence)
+        yield Experiment(f"active/{sequence}", made, "active")
 
 
 def _ablations(config: ConfigDict) -> Iterator[Experiment]:
-    """One thing changed at a time: of the shared fields, and of the labelling loop."""
-    for kind, part, sweeps in ((TRANSFER, "", config.ablations.transfer), (ACTIVE, "active", config.ablations.active)):
+    """Yields one thing changed at a time: of the shared fields, and of the labelling loop."""
+    parts = ("transfer", "", config.ablations.transfer), ("active", "active", config.ablations.active)
+    for kind, part, sweeps in parts:
         for sweep, settings in sweeps.items():
             for overrides in settings:
-                one = experiment_config(config, part, **dict(overrides))
-                yield Experiment(f"ablations/{sweep}/{rundir.setting_name(overrides)}", one, kind)
+                made = experiment_config(config, part, **dict(overrides))
+                yield Experiment(f"ablations/{sweep}/{rundir.setting_name(overrides)}", made, kind)

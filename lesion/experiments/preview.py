@@ -1,70 +1,72 @@
-"""What a plan would do, told without doing it: nothing is written."""
+"""What experiments would do, told without doing it: nothing is written."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
-
-from lesion.active.experiment import check
 from lesion.errors import UserError
-from lesion.experiments.plan import ACTIVE, FUSION, Experiment, as_recorded, identity, plan
-from lesion.runs import rundir
-from lesion.transfer import preview
-from lesion.transfer.loading import Setup
+from lesion.experiments.kinds import KINDS, Experiment, load_all, setup_rows
 
 FAILS = "WOULD FAIL: "
 
 
-def dry_run(config: ConfigDict, data_dir: Path, workdir: Path) -> None:
-    """Prints of every experiment of a plan whether it would run; arguments as of `reproduce`.
+class Preview(NamedTuple):
+    """What would run, in words, and the names of the experiments that would fail."""
 
-    Raises:
-        UserError: if the plan cannot be run or `workdir` holds another one; after printing, if experiments would fail.
+    text: str
+    failing: list[str]
+
+
+def preview(experiment: Experiment, data_dir: Path, workdir: Path) -> str:
+    """Returns what one experiment would do in `workdir`, checked as it is before it runs; a `UserError` if it fails."""
+    (setup,), kind = load_all([experiment], data_dir), KINDS[experiment.kind]
+    if isinstance(setup, UserError):
+        raise setup
+    rows = [("would run", kind.describe(experiment.config, setup)), *setup_rows(experiment.config, setup)]
+    return _render([*rows, ("into", f"{workdir}: {kind.progress(experiment.config, setup, workdir)}")])
+
+
+def preview_all(title: str, experiments: list[Experiment], data_dir: Path, workdir: Path) -> Preview:
+    """Returns what many experiments would do, checked as they are before they run.
+
+    Args:
+        title: what they are together.
+        experiments: in order.
+        data_dir: the dataset that launch.prepare wrote.
+        workdir: where they would go; need not exist.
     """
-    experiments, left_out = plan(config, data_dir)
-    loaded = preview.load_all([(one.kind.load, one.config) for one in experiments if one.kind.shared], data_dir)
-    found = [next(loaded) if one.kind.shared else None for one in experiments]
-    rows: preview.Rows = [("would run", f"{len(experiments)} experiments, see below; these are of the first")]
-    rundir.is_finished(workdir, as_recorded(workdir, identity(config, data_dir, keep=False)))
-    if isinstance(found[0], Setup):
-        rows += preview.about(experiments[0].config, found[0])
+    setups = load_all(experiments, data_dir)
+    rows = [("would run", title), *setup_rows(experiments[0].config, setups[0]), ("into", str(workdir.absolute()))]
     seen: dict[str, str] = {}
-    told = [(one.name, _told(one, setup, workdir, seen)) for one, setup in zip(experiments, found, strict=True)]
-    lines = [f"{name}: {text}" for name, text in [*told, *((n, f"left out, {why}") for n, why in left_out.items())]]
-    print(preview.render([*rows, ("into", f"{workdir}, with a report of all")], ["", *lines]))
-    failing = [name for name, text in told if text.startswith(FAILS)]
-    if failing:
-        names = ", ".join(failing[:3]) + ", ..." * (len(failing) > 3)
-        raise UserError(f"{len(failing)} of {len(experiments)} experiments would fail ({names}): see above")
+    lines = {e.name: _line(e, setup, workdir, seen) for e, setup in zip(experiments, setups, strict=True)}
+    text = "\n".join([_render(rows), "", *(f"{name}: {line}" for name, line in lines.items())])
+    return Preview(text, [name for name, line in lines.items() if line.startswith(FAILS)])
 
 
-def _told(one: Experiment, setup: Any, workdir: Path, seen: dict[str, str]) -> str:
-    """State, slices, network, how much; `seen` are the runs told so far, by what makes them the same."""
+def _line(experiment: Experiment, setup: Any, workdir: Path, seen: dict[str, str]) -> str:
+    """Returns state, network and amount; `seen` are the runs told so far, by what makes them the same."""
     if isinstance(setup, UserError):
         return f"{FAILS}{setup}"
-    if setup is None:
-        done = (workdir / one.name / rundir.METRICS).exists()
-        return "finished already" if done else f"of transfer{one.name[one.name.index('/') :]}, after it"
+    kind = KINDS[experiment.kind]
     try:
-        if one.kind is FUSION:
-            parts, finished = preview.fused_parts(one.config, setup, workdir / one.name)
-            of = f"{len(setup.patients.patient)} patients, {', '.join(setup.slices)}"
-            return f"{len(finished)} of {len(parts)} parts are finished: {of}"
-        if one.kind is ACTIVE:
-            check(one.config, setup)
-        if rundir.is_finished(workdir / one.name, setup.run):
-            return "finished already"
+        progress = kind.progress(experiment.config, setup, workdir / experiment.name)
     except UserError as error:
         return f"{FAILS}{error}"
-    same = seen.setdefault(json.dumps(setup.run, sort_keys=True), one.name)
-    if same != one.name:
-        return f"the same run as {same}"
-    state = "goes on" if (workdir / one.name / rundir.CONFIG).exists() else "new"
-    many = f"{one.config.num_epochs * sum(preview.steps_an_epoch(one.config, setup)):,} steps"
-    if preview.is_svm(one.config):
-        many = "a support vector machine a fold"
-    if one.kind is ACTIVE:
-        many = f"{one.config.num_rounds} rounds of {', '.join(one.config.strategies)}"
-    network = preview.mode(one.config) + ("" if setup.run["weights"]["pretrained"] else ", RANDOM weights")
-    return f"{state}: {len(setup.slices.label):,} slices of {one.config.sequence}, {network}, {many}"
+    if progress.startswith("finished"):
+        return "finished already"
+    if hasattr(setup, "run"):
+        same = seen.setdefault(json.dumps(setup.run, sort_keys=True), experiment.name)
+        if same != experiment.name:
+            return f"the same run as {same}"
+    return f"{progress}: {kind.describe(experiment.config, setup)}{_random(getattr(setup, 'run', {}))}"
+
+
+def _random(run: Mapping[str, Any]) -> str:
+    return "" if run.get("weights", {}).get("pretrained", True) else ", RANDOM weights"
+
+
+def _render(rows: list[tuple[str, str]]) -> str:
+    """Renders two columns."""
+    width = max(len(left) for left, _ in rows) + 2
+    return "\n".join(["dry run: nothing is written", *(left.ljust(width) + right for left, right in rows)])

@@ -1,10 +1,7 @@
-"""Runs a plan: what is finished is kept, what fails is told and does not stop the rest."""
+"""Runs a plan and writes its report: what is finished is kept, what fails is told and does not stop the rest."""
 
-import json
-import os
 import shutil
-import sys
-import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +9,27 @@ from ml_collections import ConfigDict
 
 from lesion import files, models, report
 from lesion.dataset import store
-from lesion.errors import Interrupted, UserError
-from lesion.experiments.plan import Experiment, as_recorded, identity, plan
+from lesion.errors import UserError
+from lesion.experiments.board import FAILED
+from lesion.experiments.executors import Executor
+from lesion.experiments.plan import as_recorded, identity, plan
+from lesion.experiments.preview import preview_all
+from lesion.experiments.runner import run_all
 from lesion.runs import rundir
 
 COHORT_FILES = ("cohort.json", "cohort.png", "preprocessing.png")
 PLAN = "plan.json"
 
 
-def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
+def reproduce(config: ConfigDict, data_dir: Path, workdir: Path, make_executor: Callable[[Path], Executor]) -> Path:
     """Runs what is not finished yet, then writes the report.
 
     Args:
         config: of `configs/demo.py`, `configs/paper.py` or `configs/paper_small.py`.
-        data_dir: what `launch/prepare` wrote.
+        data_dir: the dataset that launch.prepare wrote.
         workdir: gets a folder for each experiment, cohort/, models.json, plan.json, config.json, report.html and,
             last, metrics.json.
+        make_executor: see `runner.run_all`.
 
     Returns:
         The report's path.
@@ -44,72 +46,43 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path) -> Path:
         shutil.copyfile(data_dir / store.READERS_FILE, workdir / store.READERS_FILE)
     files.write_json(workdir / "models.json", models.table())
     files.write_json(workdir / "baselines.json", models.baseline_table())
-    files.write_json(workdir / PLAN, {"experiments": [one.name for one in experiments], "left_out": left_out})
+    files.write_json(workdir / PLAN, {"experiments": [e.name for e in experiments], "left_out": left_out})
     for name, why in left_out.items():
         print(f"{name}: {why}, left out")
-    failed = []
-    for number, one in enumerate(experiments, 1):
-        told = _run(one, data_dir, workdir)
-        print(f"{number} of {len(experiments)}, {one.name}: {told}", flush=True)
-        if (workdir / one.name / rundir.FAILED).exists():
-            failed.append(one.name)
+    rows = run_all(experiments, data_dir, workdir, make_executor)
     path = report.write(workdir)
+    failed = [row.name for row in rows if row.state == FAILED]
     if failed:
-        names = ", ".join(failed[:3]) + ", ..." * (len(failed) > 3)
-        told = f"{len(failed)} of {len(experiments)} experiments failed ({names})"
-        raise UserError(f"{told}: {path} says why; the same command tries them again")
-    rundir.finish(workdir, {one.name: True for one in experiments})
+        count = f"{len(failed)} of {len(experiments)} experiments failed ({_first(failed)})"
+        raise UserError(f"{count}: {path} says why; the same command tries them again")
+    rundir.finish(workdir, {e.name: True for e in experiments})
     return path
 
 
 def _open(workdir: Path, whole: dict[str, Any]) -> None:
     """Claims `workdir`; a plan that has grown or shrunk there takes the place of the one before."""
-    known = as_recorded(workdir, whole)
-    rundir.open_run(workdir, known)
-    if known["config"] != whole["config"]:
+    recorded = as_recorded(workdir, whole)
+    rundir.open_run(workdir, recorded)
+    if recorded["config"] != whole["config"]:
         (workdir / rundir.METRICS).unlink(missing_ok=True)
-        there = json.loads((workdir / rundir.CONFIG).read_text())
-        files.write_json(workdir / rundir.CONFIG, there | {"config": whole["config"]})
+        record = files.read_json(workdir / rundir.CONFIG)
+        files.write_json(workdir / rundir.CONFIG, record | {"config": whole["config"]})
 
 
-def _run(one: Experiment, data_dir: Path, workdir: Path) -> str:
-    """One experiment; what becomes of it, in words. A failure is left in its folder, as one line for the report."""
-    folder = workdir / one.name
-    (folder / rundir.FAILED).unlink(missing_ok=True)
-    try:
-        setup = one.kind.load(one.config, data_dir)
-        if one.kind.shared:
-            _link_finished(setup.run, workdir, folder)
-        return "finished before, kept" if one.kind.run(one.config, setup, folder) is None else "done"
-    except (Interrupted, OSError):  # to be stopped, or no disk to write on: not this experiment's fault
-        raise
-    except Exception as error:
-        if not isinstance(error, UserError):
-            traceback.print_exc(file=sys.stderr)
-        return f"FAILED: {rundir.fail(folder, error)}"
+def dry_run(config: ConfigDict, data_dir: Path, workdir: Path) -> None:
+    """Prints of every experiment of a plan whether it would run; arguments as of `reproduce`.
+
+    Raises:
+        UserError: if the plan cannot be run or `workdir` holds another one; after printing, if experiments would fail.
+    """
+    experiments, left_out = plan(config, data_dir)
+    rundir.is_finished(workdir, as_recorded(workdir, identity(config, data_dir, keep=False)))
+    title = f"{len(experiments)} experiments and a report of all; dataset and weights are of the first"
+    text, failing = preview_all(title, experiments, data_dir, workdir)
+    print("\n".join([text, *(f"{name}: left out, {why}" for name, why in left_out.items())]))
+    if failing:
+        raise UserError(f"{len(failing)} of {len(experiments)} experiments would fail ({_first(failing)}): see above")
 
 
-def _link_finished(run: dict[str, Any], workdir: Path, folder: Path) -> None:
-    """Makes `folder` a second name of a finished run like `run` elsewhere under `workdir`, if there is one."""
-    if folder.exists():
-        return
-    for path in sorted(workdir.rglob(rundir.METRICS)):
-        found = path.parent
-        if found == workdir or any(part.startswith(".") for part in found.relative_to(workdir).parts):
-            continue  # the whole, or a copy that was not completed
-        config = found / rundir.CONFIG
-        if config.exists() and not rundir.differences(json.loads(config.read_text()), run):
-            partial = folder.with_name(f".{folder.name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            # Files of a run are replaced, never changed: both names may share them.
-            shutil.copytree(found, partial, copy_function=_link)
-            partial.replace(folder)
-            return
-
-
-def _link(source: str, target: str) -> str:
-    try:
-        os.link(source, target)
-    except OSError:  # not on this file system
-        shutil.copy2(source, target)
-    return target
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)

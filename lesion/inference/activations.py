@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from lesion import models
-from lesion.inference.trained_run import Trained
+from lesion.inference.trained_run import FoldVariables, TrainedRun
 
 
 class Activations(NamedTuple):
-    """Of one stage's output.
+    """The output of one stage, in numbers.
 
     Attributes:
         stage: its name.
@@ -34,27 +34,25 @@ class Activations(NamedTuple):
     not_finite: int
 
 
-def look(run: Trained, variables: dict, image: np.ndarray) -> list[Activations]:
+def measure_stages(run: TrainedRun, variables: FoldVariables, image: np.ndarray) -> list[Activations]:
     """Runs one slice, uint8 [S, S], through the backbone up to its last map, stage by stage, as one program."""
     assert image.ndim == 2, image.shape
-    backbone, shapes = run.config.backbone, dict[str, tuple[int, ...]]()
-    names = models.map_stages(backbone)
+    backbone, shapes, model = run.config.backbone, dict[str, tuple[int, ...]](), run.network.backbone
+    stages = models.map_stages(backbone)
+    assert model is not None
 
     @jax.jit
-    def through(variables: Any, image: jax.Array) -> dict[str, tuple[jax.Array, ...]]:
-        found: dict[str, tuple[jax.Array, ...]] = {}
+    def run_stages(variables: Any, image: jax.Array) -> dict[str, tuple[jax.Array, ...]]:
+        measured: dict[str, tuple[jax.Array, ...]] = {}
         x, before = models.preprocess(backbone, image[None]).astype(run.config.dtype), None
-        for name in names:
-            x, before = jnp.asarray(run.model.apply(variables, x, start=before, stop=name)), name
-            shapes[name] = x.shape[1:]
+        for stage in stages:
+            x, before = jnp.asarray(model.apply(variables, x, start=before, stop=stage)), stage
+            shapes[stage] = x.shape[1:]
             wide = x[0].astype(jnp.float32)
             by_channel = jnp.abs(wide).reshape(-1, wide.shape[-1]).max(0)
-            parts = wide.mean(), wide.std(), jnp.abs(wide).max(), (wide == 0).mean(), (by_channel == 0).mean()
-            found[name] = (*parts, jnp.sum(~jnp.isfinite(wide)))
-        return found
+            numbers = wide.mean(), wide.std(), jnp.abs(wide).max(), (wide == 0).mean(), (by_channel == 0).mean()
+            measured[stage] = (*numbers, jnp.sum(~jnp.isfinite(wide)))
+        return measured
 
-    found = jax.device_get(through(variables, image))
-    return [
-        Activations(name, shapes[name], float(mean), float(spread), float(largest), float(zeros), float(dead), int(bad))
-        for name, (mean, spread, largest, zeros, dead, bad) in ((name, found[name]) for name in names)
-    ]
+    measured = jax.device_get(run_stages(variables.backbone, image))
+    return [Activations(stage, shapes[stage], *(x.item() for x in measured[stage])) for stage in stages]

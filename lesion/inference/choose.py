@@ -25,7 +25,7 @@ class Chosen(NamedTuple):
 
 
 def choose(predictions: Iterable[Prediction], each: int = EACH) -> list[Chosen]:
-    """For either class the slices most confidently wrong, those least sure, and those most confidently right.
+    """Chooses for either class the slices most confidently wrong, those least sure, and those most confidently right.
 
     A patient is shown once at most. Wrong ones are chosen first, as they are rarest, then the least sure, then the
     right; of slices equally sure, that of the lower pseudonym.
@@ -42,17 +42,17 @@ def choose(predictions: Iterable[Prediction], each: int = EACH) -> list[Chosen]:
     found: dict[tuple[int, str], list[Chosen]] = {}
     for why in (WRONG, UNSURE, RIGHT):
         for label in (0, 1):
-            some = [row for row in rows if row.label == label and (why == UNSURE or is_right(row) == (why == RIGHT))]
+            fitting = [r for r in rows if r.label == label and (why == UNSURE or is_right(r) == (why == RIGHT))]
             found[label, why] = []
-            for row in sorted(some, key=lambda row: _rank(row, why)):
+            for row in sorted(fitting, key=lambda row: _rank(row, why)):
                 if row.patient not in seen and len(found[label, why]) < each:
                     seen.add(row.patient)
                     found[label, why].append(Chosen(why, row))
-    return [one for label in (0, 1) for why in (RIGHT, WRONG, UNSURE) for one in found[label, why]]
+    return [choice for label in (0, 1) for why in (RIGHT, WRONG, UNSURE) for choice in found[label, why]]
 
 
 def is_right(row: Prediction) -> bool:
-    """Whether a slice is called what it is; as everywhere, glioma above one half."""
+    """Returns whether a slice is called what it is; as everywhere, glioma above one half."""
     return (row.probability > 0.5) == (row.label == 1)
 
 

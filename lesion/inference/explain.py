@@ -1,4 +1,4 @@
-"""The shell of Grad-CAM: explains slices by the network that did not see their patient, and writes the sheet."""
+"""Grad-CAM of a finished run: each slice by the network that did not see its patient, and the sheet of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +15,10 @@ from lesion.dataset import LABELS, SEQUENCES, Slices, store
 from lesion.errors import UserError
 from lesion.inference import choose, gradcam, sheet, trained_run
 from lesion.inference.choose import Chosen
-from lesion.inference.trained_run import Trained
+from lesion.inference.trained_run import FoldVariables, TrainedRun
 from lesion.progress import track
 from lesion.runs import rundir
+from lesion.train.forward import over_rows
 
 VERSION = 1  # raised whenever the same run would give another sheet
 BATCH_SIZE = 8
@@ -27,11 +28,11 @@ GRADCAM = (
     *("slice", "patient", "fold", "label", "probability", "why", "evidence_for"),
     *("peak_row", "peak_column", "random_head_correlation"),
 )
-NAMES = {number: name for name, number in LABELS.items()}
+CLASS_NAMES = {number: name for name, number in LABELS.items()}
 
 
-class Look(NamedTuple):
-    """What a network says of one slice.
+class Explanation(NamedTuple):
+    """What a network says of one slice, and where it looks.
 
     Attributes:
         probability: of glioma.
@@ -45,15 +46,15 @@ class Look(NamedTuple):
 
     @property
     def called(self) -> str:
-        """The class's name."""
-        return NAMES[int(self.probability > 0.5)]
+        """The name of the class."""
+        return CLASS_NAMES[int(self.probability > 0.5)]
 
 
-Network = tuple[dict, dict]  # variables of the backbone, parameters of the head
+Explain = Callable[..., list[Explanation]]
 
 
-def build(run: Trained, stage: str = "") -> Callable[..., list[Look]]:
-    """Builds `explain(network, image uint8 [N, S, S], sign=None) -> looks [N]`, compiled once for all folds.
+def make_explain(run: TrainedRun, stage: str = "") -> Explain:
+    """Builds `explain(fold variables, image uint8 [N, S, S], sign=None) -> N explanations`; one program for all folds.
 
     `sign` float32 [N] asks for the evidence of a class, see `gradcam.grad_cam`; None for that which the network calls.
 
@@ -64,36 +65,43 @@ def build(run: Trained, stage: str = "") -> Callable[..., list[Look]]:
     Raises:
         UserError: if there is no such stage, or it gives no map.
     """
-    spec, config, head = models.get_spec(run.config.backbone), run.config, run.head
-    stage = stage_of(config.backbone, stage)
-    how = gradcam.explainer(run.model, head, stage=stage, last_map=spec.last_map, pooling=run.pooling)
+    config, network = run.config, run.network
+    model, head = network.backbone, network.head
+    assert model is not None
+    stage = map_stage(config.backbone, stage)
 
     @jax.jit
-    def look(variables: Any, head_params: Any, image: jax.Array, sign: jax.Array | None):
-        activation = how.activate(variables, models.preprocess(config.backbone, image).astype(config.dtype))
-        heat, logit = how.explain(variables, head_params, activation, sign)
-        same = gradcam.called(logit) if sign is None else sign
+    def explain_batch(params: Any, batch_stats: Any, image: jax.Array, sign: jax.Array | None):
+        x = models.preprocess(config.backbone, image).astype(config.dtype)
+        variables = {"params": params["backbone"], "batch_stats": batch_stats}
+        activation = jnp.asarray(model.apply(variables, x, stop=stage))
+        heat, logit = gradcam.explain(network, params, batch_stats, activation, stage, sign)
+        sign = gradcam.called_sign(logit) if sign is None else sign
 
-        def at_random(key: jax.Array) -> jax.Array:
-            params = head.init(key, jnp.zeros((1, _width(head_params, head))))["params"]
-            return how.explain(variables, params, activation, same)[0]
+        def with_random_head(key: jax.Array) -> jax.Array:
+            random = head.init(key, jnp.zeros((1, _feature_width(params["head"], head))))["params"]
+            return gradcam.explain(network, params | {"head": random}, batch_stats, activation, stage, sign)[0]
 
-        return heat, logit, jax.lax.map(at_random, jax.random.split(jax.random.key(config.seed), RANDOM_HEADS))
+        keys = jax.random.split(jax.random.key(config.seed), RANDOM_HEADS)
+        return {"heat": heat, "logit": logit, "random": jnp.moveaxis(jax.lax.map(with_random_head, keys), 1, 0)}
 
-    def explain(network: Network, image: np.ndarray, sign: np.ndarray | None = None) -> list[Look]:
-        network, looks = jax.device_put(network), []
-        for start in range(0, len(image), BATCH_SIZE):
-            at = np.minimum(np.arange(start, start + BATCH_SIZE), len(image) - 1)  # one shape: one compilation
-            heat, logit, random = jax.device_get(look(*network, image[at], None if sign is None else sign[at]))
-            for i in range(min(BATCH_SIZE, len(image) - start)):
-                looks.append(Look(float(expit(logit[i])), heat[i], _correlation(heat[i], random[:, i])))
-        return looks
+    def explain(variables: FoldVariables, image: np.ndarray, sign: np.ndarray | None = None) -> list[Explanation]:
+        params, batch_stats = jax.device_put(tuple(variables))
+
+        def explain_rows(rows: np.ndarray) -> Any:
+            return explain_batch(params, batch_stats, image[rows], None if sign is None else sign[rows])
+
+        explanations = []
+        for _, batch in over_rows(explain_rows, range(len(image)), BATCH_SIZE):
+            for heat, logit, random in zip(batch["heat"], batch["logit"], batch["random"], strict=True):
+                explanations.append(Explanation(float(expit(logit)), heat, _correlation(heat, random)))
+        return explanations
 
     return explain
 
 
-def stage_of(backbone: str, stage: str) -> str:
-    """The stage that is looked at: the one named, or the backbone's last map; a `UserError` if it gives no map."""
+def map_stage(backbone: str, stage: str) -> str:
+    """Returns the stage that is looked at: the one named, or the last map; a `UserError` if it gives no map."""
     if not stage:
         return models.get_spec(backbone).last_map
     models.stage_before(backbone, stage)  # raises for an unknown one
@@ -103,17 +111,17 @@ def stage_of(backbone: str, stage: str) -> str:
     return stage
 
 
-def _width(head_params: Any, head: Any) -> int:
-    """D of the features that a head is made for."""
+def _feature_width(head_params: Any, head: Any) -> int:
+    """Returns D of the features that a head is made for."""
     return head_params["fc0" if head.widths else "logit"]["kernel"].shape[0]
 
 
 def _correlation(heat: np.ndarray, random: np.ndarray) -> float:
-    """Mean of Spearman's correlation of [h, w] with each of [R, h, w]; constant maps have none."""
-    some = [other for other in random if np.ptp(other) > 0]
-    if not some or not np.ptp(heat) > 0:
+    """Averages Spearman's correlation of [h, w] with each of [R, h, w]; constant maps have none."""
+    varied = [other for other in random if np.ptp(other) > 0]
+    if not varied or not np.ptp(heat) > 0:
         return float("nan")
-    return float(np.mean([stats.spearmanr(heat.ravel(), other.ravel()).statistic for other in some]))
+    return float(np.mean([stats.spearmanr(heat.ravel(), other.ravel()).statistic for other in varied]))
 
 
 def explain_run(
@@ -143,71 +151,74 @@ def explain_run(
     info, slices = store.load_info(data_dir), store.load_slices(data_dir, run.config.sequence)
     if info["fingerprint"] != run.record["data"]["fingerprint"]:
         raise UserError(f"{workdir} was trained on another dataset than {data_dir}: name that one with --data")
-    explain, stage = build(run, stage), stage_of(run.config.backbone, stage)
-    of_what = {"predictions": files.sha256(workdir / "predictions.csv"), "version": VERSION}
+    explain, stage = make_explain(run, stage), map_stage(run.config.backbone, stage)
+    source = {"predictions": files.sha256(workdir / "predictions.csv"), "version": VERSION}
     parts = ("config", "data", "phantom", "split_hash", "weights", "device")
-    settings = {"explain": of_what | {"stage": stage, "each": each}}
+    settings = {"explain": source | {"stage": stage, "each": each}}
     if rundir.open_run(out, {name: run.record[name] for name in parts} | settings):
         return None
-    looks = _look_at_all(run, explain, slices, chosen)
-    _write_table(out / "gradcam.csv", slices, chosen, looks)
-    _draw(out / "gradcam.png", run, slices, chosen, looks, stage)
-    found = np.array([look.correlation for look in looks])
+    explanations = _explain_chosen(run, explain, slices, chosen)
+    _write_table(out / "gradcam.csv", slices, chosen, explanations)
+    _draw(out / "gradcam.png", run, slices, chosen, explanations, stage)
+    reasons = (choose.RIGHT, choose.WRONG, choose.UNSURE)
     result = {
-        "slices": {why: sum(one.why == why for one in chosen) for why in (choose.RIGHT, choose.WRONG, choose.UNSURE)},
-        "without_evidence": sum(not look.heat.max() > 0 for look in looks),
-        "random_head_correlation": _median(found),
+        "slices": {reason: sum(choice.why == reason for choice in chosen) for reason in reasons},
+        "without_evidence": sum(not explanation.heat.max() > 0 for explanation in explanations),
+        "random_head_correlation": _median([explanation.correlation for explanation in explanations]),
         "random_heads": RANDOM_HEADS,
     }
     rundir.finish(out, result)
     return result
 
 
-def _look_at_all(run: Trained, explain: Callable, slices: Slices, chosen: list[Chosen]) -> list[Look]:
-    """Each slice by the network of the fold in which its patient was tested."""
-    place = {slice_id: i for i, slice_id in enumerate(slices.slice_id)}
-    looks: dict[str, Look] = {}
-    folds = sorted({one.prediction.fold for one in chosen})
+def _explain_chosen(run: TrainedRun, explain: Explain, slices: Slices, chosen: list[Chosen]) -> list[Explanation]:
+    """Explains each slice by the network of the fold in which its patient was tested."""
+    row_of = {slice_id: row for row, slice_id in enumerate(slices.slice_id)}
+    explanations: dict[str, Explanation] = {}
+    folds = sorted({choice.prediction.fold for choice in chosen})
     for fold in track(f"grad-cam {run.config.sequence}", folds, len(folds)):
-        some = [one.prediction for one in chosen if one.prediction.fold == fold]
-        at = np.array([place[row.slice] for row in some])
-        for row, look in zip(some, explain(trained_run.load_fold(run, fold), slices.image[at]), strict=True):
-            if abs(look.probability - row.probability) > TOLERANCE:
+        predictions = [choice.prediction for choice in chosen if choice.prediction.fold == fold]
+        image = slices.image[[row_of[prediction.slice] for prediction in predictions]]
+        found = explain(trained_run.load_fold(run, fold), image)
+        for prediction, explanation in zip(predictions, found, strict=True):
+            if abs(explanation.probability - prediction.probability) > TOLERANCE:
                 raise UserError(
-                    f"the network of fold {fold} in {run.folder} gives slice {row.slice} {look.probability:.3f}, "
-                    f"predictions.csv {row.probability:.3f}: they do not belong together, run launch.train anew"
+                    f"the network of fold {fold} in {run.folder} gives slice {prediction.slice} "
+                    f"{explanation.probability:.3f}, predictions.csv {prediction.probability:.3f}: they do not belong "
+                    "together, run launch.train anew"
                 )
-            looks[row.slice] = look
-    return [looks[one.prediction.slice] for one in chosen]
+            explanations[prediction.slice] = explanation
+    return [explanations[choice.prediction.slice] for choice in chosen]
 
 
-def _write_table(path: Path, slices: Slices, chosen: list[Chosen], looks: list[Look]) -> None:
+def _write_table(path: Path, slices: Slices, chosen: list[Chosen], explanations: list[Explanation]) -> None:
     side = slices.image.shape[1]
     rows = []
-    for (why, row), look in zip(chosen, looks, strict=True):
-        at = sheet.peak(look.heat, side) or ("", "")
-        told = "" if np.isnan(look.correlation) else look.correlation
-        rows.append(
-            (row.slice, row.patient, row.fold, row.label, row.probability, why, look.called, *at, told),
-        )
+    for (why, prediction), explanation in zip(chosen, explanations, strict=True):
+        peak = sheet.peak(explanation.heat, side) or ("", "")
+        correlation = "" if np.isnan(explanation.correlation) else explanation.correlation
+        ids = prediction.slice, prediction.patient, prediction.fold, prediction.label, prediction.probability
+        rows.append((*ids, why, explanation.called, *peak, correlation))
     files.write_csv(path, GRADCAM, rows)
 
 
-def _draw(path: Path, run: Trained, slices: Slices, chosen: list[Chosen], looks: list[Look], stage: str) -> None:
-    place = {slice_id: i for i, slice_id in enumerate(slices.slice_id)}
+def _draw(
+    path: Path, run: TrainedRun, slices: Slices, chosen: list[Chosen], explanations: list[Explanation], stage: str
+) -> None:
+    row_of = {slice_id: row for row, slice_id in enumerate(slices.slice_id)}
     rows = []
-    for label, name in NAMES.items():
-        for why in (choose.RIGHT, choose.WRONG, choose.UNSURE):
+    for label, name in CLASS_NAMES.items():
+        for reason in (choose.RIGHT, choose.WRONG, choose.UNSURE):
             panels = [
-                sheet.Panel(slices.image[place[row.slice]], look.heat, _words(row, look))
-                for (reason, row), look in zip(chosen, looks, strict=True)
-                if (reason, row.label) == (why, label)
+                sheet.Panel(slices.image[row_of[prediction.slice]], explanation.heat, _caption(prediction, explanation))
+                for (why, prediction), explanation in zip(chosen, explanations, strict=True)
+                if (why, prediction.label) == (reason, label)
             ]
-            rows.append(sheet.Row(f"{name}\n{why}", panels, f"no slice of {name} is {why}"))
+            rows.append(sheet.Row(f"{name}\n{reason}", panels, f"no slice of {name} is {reason}"))
     title = f"{models.get_spec(run.config.backbone).title} on {SEQUENCES[run.config.sequence]}: where the network looks"
-    correlation = _median(np.array([look.correlation for look in looks]))
+    correlation = _median([explanation.correlation for explanation in explanations])
     check = "none is defined" if correlation is None else f"median {correlation:.2f}"
-    cells = "×".join(map(str, looks[0].heat.shape))
+    cells = "×".join(map(str, explanations[0].heat.shape))
     notes = [
         f"Map of stage {stage} ({cells} cells), of what speaks for the class called. By rule: the most confident "
         "right and wrong slices and the least sure, one a patient, each by the network not trained on that patient.",
@@ -217,13 +228,14 @@ def _draw(path: Path, run: Trained, slices: Slices, chosen: list[Chosen], looks:
     sheet.draw(path, rows, title, notes, run.record["phantom"])
 
 
-def _words(row: choose.Prediction, look: Look) -> str:
-    sure = row.probability if look.called == NAMES[1] else 1 - row.probability
+def _caption(prediction: choose.Prediction, explanation: Explanation) -> str:
+    glioma = prediction.probability
+    sure = glioma if explanation.called == CLASS_NAMES[1] else 1 - glioma
     percent = f"{100 * sure:.0f} %" if sure < 0.995 else "over 99 %"
-    who = f"patient {row.patient[:9]}, slice {row.slice[:9]}, fold {row.fold}"
-    return f"called {look.called}, {percent} · is {NAMES[row.label]}\n{who}"
+    ids = f"patient {prediction.patient[:9]}, slice {prediction.slice[:9]}, fold {prediction.fold}"
+    return f"called {explanation.called}, {percent} · is {CLASS_NAMES[prediction.label]}\n{ids}"
 
 
-def _median(values: np.ndarray) -> float | None:
-    """Of those that are defined; None if none is."""
+def _median(values: list[float]) -> float | None:
+    """Returns the median of those that are defined; None if none is."""
     return float(np.nanmedian(values)) if np.isfinite(values).any() else None

@@ -1,4 +1,4 @@
-"""New patients: a DICOM folder read and prepared as a dataset is, and what of it a network should not be asked about.
+"""Reads a DICOM folder of new patients as a dataset is prepared, and flags what a network should not be asked about.
 
 No label is needed. What looks unlike the slices that a network was trained on is flagged and gets no picture; nothing
 is guessed. Pseudonyms are those of `launch.prepare` on the same folder, their table stays in its private folder.
@@ -13,11 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from lesion.dataset import SEQUENCES, pseudonyms, render
-from lesion.dicom import read, scan, tables
+from lesion.dataset import SEQUENCES, pseudonyms
+from lesion.dataset.render import RenderedSlice, render_stacks
+from lesion.dicom import scan, tables
+from lesion.dicom.scan import Stack
 from lesion.errors import UserError
 
-EMPTY = 0.1  # a picture with a smaller share of pixels above 0 shows no head to speak of; a guess
+MIN_FILLED = 0.1  # a picture with a smaller share of pixels above 0 shows no head to speak of; a guess
 
 
 class NewSlice(NamedTuple):
@@ -30,25 +32,25 @@ class NewSlice(NamedTuple):
     flag: str
 
 
-class Incoming(NamedTuple):
+class NewPatients(NamedTuple):
     """A folder of new patients.
 
     Attributes:
         slices: of the sequence asked for, by patient and height.
         flags: why nothing can be said of a patient, by pseudonym.
         skipped: how many files were left out, by reason.
-        told: whether a slices.csv chose the slices.
-        phantom: of which patients every image used says that it is of a phantom.
+        slices_listed: whether a slices.csv chose the slices.
+        phantom: patients whose images all say that they are of a phantom.
     """
 
     slices: list[NewSlice]
     flags: dict[str, str]
     skipped: dict[str, int]
-    told: bool
+    slices_listed: bool
     phantom: set[str]
 
 
-def read_folder(folder: Path, sequence: str, private: Path) -> Incoming:
+def read_folder(folder: Path, sequence: str, private: Path) -> NewPatients:
     """Reads the patients of a DICOM folder.
 
     Args:
@@ -61,57 +63,56 @@ def read_folder(folder: Path, sequence: str, private: Path) -> Incoming:
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: name the DICOM tree with --input=DIR")
-    inputs = scan.Inputs({}, tables.read_slices(folder), tables.read_series(folder), {})
+    user = tables.UserTables({}, tables.read_slices(folder), tables.read_series(folder), {})
     key = pseudonyms.read_key(private) or pseudonyms.new_key()
-    found = scan.scan(folder, scan.list_files(folder, leave_out=(private,)), strict=False)
-    series, left_out = scan.gather(folder, found, inputs)
-    wanted = [one for one in series if one.sequence == sequence]
-    made, broken = render.picture_all(wanted, strict=False)
-    names = {mr.patient_id: pseudonyms.pseudonym(key, "patient", mr.patient_id) for mr in found.objects}
-    table, slices = {(name, "patient", original) for original, name in names.items()}, []
-    for some in made:
-        for picture in some:
-            original = f"{picture.sop_uid}:{picture.number}"
-            slice_id = pseudonyms.pseudonym(key, "slice", original)
-            table.add((slice_id, "slice", original))
-            image = np.asarray(Image.open(io.BytesIO(picture.png)))
-            flag = _flag(image, picture.plan.found)
-            slices.append(NewSlice(names[picture.patient_id], slice_id, image, picture.position_mm, flag))
-    slices.sort(key=lambda one: (one.patient, one.position_mm, one.slice))
-    rejects = sorted(found.rejects + broken)
-    rows = [(reject.file, f"{reject.kind}: {reject.reason}") for reject in rejects]
-    pseudonyms.save(private, key, sorted(table | set(pseudonyms.read_table(private))), rows)
-    reasons = [*(skip.reason for skip in [*found.skipped, *left_out]), *(reject.kind for reject in rejects)]
-    phantom = {names[mr.patient_id] for mr in found.objects} - {
-        names[mr.patient_id] for mr in found.objects if not mr.phantom
-    }
-    flags = _patient_flags(found.objects, series, names, slices, sequence)
-    return Incoming(slices, flags, dict(collections.Counter(reasons)), inputs.slices is not None, phantom)
+    scanned = scan.scan_files(folder, scan.list_files(folder, leave_out=(private,)), strict=False)
+    stacks, unused = scan.find_stacks(folder, scanned, user)
+    wanted = [stack for stack in stacks if stack.sequence == sequence]
+    rendered, undecodable = render_stacks(wanted, strict=False)
+    rejected = scanned.rejected + undecodable
+
+    patients = pseudonyms.pseudonymize(key, "patient", (instance.patient_id for instance in scanned.instances))
+    table = {pseudonyms.Row(pseudonym, "patient", patient_id) for patient_id, pseudonym in patients.items()}
+    slices = []
+    for slice_ in (slice_ for of_stack in rendered for slice_ in of_stack):
+        slice_id = pseudonyms.pseudonym(key, "slice", slice_.original_id)
+        table.add(pseudonyms.Row(slice_id, "slice", slice_.original_id))
+        slices.append(_new_slice(slice_, patients[slice_.patient_id], slice_id))
+    slices.sort(key=lambda slice_: (slice_.patient, slice_.position_mm, slice_.slice))
+    pseudonyms.save(private, key, table | set(pseudonyms.read_table(private)), rejected)
+
+    reasons = [file.reason for file in [*scanned.skipped, *unused]] + [file.kind for file in rejected]
+    not_phantom = {instance.patient_id for instance in scanned.instances if not instance.phantom}
+    return NewPatients(
+        slices=slices,
+        flags=_patient_flags(stacks, patients, slices, sequence),
+        skipped=dict(collections.Counter(reasons)),
+        slices_listed=user.slices is not None,
+        phantom={patients[patient_id] for patient_id in patients.keys() - not_phantom},
+    )
 
 
-def _flag(image: np.ndarray, found: str) -> str:
-    if found != "brain":
-        return "no brain found in its series"
-    return "nearly empty" if np.mean(image > 0) < EMPTY else ""
+def _new_slice(rendered: RenderedSlice, patient: str, slice_id: str) -> NewSlice:
+    image = np.asarray(Image.open(io.BytesIO(rendered.png)))
+    flag = "nearly empty" if np.mean(image > 0) < MIN_FILLED else ""
+    if rendered.plan.region != "brain":
+        flag = "no brain found in its series"
+    return NewSlice(patient, slice_id, image, rendered.position_mm, flag)
 
 
 def _patient_flags(
-    objects: Sequence[read.MrObject],
-    series: Sequence[scan.Series],
-    names: dict[str, str],
-    slices: Sequence[NewSlice],
-    sequence: str,
+    stacks: Sequence[Stack], patients: dict[str, str], slices: Sequence[NewSlice], sequence: str
 ) -> dict[str, str]:
-    """Why no slice of a patient can be asked about."""
-    fine = {one.patient for one in slices if not one.flag}
-    flagged = {one.patient: one.flag for one in slices}
-    there = collections.defaultdict(set)
-    for one in series:
-        for mr, _, _ in one.members:
-            there[names[mr.patient_id]].add(one.sequence)
+    """Returns why no slice of a patient can be asked about, for every patient of whom that is so."""
+    usable = {slice_.patient for slice_ in slices if not slice_.flag}
+    flagged = {slice_.patient: slice_.flag for slice_ in slices}
+    present = collections.defaultdict(set)
+    for stack in stacks:
+        for member in stack.members:
+            present[patients[member.instance.patient_id]].add(stack.sequence)
     flags = {}
-    for patient in sorted({names[mr.patient_id] for mr in objects} - fine):
-        others = ", ".join(name for name in SEQUENCES if name in there[patient] and name != sequence)
+    for patient in sorted(set(patients.values()) - usable):
+        others = ", ".join(name for name in SEQUENCES if name in present[patient] and name != sequence)
         missing = f"no {sequence} slice that could be read" + (f", there is {others}" if others else "")
         flags[patient] = f"no slice to ask about: {flagged[patient]}" if patient in flagged else missing
     return flags

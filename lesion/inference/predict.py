@@ -1,5 +1,6 @@
 """New patients: what the networks of a run say of them, how far they agree, and where they look."""
 
+import functools
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,21 +14,21 @@ from lesion import files, models
 from lesion.dataset import preprocess
 from lesion.errors import UserError
 from lesion.inference import explain, gradcam, new_patients, sheet, trained_run
-from lesion.inference.explain import NAMES
-from lesion.inference.new_patients import Incoming, NewSlice
-from lesion.inference.trained_run import Trained
+from lesion.inference.explain import CLASS_NAMES
+from lesion.inference.new_patients import NewPatients, NewSlice
+from lesion.inference.trained_run import TrainedRun
 from lesion.progress import track
-from lesion.train.network import pool_features
+from lesion.train.forward import over_rows
 
 COLUMNS = ("patient", "slice", "num_slices", "called", "probability", "spread", "entropy", "flag")
-A_ROW = 4  # slices shown of a patient that speak most for either class
+SHOWN_PER_ROW = 4  # slices shown of a patient that speak most for either class
 BATCH_SIZE = 32
-KNOWN = "of the run's own cohort: most of these networks were trained on it"  # told, and answered all the same
+KNOWN = "of the run's own cohort: most of these networks were trained on it"  # flagged, and answered all the same
 RESEARCH = "RESEARCH USE ONLY: no medical device, not for diagnosis"
 
 
-class Said(NamedTuple):
-    """What an ensemble says of a slice or a patient.
+class EnsemblePrediction(NamedTuple):
+    """What an ensemble predicts of a slice or a patient.
 
     Attributes:
         probability: of glioma, the mean over the networks.
@@ -41,69 +42,63 @@ class Said(NamedTuple):
 
     @property
     def called(self) -> str:
-        """The class's name."""
-        return NAMES[int(self.probability > 0.5)]
+        """The name of the class."""
+        return CLASS_NAMES[int(self.probability > 0.5)]
 
 
-def say(probability: np.ndarray) -> Said:
-    """Of the probabilities [F] of F networks."""
+def ensemble(probability: np.ndarray) -> EnsemblePrediction:
+    """Joins the probabilities of glioma [F] of F networks."""
     assert probability.ndim == 1, probability.shape
     mean = float(probability.mean())
     spread = float(probability.std()) if len(probability) > 1 else math.nan
-    return Said(mean, spread, float(entr(mean) + entr(1 - mean)))
+    return EnsemblePrediction(mean, spread, float(entr(mean) + entr(1 - mean)))
 
 
-def open_checkpoint(path: Path, weights: str) -> Trained:
-    """A run's networks, all finished folds, or that of one fold if `path` is RUN/checkpoints/fold_K.
+def open_checkpoint(path: Path, weights: str) -> TrainedRun:
+    """Opens a run's networks, all finished folds, or that of one fold if `path` is RUN/checkpoints/fold_K.
 
     Raises:
         UserError: if it is neither, or slices were prepared in another way for it than they are now.
     """
     path = path.absolute()
     number = path.name.removeprefix("fold_")
-    one = number.isdigit() and path.parent.name == "checkpoints"
-    run = trained_run.open_run(path.parents[1] if one else path, weights)
-    if one and int(number) not in run.folds:
+    is_fold = number.isdigit() and path.parent.name == "checkpoints"
+    run = trained_run.open_run(path.parents[1] if is_fold else path, weights)
+    if is_fold and int(number) not in run.folds:
         raise UserError(f"there is no {path}: choose a fold of {', '.join(map(str, run.folds))}")
     before, now = run.record["data"].get("preprocess"), preprocess.settings()
     if before is not None and before != now:
         raise UserError(f"{run.folder} was trained on slices prepared in another way: prepare and train anew")
-    return run._replace(folds=(int(number),)) if one else run
+    return run._replace(folds=(int(number),)) if is_fold else run
 
 
-def probabilities(run: Trained, image: np.ndarray) -> np.ndarray:
-    """Of glioma, by every network of a run: uint8 [N, S, S] to float64 [F, N]."""
+def probabilities(run: TrainedRun, image: np.ndarray) -> np.ndarray:
+    """Predicts glioma by every network of a run: uint8 [N, S, S] to float64 [F, N]."""
     assert image.ndim == 3 and len(run.folds), image.shape
-    config, last_map = run.config, models.get_spec(run.config.backbone).last_map
+    config, network = run.config, run.network
 
     @jax.jit
-    def features_of(variables: Any, image: jax.Array) -> jax.Array:
+    def features_of(params: Any, batch_stats: Any, image: jax.Array) -> jax.Array:
         x = models.preprocess(config.backbone, image).astype(config.dtype)
-        x = jnp.asarray(run.model.apply(variables, x, stop=last_map))
-        return pool_features(x, run.pooling).astype(jnp.float32)
+        return network.features(params, batch_stats, x)[0]
 
     @jax.jit
     def logit_of(head_params: Any, features: jax.Array) -> jax.Array:
-        return jnp.asarray(run.head.apply({"params": head_params}, features))
+        return jnp.asarray(network.head.apply({"params": head_params}, features))
 
-    def features(variables: Any) -> np.ndarray:
-        variables, parts = jax.device_put(variables), []
-        for start in range(0, len(image), BATCH_SIZE):
-            at = np.minimum(np.arange(start, start + BATCH_SIZE), len(image) - 1)  # one shape: one compilation
-            parts.append(np.asarray(features_of(variables, image[at])))
-        return np.concatenate(parts)[: len(image)]
-
-    kept, logits = None, []
+    features, logits = None, []
     for fold in track(f"predicting {config.sequence}", run.folds, len(run.folds)):
-        variables, head_params = trained_run.load_fold(run, fold)
-        if kept is None or config.mode != "frozen":  # else all folds share the backbone
-            kept = features(variables)
-        logits.append(np.asarray(logit_of(head_params, kept)))
+        variables = trained_run.load_fold(run, fold)
+        if features is None or config.mode != "frozen":  # else all folds share the backbone
+            compute = functools.partial(features_of, *jax.device_put(tuple(variables)))
+            batches = over_rows(lambda rows: compute(image[rows]), range(len(image)), BATCH_SIZE)  # noqa: B023
+            features = np.concatenate([batch for _, batch in batches])
+        logits.append(np.asarray(logit_of(variables.params["head"], features)))
     return expit(np.stack(logits).astype(np.float64))
 
 
 def predict(checkpoint: Path, folder: Path, output: Path, *, private: Path, weights: str = "") -> str:
-    """Writes what a run's networks say of the patients of a DICOM folder.
+    """Writes what a run's networks predict of the patients of a DICOM folder.
 
     Args:
         checkpoint: of launch.train: a run, or one fold of it.
@@ -124,108 +119,124 @@ def predict(checkpoint: Path, folder: Path, output: Path, *, private: Path, weig
         if path.exists():
             raise UserError(f"{path} exists: name a new --output, or remove it")
     run = open_checkpoint(checkpoint, weights)
-    given = new_patients.read_folder(folder, run.config.sequence, private)
-    given = given._replace(flags=given.flags | _other_world(run, given))
-    asked = [one for one in given.slices if not one.flag and one.patient not in given.flags]
-    probs = probabilities(run, np.stack([one.image for one in asked])) if asked else np.zeros((len(run.folds), 0))
-    place, known = {one.slice: i for i, one in enumerate(asked)}, _known(run)
+    incoming = new_patients.read_folder(folder, run.config.sequence, private)
+    incoming = incoming._replace(flags=incoming.flags | _phantom_flags(run, incoming))
+    answered = [s for s in incoming.slices if not s.flag and s.patient not in incoming.flags]
+    probs = np.zeros((len(run.folds), 0))
+    if answered:
+        probs = probabilities(run, np.stack([s.image for s in answered]))
+    column_of, known = {s.slice: i for i, s in enumerate(answered)}, _known_patients(run)
     rows: list[tuple] = []
+    shown: dict[str, _Shown] = {}
+    for patient in sorted({s.patient for s in incoming.slices} | incoming.flags.keys()):
+        slices = [s for s in incoming.slices if s.patient == patient]
+        columns = [column_of[s.slice] for s in slices if s.slice in column_of]
+        prediction = ensemble(probs[:, columns].mean(axis=1)) if columns else None
+        flag = incoming.flags.get(patient, KNOWN * (patient in known))
+        rows.append(_row(patient, "", len(columns), prediction, flag))
+        for s in slices:
+            column = column_of.get(s.slice)
+            flag = s.flag or (incoming.flags.get(patient, "") if column is None else "")
+            rows.append(_row(patient, s.slice, "", None if column is None else ensemble(probs[:, column]), flag))
+        if prediction:
+            shown[patient] = _Shown(prediction, [answered[i] for i in columns], probs[:, columns])
     output.parent.mkdir(parents=True, exist_ok=True)
-    shown = {}
-    for patient in sorted({one.patient for one in given.slices} | given.flags.keys()):
-        own = [one for one in given.slices if one.patient == patient]
-        at = np.array([place[one.slice] for one in own if one.slice in place], int)
-        said = say(probs[:, at].mean(axis=1)) if at.size else None
-        rows.append(_row(patient, "", len(at), said, given.flags.get(patient, KNOWN * (patient in known))))
-        for one in own:
-            i = place.get(one.slice)
-            flag = one.flag or (given.flags.get(patient, "") if i is None else "")
-            rows.append(_row(patient, one.slice, "", None if i is None else say(probs[:, i]), flag))
-        if said:
-            shown[patient] = (said, [asked[i] for i in at], probs[:, at])
-    _draw_all(run, sheets, given, shown)
+    _draw_sheets(run, sheets, incoming, shown)
     files.write_csv(output, COLUMNS, rows)
-    return _summary(run, given, output, sheets, len(shown))
+    return _summary(run, incoming, output, sheets, len(shown))
 
 
-def _other_world(run: Trained, given: Incoming) -> dict[str, str]:
-    """Simulated images for a network of patients, and patients for one of simulated images."""
-    patients = {one.patient for one in given.slices}
+def _phantom_flags(run: TrainedRun, incoming: NewPatients) -> dict[str, str]:
+    """Flags simulated images for a network of patients, and patients for one of simulated images."""
+    patients = {s.patient for s in incoming.slices}
     trained_on = run.record["phantom"]
     if trained_on is True:
-        return dict.fromkeys(patients - given.phantom, "the network was trained on a phantom, this is none")
+        return dict.fromkeys(patients - incoming.phantom, "the network was trained on a phantom, this is none")
     if trained_on is False:
-        return dict.fromkeys(patients & given.phantom, "a phantom, the network was trained on patients")
+        return dict.fromkeys(patients & incoming.phantom, "a phantom, the network was trained on patients")
     return {}
 
 
-def _known(run: Trained) -> set[str]:
-    """Pseudonyms of the run's own cohort: they agree where dataset and folder share a key."""
+def _known_patients(run: TrainedRun) -> set[str]:
+    """Returns pseudonyms of the run's own cohort: they agree where dataset and folder share a key."""
     try:
-        return {row.patient for row in trained_run.read_predictions(run)}
+        return {prediction.patient for prediction in trained_run.read_predictions(run)}
     except UserError:  # not finished
         return set()
 
 
-def _row(patient: str, slice_id: str, count: Any, said: Said | None, flag: str) -> tuple:
-    if said is None:
+def _row(patient: str, slice_id: str, count: Any, prediction: EnsemblePrediction | None, flag: str) -> tuple:
+    if prediction is None:
         return patient, slice_id, count, "", "", "", "", flag
-    spread = "" if math.isnan(said.spread) else said.spread
-    return patient, slice_id, count, said.called, said.probability, spread, said.entropy, flag
+    spread = "" if math.isnan(prediction.spread) else prediction.spread
+    return patient, slice_id, count, prediction.called, prediction.probability, spread, prediction.entropy, flag
 
 
-def _draw_all(run: Trained, folder: Path, given: Incoming, shown: dict[str, tuple]) -> None:
-    """A sheet a patient."""
+class _Shown(NamedTuple):
+    """What a patient's sheet is drawn from: the patient's prediction, n slices, and their probabilities [F, n]."""
+
+    prediction: EnsemblePrediction
+    slices: list[NewSlice]
+    probs: np.ndarray
+
+
+def _draw_sheets(run: TrainedRun, folder: Path, incoming: NewPatients, shown: dict[str, _Shown]) -> None:
+    """Draws a sheet a patient."""
     if not shown:
         return
     folder.mkdir()
-    look = explain.build(run)
+    explain_slices = explain.make_explain(run)
     networks = [trained_run.load_fold(run, fold) for fold in run.folds]
     for patient in track("grad-cam sheets", shown, len(shown)):
-        said, slices, probs = shown[patient]
+        prediction, slices, probs = shown[patient]
         mean = probs.mean(axis=0)
         order = sorted(range(len(slices)), key=lambda i: (-mean[i], slices[i].slice))
-        half = min(A_ROW, (len(order) + 1) // 2)
-        most, least = order[:half], order[half:][::-1][:A_ROW]
+        half = min(SHOWN_PER_ROW, (len(order) + 1) // 2)
+        most, least = order[:half], order[half:][::-1][:SHOWN_PER_ROW]
         sign = np.where(mean > 0.5, gradcam.GLIOMA, gradcam.ENCEPHALITIS).astype(np.float32)
         chosen = [*most, *least]
         image = np.stack([slices[i].image for i in chosen])
-        maps = [np.stack([one.heat for one in look(network, image, sign[chosen])]) for network in networks]
+        maps = [np.stack([e.heat for e in explain_slices(network, image, sign[chosen])]) for network in networks]
         heat = dict(zip(chosen, np.mean(maps, axis=0), strict=True))
-        names = ("most for\nglioma", "least for\nglioma")
         rows = [
-            sheet.Row(name, [_panel(slices[i], heat[i], say(probs[:, i])) for i in some], "no further slice")
-            for name, some in zip(names, (most, least), strict=True)
+            sheet.Row(name, [_panel(slices[i], heat[i], ensemble(probs[:, i])) for i in indices], "no further slice")
+            for name, indices in (("most for\nglioma", most), ("least for\nglioma", least))
         ]
-        title = f"Patient {patient[:9]}: called {said.called}, {_number(said)}"
+        title = f"Patient {patient[:9]}: called {prediction.called}, {_number(prediction)}"
         notes = [
             RESEARCH,
             f"Mean map of {len(run.folds)} networks trained on {run.config.sequence}, of what speaks for the class a "
             f"slice is called; {len(slices)} slices were asked about.",
         ]
-        sheet.draw(folder / f"{patient}.png", rows, title, notes, patient in given.phantom or run.record["phantom"])
+        is_phantom = patient in incoming.phantom or run.record["phantom"]
+        sheet.draw(folder / f"{patient}.png", rows, title, notes, is_phantom)
 
 
-def _panel(one: NewSlice, heat: np.ndarray, said: Said) -> sheet.Panel:
-    return sheet.Panel(one.image, heat, f"called {said.called}, {_number(said)}\nslice {one.slice[:9]}")
+def _panel(new_slice: NewSlice, heat: np.ndarray, prediction: EnsemblePrediction) -> sheet.Panel:
+    caption = f"called {prediction.called}, {_number(prediction)}\nslice {new_slice.slice[:9]}"
+    return sheet.Panel(new_slice.image, heat, caption)
 
 
-def _number(said: Said) -> str:
-    spread = "" if math.isnan(said.spread) else f" ± {said.spread:.2f}"
-    told = f"{said.probability:.2f}{spread}"
-    told = "over 0.99" if said.probability > 0.995 else "under 0.01" if said.probability < 0.005 else told
-    return f"probability of glioma {told}"
+def _number(prediction: EnsemblePrediction) -> str:
+    if prediction.probability > 0.995:
+        text = "over 0.99"
+    elif prediction.probability < 0.005:
+        text = "under 0.01"
+    else:
+        spread = "" if math.isnan(prediction.spread) else f" ± {prediction.spread:.2f}"
+        text = f"{prediction.probability:.2f}{spread}"
+    return f"probability of glioma {text}"
 
 
-def _summary(run: Trained, given: Incoming, output: Path, sheets: Path, num_patients: int) -> str:
-    flagged = sum(bool(one.flag) for one in given.slices)
+def _summary(run: TrainedRun, incoming: NewPatients, output: Path, sheets: Path, num_patients: int) -> str:
+    flagged = sum(bool(s.flag) for s in incoming.slices)
     lines = [
         RESEARCH,
         f"{num_patients} patients by {len(run.folds)} networks of {run.folder}, {run.config.sequence}",
-        f"{len(given.flags)} patients flagged and not answered, {flagged} slices",
-        *(f"left out: {count} × {reason}" for reason, count in sorted(given.skipped.items())),
+        f"{len(incoming.flags)} patients flagged and not answered, {flagged} slices",
+        *(f"left out: {count} × {reason}" for reason, count in sorted(incoming.skipped.items())),
     ]
-    if not given.told:
+    if not incoming.slices_listed:
         lines.append("no slices.csv: every slice was asked about; if training saw slices with lesion only, add one")
     if run.record["data"].get("preprocess") is None:
         lines.append("the run does not record how its slices were prepared: whether it was so was not checked")

@@ -1,4 +1,4 @@
-"""Grad-CAM sheets: each slice as it is, beside it the same with the map over it, in words below what was said of it."""
+"""Grad-CAM sheets: each slice as it is, beside it the same with the map over it, below it what was predicted."""
 
 import textwrap
 from collections.abc import Sequence
@@ -31,11 +31,11 @@ WIDTH_IN, HEIGHT_IN = 2.75, 1.75  # of a panel, inches
 
 
 class Panel(NamedTuple):
-    """A slice: `image` uint8 [S, S], `heat` float32 [h, w] at least 0, and what is written below."""
+    """A slice: `image` uint8 [S, S], `heat` float32 [h, w] at least 0, and the caption below."""
 
     image: np.ndarray
     heat: np.ndarray
-    words: str
+    caption: str
 
 
 class Row(NamedTuple):
@@ -46,8 +46,8 @@ class Row(NamedTuple):
     empty: str = "none"
 
 
-def spread(heat: np.ndarray, side: int) -> np.ndarray:
-    """A map [h, w] over the slice it is of, float32 [side, side] in [0, 1]: bilinear, its highest cell 1, or all 0."""
+def enlarge(heat: np.ndarray, side: int) -> np.ndarray:
+    """Enlarges a map [h, w] to its slice, float32 [side, side] in [0, 1]: bilinear, its highest cell 1, or all 0."""
     assert heat.ndim == 2, heat.shape
     top = float(heat.max())
     if not top > 0:
@@ -57,26 +57,26 @@ def spread(heat: np.ndarray, side: int) -> np.ndarray:
 
 
 def peak(heat: np.ndarray, side: int) -> tuple[float, float] | None:
-    """Row and column, in pixels of the slice, of the middle of the highest cell of a map [h, w]; None if all is 0."""
+    """Returns row and column, in pixels of the slice, of the middle of the highest cell of a map [h, w], or None."""
     if not heat.max() > 0:
         return None
-    at = np.unravel_index(int(np.argmax(heat)), heat.shape)
-    row, column = ((i + 0.5) * side / n - 0.5 for i, n in zip(at, heat.shape, strict=True))
+    cell = np.unravel_index(int(np.argmax(heat)), heat.shape)
+    row, column = ((i + 0.5) * side / n - 0.5 for i, n in zip(cell, heat.shape, strict=True))
     return float(row), float(column)
 
 
 def colours() -> ListedColormap:
-    """Matplotlib's inferno, told apart by the colour-blind too and lighter the higher, clear where the map is 0."""
+    """Returns Matplotlib's inferno, safe for the colour-blind and lighter the higher, clear where the map is 0."""
     rgba = matplotlib.colormaps["inferno"](np.linspace(0.15, 1.0, 256))
     rgba[:, 3] = np.linspace(0.0, STRONGEST, 256)
     return ListedColormap(rgba)
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """The slice and, right of it, the slice with its map over it: uint8 [S, 2 S + GAP, 3]."""
+    """Returns the slice and, right of it, the slice with its map over it: uint8 [S, 2 S + GAP, 3]."""
     assert image.ndim == 2 and image.shape[0] == image.shape[1] and image.dtype == np.uint8, (image.shape, image.dtype)
     grey = np.repeat(image[..., None] / 255.0, 3, axis=-1)
-    colour = colours()(spread(heat, len(image)))
+    colour = colours()(enlarge(heat, len(image)))
     mixed = grey * (1 - colour[..., 3:]) + colour[..., :3] * colour[..., 3:]
     both = np.concatenate([grey, np.ones((len(image), GAP, 3)), mixed], axis=1)
     return np.rint(both * 255).astype(np.uint8)
@@ -126,19 +126,20 @@ def draw(path: Path, rows: Sequence[Row], title: str, notes: Sequence[str], phan
 def _panel(ax: Axes, panel: Panel) -> None:
     side = len(panel.image)
     ax.imshow(overlay(panel.image, panel.heat))
-    place = peak(panel.heat, side)
-    if place:
-        ax.plot(side + GAP + place[1], place[0], "+", color="white", markersize=9, markeredgewidth=2.6)
-        ax.plot(side + GAP + place[1], place[0], "+", color="black", markersize=8, markeredgewidth=1.0)
-    words = panel.words if place else f"{panel.words}\nno place speaks for it"
-    ax.text(0, side + 8, words, fontsize=7.5, va="top", linespacing=1.25)
+    highest = peak(panel.heat, side)
+    if highest:
+        row, column = highest
+        ax.plot(side + GAP + column, row, "+", color="white", markersize=9, markeredgewidth=2.6)
+        ax.plot(side + GAP + column, row, "+", color="black", markersize=8, markeredgewidth=1.0)
+    caption = panel.caption if highest else f"{panel.caption}\nno place speaks for it"
+    ax.text(0, side + 8, caption, fontsize=7.5, va="top", linespacing=1.25)
 
 
 def _bar(figure: Figure, size: tuple[float, float]) -> None:
-    """What the colours mean, over the grey that they are laid on."""
+    """Draws what the colours mean, over the grey that they are laid on."""
     ax = figure.add_axes((1.3 / size[0], 0.36 / size[1], 2.2 / size[0], 0.13 / size[1]))
     ax.set_facecolor("#555555")
     bar = figure.colorbar(ScalarMappable(cmap=colours()), cax=ax, orientation="horizontal", ticks=[0, 0.5, 1])
     bar.ax.tick_params(labelsize=7.5, length=2, pad=1)
-    words = "evidence, share of the map's highest (+)"
-    figure.text(3.65 / size[0], 0.42 / size[1], words, fontsize=8, va="center")
+    label = "evidence, share of the map's highest (+)"
+    figure.text(3.65 / size[0], 0.42 / size[1], label, fontsize=8, va="center")

@@ -1,55 +1,58 @@
 """A finished transfer run read back: its networks, fold by fold, as they predicted."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from lesion import files, models
 from lesion.errors import UserError
 from lesion.inference.choose import Prediction
-from lesion.models.head import Head
 from lesion.runs import checkpoint, rundir
-from lesion.transfer import methods
+from lesion.train.network import Network
+from lesion.transfer.methods import head_of, last_frozen_stage
 from lesion.weights import pretrained
 
 
-class Trained(NamedTuple):
+class TrainedRun(NamedTuple):
     """A run of launch.train.
 
     Attributes:
         folder: where it lies.
         record: its config.json.
         config: its configuration.
-        below: variables of the stages that were not trained, the same for all folds; {} if all were.
+        frozen_variables: of the stages that were not trained, the same for all folds; {} if all were.
         folds: numbers of those that are finished.
     """
 
     folder: Path
     record: dict[str, Any]
     config: ConfigDict
-    below: dict
+    frozen_variables: dict
     folds: tuple[int, ...]
 
     @property
-    def model(self) -> nn.Module:
-        """The backbone without classifier."""
-        return models.get_model(self.config.backbone, None)
+    def network(self) -> Network:
+        """The backbone without classifier, from pictures to its last map, and the head: the same for all folds."""
+        spec = models.get_spec(self.config.backbone)
+        pooling = self.config.head.pooling or spec.pooling
+        model = models.get_model(self.config.backbone, None)
+        return Network(head_of(self.config), model, stop=spec.last_map, pooling=pooling)
+
+
+class FoldVariables(NamedTuple):
+    """The network of a fold: `params` and `batch_stats` as methods of `TrainedRun.network` take them."""
+
+    params: dict[str, Any]
+    batch_stats: dict[str, Any]
 
     @property
-    def head(self) -> Head:
-        """The classifier."""
-        return Head(tuple(self.config.head.widths), self.config.head.dropout)
-
-    @property
-    def pooling(self) -> str:
-        """How the last map becomes features."""
-        return self.config.head.pooling or models.get_spec(self.config.backbone).pooling
+    def backbone(self) -> dict[str, Any]:
+        """Variables of the backbone."""
+        return {"params": self.params["backbone"], "batch_stats": self.batch_stats}
 
 
-def open_run(folder: Path, weights: str = "") -> Trained:
+def open_run(folder: Path, weights: str = "") -> TrainedRun:
     """Reads what a run was, and the weights it started from as far as they are part of its networks.
 
     Args:
@@ -60,7 +63,7 @@ def open_run(folder: Path, weights: str = "") -> Trained:
         UserError: if it is no such run, or the weights are not those it was trained with.
     """
     try:
-        record = json.loads((folder / rundir.CONFIG).read_text())
+        record = files.read_json(folder / rundir.CONFIG)
         config = ConfigDict(record["config"])
         mode, backbone, _ = config.mode, config.backbone, config.head.widths
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -69,39 +72,45 @@ def open_run(folder: Path, weights: str = "") -> Trained:
     folds = sorted(int(path.name[5:]) for path in (folder / "checkpoints").glob("fold_*") if path.name[5:].isdigit())
     if not folds:
         raise UserError(f"{folder} has no finished fold: run launch.train with --workdir={folder} to its end")
-    boundary = methods.last_frozen(config)
+    boundary = last_frozen_stage(config)
     if mode != "frozen" and boundary is None:
-        return Trained(folder, record, config, {}, tuple(folds))
-    where = weights or config.weights
-    if where and not Path(where).exists():
-        raise UserError(f"the weights of {folder} are not in {where} any more: name their folder with --weights=DIR")
-    variables, found = pretrained.load(backbone, where) if where else pretrained.random_variables(backbone, config.seed)
-    if found["sha256"] != record["weights"]["sha256"]:
-        raise UserError(f"{where} holds other weights than {folder} was trained with: name those with --weights=DIR")
+        return TrainedRun(folder, record, config, {}, tuple(folds))
+    directory = weights or config.weights
+    if directory and not Path(directory).exists():
+        raise UserError(
+            f"the weights of {folder} are not in {directory} any more: name their folder with --weights=DIR"
+        )
+    if directory:
+        variables, provenance = pretrained.load(backbone, directory)
+    else:
+        variables, provenance = pretrained.random_variables(backbone, config.seed)
+    if provenance["sha256"] != record["weights"]["sha256"]:
+        raise UserError(
+            f"{directory} holds other weights than {folder} was trained with: name those with --weights=DIR"
+        )
     last = boundary or models.stage_names(backbone)[-1]
-    return Trained(folder, record, config, models.split(backbone, variables, last)[0], tuple(folds))
+    return TrainedRun(folder, record, config, models.split(backbone, variables, last)[0], tuple(folds))
 
 
-def load_fold(run: Trained, fold: int) -> tuple[dict, dict]:
-    """A fold's network: the variables of its backbone, and its head's parameters."""
+def load_fold(run: TrainedRun, fold: int) -> FoldVariables:
+    """Loads the network of a fold: what was trained, and the stages below it."""
     own, _ = checkpoint.load_variables(run.folder / "checkpoints" / f"fold_{fold}")
-    params = own["params"]
-    trained = {"params": params.get("backbone", {}), "batch_stats": own.get("batch_stats", {})}
-    kinds = {**run.below, **trained}
-    return {kind: {**run.below.get(kind, {}), **trained.get(kind, {})} for kind in kinds}, params["head"]
+    backbone = {**run.frozen_variables.get("params", {}), **own["params"].get("backbone", {})}
+    batch_stats = {**run.frozen_variables.get("batch_stats", {}), **own.get("batch_stats", {})}
+    return FoldVariables({"backbone": backbone, "head": own["params"]["head"]}, batch_stats)
 
 
-def read_predictions(run: Trained) -> list[Prediction]:
-    """What each fold's network said of the slices it was not trained on.
+def read_predictions(run: TrainedRun) -> list[Prediction]:
+    """Reads what each fold's network predicted of the slices it was not trained on.
 
     Raises:
         UserError: if the run is not finished, or the table is not whole.
     """
     path = run.folder / "predictions.csv"
     try:
-        rows = files.read_csv(path)
         return [
-            Prediction(int(r["fold"]), r["patient"], r["slice"], int(r["label"]), float(r["probability"])) for r in rows
+            Prediction(int(r["fold"]), r["patient"], r["slice"], int(r["label"]), float(r["probability"]))
+            for r in files.read_csv(path)
         ]
     except FileNotFoundError as error:
         raise UserError(f"{run.folder} is not finished: run launch.train with --workdir={run.folder}") from error

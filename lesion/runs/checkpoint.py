@@ -22,7 +22,7 @@ PROVENANCE = "provenance.json"
 
 
 def alone() -> ocp.options.MultiprocessingOptions:
-    """For Orbax: this process reads or writes by itself, whatever the others do."""
+    """Returns options for Orbax by which this process reads or writes by itself, whatever the others do."""
     here = jax.process_index()
     if jax.process_count() == 1:
         return ocp.options.MultiprocessingOptions()
@@ -67,14 +67,14 @@ def save_variables(
 
 
 def read_provenance(directory: Path) -> dict[str, Any]:
-    """Where a checkpoint of `save_variables` came from; a `UserError` if there is none."""
+    """Returns where a checkpoint of `save_variables` came from; a `UserError` if there is none."""
     if not (directory / PROVENANCE).exists():
         raise UserError(f"no weights in {directory}: make them with launch.convert_weights --output={directory}")
     return files.read_json(directory / PROVENANCE)
 
 
 def read_tree(path: Path) -> dict:
-    """An Orbax checkpoint of nested dictionaries as NumPy arrays; its names are the structure."""
+    """Reads an Orbax checkpoint of nested dictionaries as NumPy arrays; its names are the structure."""
     with quiet(), ocp.StandardCheckpointer(multiprocessing_options=alone()) as checkpointer:
         metadata = checkpointer.metadata(path).item_metadata.tree
         like = trees.unflatten({k: np.zeros(m.shape, m.dtype) for k, m in trees.flatten(metadata).items()})
@@ -83,7 +83,7 @@ def read_tree(path: Path) -> dict:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Orbax warns that a part of a checkpoint has no metadata of the whole, which is not for the user."""
+    """Silences Orbax, which warns that a part of a checkpoint has no metadata of the whole."""
     _silence_closed_loops()
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
@@ -95,16 +95,18 @@ def quiet() -> Iterator[None]:
 
 @functools.cache
 def _silence_closed_loops() -> None:
-    """Once an array cannot be read Orbax closes its event loop; TensorStore's threads, still reading the others, then
+    """Silences what threads print about an event loop that was closed.
+
+    Once an array cannot be read Orbax closes its event loop; TensorStore's threads, still reading the others, then
     each print a traceback about that, and asyncio what else failed: some of it long after the error that is raised, so
     that it is silenced for good.
     """
     getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
-    told = sys.unraisablehook
+    default_hook = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
         if not (isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"):
-            told(unraisable)
+            default_hook(unraisable)
 
     sys.unraisablehook = hook
 

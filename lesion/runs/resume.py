@@ -1,17 +1,12 @@
-"""Checkpoints to go on from: Orbax, written beside the training, atomic, the newest few kept."""
+"""Checkpoints that a fit goes on from: Orbax, written beside the training, atomic, the newest few kept."""
 
-import contextlib
 import shutil
-import signal
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
 from flax import serialization
-from jax.experimental import multihost_utils
 
 from lesion import trees
 from lesion.errors import UserError
@@ -20,7 +15,7 @@ from lesion.runs import checkpoint
 TREE, RECORD = "tree", "record"
 
 
-class Saved(NamedTuple):
+class Checkpoint(NamedTuple):
     """A checkpoint: its number, a nested dictionary of arrays by name, and JSON beside it."""
 
     number: int
@@ -29,19 +24,19 @@ class Saved(NamedTuple):
 
 
 class _Manager(ocp.CheckpointManager):
-    """Orbax's, which asks by itself whether SIGTERM came; JAX counts the askings of all processes, see `Bell`."""
+    """Orbax's, which asks by itself whether SIGTERM came; JAX counts all processes' requests, see `StopSignal`."""
 
     def reached_preemption(self, step: int) -> bool:
-        """Never: the loop asks."""
+        """Returns False: the loop asks."""
         del step
         return False
 
 
-class Keeper:
+class Checkpointer:
     """Writes and finds the checkpoints of one fit. An I/O object: it holds the folder and Orbax's writer."""
 
     def __init__(self, folder: Path, keep: int) -> None:
-        """`folder` gets one folder a checkpoint; the `keep` newest stay. Only the first process writes."""
+        """Takes the folder, which gets one a checkpoint, and how many of the newest stay; the first process writes."""
         self.folder = folder.absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._manager = _Manager(
@@ -70,14 +65,14 @@ class Keeper:
         items = ocp.args.Composite(tree=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record))
         self._manager.save(number, args=items)
 
-    def last_path(self) -> Path | None:
-        """Folder of the newest checkpoint that is wholly written."""
+    def latest_path(self) -> Path | None:
+        """Returns the folder of the newest checkpoint, once it is wholly written."""
         self._manager.wait_until_finished()
         number = self._manager.latest_step()
         return None if number is None else self.folder / str(number)
 
-    def newest(self, run: dict[str, Any]) -> Saved | None:
-        """The checkpoint to go on from.
+    def restore_latest(self, run: dict[str, Any]) -> Checkpoint | None:
+        """Returns the checkpoint to go on from; None if there is none.
 
         Args:
             run: what its record must say it is of.
@@ -94,8 +89,8 @@ class Keeper:
             tree = checkpoint.read_tree(path / TREE)
             record = self._manager.restore(numbers[0], args=ocp.args.Composite(record=ocp.args.JsonRestore()))[RECORD]
             if trees.sha256(tree) == record["sha256"]:
-                _check_same(path, record["run"], run)
-                return Saved(numbers[0], tree, record)
+                _check_same_run(path, record["run"], run)
+                return Checkpoint(numbers[0], tree, record)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).partition("\n")[0][:120]
         before = f"go on from {self.folder / str(numbers[1])}" if len(numbers) > 1 else "begin anew"
@@ -109,51 +104,18 @@ class Keeper:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _check_same(path: Path, there: dict[str, Any], now: dict[str, Any]) -> None:
-    different = sorted(name for name in there.keys() | now.keys() if there.get(name) != now.get(name))
+def _check_same_run(path: Path, recorded: dict[str, Any], run: dict[str, Any]) -> None:
+    different = sorted(name for name in recorded.keys() | run.keys() if recorded.get(name) != run.get(name))
     if different:
         raise UserError(f"the checkpoint {path} is of another run ({different[0]} differs): name another --workdir")
 
 
 def to_tree(state: Any) -> dict[str, Any]:
-    """A NamedTuple of arrays as nested dictionaries by name; empty parts, which Orbax cannot keep, are left out."""
+    """Returns a NamedTuple of arrays as nested dictionaries; empty parts, which Orbax cannot keep, are left out."""
     return trees.unflatten(trees.flatten(serialization.to_state_dict(state)))
 
 
 def from_tree(like: Any, tree: dict[str, Any]) -> Any:
-    """The inverse of `to_tree`, for a state of the structure of `like`."""
+    """Returns a state of the structure of `like` from what `to_tree` made of one."""
     structure = trees.flatten(serialization.to_state_dict(like), keep_empty=True)
     return serialization.from_state_dict(like, trees.unflatten({**structure, **trees.flatten(tree)}))
-
-
-class Bell:
-    """Whether somebody asked the run to stop; with several processes all of them hear it at the same step."""
-
-    def __init__(self) -> None:
-        """Not rung yet."""
-        self._event, self._asked = threading.Event(), 0
-
-    def ring(self, *_: Any) -> None:
-        """A signal handler."""
-        self._event.set()
-
-    def heard(self) -> bool:
-        """Whether to stop now; all processes ask equally often, so that all get the same answer."""
-        self._asked += 1
-        if jax.process_count() > 1:
-            return bool(multihost_utils.reached_preemption_sync_point(self._asked))
-        return self._event.is_set()
-
-
-@contextlib.contextmanager
-def heed_sigterm() -> Iterator[Bell]:
-    """Inside, SIGTERM rings the bell instead of ending the process at once."""
-    bell = Bell()
-    if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
-        yield bell  # JAX's own coordination listens to the signal
-        return
-    before = signal.signal(signal.SIGTERM, bell.ring)
-    try:
-        yield bell
-    finally:
-        signal.signal(signal.SIGTERM, before)

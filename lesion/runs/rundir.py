@@ -1,4 +1,4 @@
-"""A run's folder: what it is a run of, whether it is finished."""
+"""A run's folder: what it is a run of, and whether it is finished."""
 
 import datetime
 import importlib.metadata
@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jax
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from lesion import files
 from lesion.errors import UserError
+from lesion.runs.processes import is_first
 
 CONFIG = "config.json"
 METRICS = "metrics.json"
@@ -26,14 +25,14 @@ PACKAGES = ("lesion", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "num
 
 
 def versions() -> dict[str, str]:
-    """What computed the numbers."""
+    """Returns the versions of what computes the numbers."""
     return {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES}
 
 
 def identity(
     config: ConfigDict, info: dict[str, Any], split_hash: str, weights: dict[str, Any], device: str
 ) -> dict[str, Any]:
-    """What makes two runs the same run.
+    """Returns what makes two runs the same run, JSON-able.
 
     Args:
         config: resolved.
@@ -60,7 +59,7 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def differences(recorded: dict[str, Any], run: dict[str, Any]) -> list[str]:
-    """In what `run`, see `identity`, is another than the one in a config.json: nothing if they are the same run."""
+    """Returns in what `run`, see `identity`, differs from the one recorded in a config.json; [] for the same run."""
     before, now = _flat(recorded), _flat(json.loads(json.dumps(run)))
     return [
         f"{name} is {before.get(name)!r} there, {now.get(name)!r} now"
@@ -91,7 +90,7 @@ def open_run(workdir: Path, run: dict[str, Any]) -> bool:
 
 
 def is_finished(workdir: Path, run: dict[str, Any]) -> bool:
-    """Whether this very run is finished in `workdir`, which may be missing; a `UserError` if it holds another one."""
+    """Returns whether this very run is finished in `workdir`; a `UserError` if that holds another one."""
     if not (workdir / CONFIG).exists():
         return False
     different = differences(files.read_json(workdir / CONFIG), run)
@@ -101,34 +100,20 @@ def is_finished(workdir: Path, run: dict[str, Any]) -> bool:
     return (workdir / METRICS).exists()
 
 
-def is_first() -> bool:
-    """Whether this process writes: of several machines only the first does."""
-    return jax.process_index() == 0
-
-
-def wait_for_all(what: str) -> None:
-    """Returns when all processes have come here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)
-
-
-def _module() -> str:
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec.name if spec else Path(sys.argv[0]).stem
-
-
 def command() -> str:
-    """What was typed to start this process."""
-    return shlex.join(["python", "-m", _module(), *sys.argv[1:]])
+    """Returns what was typed to start this process, as a command that can be pasted."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    module = spec.name if spec else f"launch.{Path(sys.argv[0]).stem}"
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
 
 
 def now() -> str:
-    """The time, to the second."""
+    """Returns the time, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def fail(folder: Path, error: Exception) -> str:
-    """Leaves in a run's folder why there is no result; returns that, in one line."""
+    """Writes into a run's folder why there is no result, and returns it: one line."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / FAILED, {"error": line, "when": now(), "command": command()})
@@ -136,7 +121,7 @@ def fail(folder: Path, error: Exception) -> str:
 
 
 def setting_name(overrides: tuple[tuple[str, Any], ...]) -> str:
-    """A folder's name for what a run differs in: `head.widths=512-256,head.dropout=0.5`."""
+    """Returns a folder's name for what a run differs in: `head.widths=512-256,head.dropout=0.5`."""
 
     def text(value: Any) -> str:
         if isinstance(value, tuple | list):

@@ -17,7 +17,7 @@ MAX_ANGLE_DEG = 15.0
 
 
 def _blend(degenerate: jax.Array, image: jax.Array, factor: jax.Array) -> jax.Array:
-    """Pillow's `Image.blend` in float32: clipped, then truncated."""
+    """Blends as Pillow's `Image.blend`, in float32: clipped, then truncated."""
     degenerate, pixels = degenerate.astype(jnp.float32), image.astype(jnp.float32)
     # The clip keeps the compiler from fusing product and sum into one multiply-add, which rounds once where C rounds
     # twice: a value on an integer would be truncated to the one below.
@@ -26,19 +26,19 @@ def _blend(degenerate: jax.Array, image: jax.Array, factor: jax.Array) -> jax.Ar
 
 
 def contrast(image: jax.Array, factor: jax.Array) -> jax.Array:
-    """`ImageEnhance.Contrast` of a grey image: uint8 [H, W], factor float32 [] to uint8 [H, W]."""
+    """Does `ImageEnhance.Contrast` to a grey image: uint8 [H, W], factor float32 [] to uint8 [H, W]."""
     total = jnp.sum(image, dtype=jnp.int32)  # exact: at most 255 · 2^22 pixels
     mean = (2 * total + image.size) // (2 * image.size)
     return _blend(jnp.full_like(image, mean.astype(jnp.uint8)), image, factor)
 
 
 def brightness(image: jax.Array, factor: jax.Array) -> jax.Array:
-    """`ImageEnhance.Brightness` of a grey image: uint8 [H, W], factor float32 [] to uint8 [H, W]."""
+    """Does `ImageEnhance.Brightness` to a grey image: uint8 [H, W], factor float32 [] to uint8 [H, W]."""
     return _blend(jnp.zeros_like(image), image, factor)
 
 
 def sharpness(image: jax.Array, factor: jax.Array) -> jax.Array:
-    """`ImageEnhance.Sharpness` of a grey image: uint8 [H, W], factor float32 [] to uint8 [H, W]."""
+    """Does `ImageEnhance.Sharpness` to a grey image: uint8 [H, W], factor float32 [] to uint8 [H, W]."""
     pixels = image.astype(jnp.int32)
     rows = pixels[:-2] + pixels[1:-1] + pixels[2:]
     total = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * pixels[1:-1, 1:-1]
@@ -47,7 +47,7 @@ def sharpness(image: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def rotate(image: jax.Array, angle_deg: jax.Array) -> jax.Array:
-    """`Image.rotate(angle, resample=BILINEAR)`: counter-clockwise about the centre, 0 outside.
+    """Does `Image.rotate(angle, resample=BILINEAR)`: counter-clockwise about the centre, 0 outside.
 
     Args:
         image: uint8 [H, W].
@@ -84,7 +84,7 @@ def _operations(image: jax.Array, factor: jax.Array, angle_deg: jax.Array) -> li
 
 
 def augment(key: jax.Array, image: jax.Array, copy: jax.Array) -> jax.Array:
-    """One copy of a slice.
+    """Makes one copy of a slice.
 
     Args:
         key: of this slice, see `slice_keys`.
@@ -103,12 +103,12 @@ def augment(key: jax.Array, image: jax.Array, copy: jax.Array) -> jax.Array:
     return jax.lax.switch(jnp.where(copy == 0, 0, chosen + 1), branches)
 
 
-def slice_words(slice_id: np.ndarray) -> np.ndarray:
-    """A number for each slice, uint32 [N], from its id [N]."""
-    words = [int.from_bytes(hashlib.sha256(str(i).encode()).digest()[:4], "big") for i in slice_id]
-    return np.array(words, np.uint32)
+def id_hashes(slice_id: np.ndarray) -> np.ndarray:
+    """Returns a number for each slice, uint32 [N], from its id [N]."""
+    hashes = [int.from_bytes(hashlib.sha256(str(i).encode()).digest()[:4], "big") for i in slice_id]
+    return np.array(hashes, np.uint32)
 
 
 def slice_keys(key: jax.Array, slice_id: np.ndarray) -> jax.Array:
-    """Keys [N], one a slice, that depend on its id [N] and not on its place in the dataset."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(slice_words(slice_id)))
+    """Returns keys [N], one a slice, that depend on its id [N] and not on its position in the dataset."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(id_hashes(slice_id)))

@@ -1,4 +1,4 @@
-"""Where a step runs: `jit` on one device, `pmap` on several, on one machine or more. Chosen here and nowhere else."""
+"""Where a step runs: `jit` on one device, `pmap` on several, on one machine or more; chosen here and nowhere else."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,28 +14,28 @@ Fetch = Callable[[Any], Any]
 
 
 class Devices(NamedTuple):
-    """How to run a pure function on the devices there are.
+    """How a pure function is run on the devices there are.
 
     Attributes:
         axis_name: for the function's collectives; None on one device.
-        total: number of devices, of all machines.
+        num_devices: of all machines.
         compile: (function, roles, donate) -> compiled function. Each argument's role is `r` replicated (see
             `replicate`), `s` split (see `split`) or `b` broadcast (as it is); `donate` numbers arguments whose memory
             the result may take. Results are replicated.
         replicate: a tree to every device.
-        split: host arrays [total · b, ...] of the global batch to this machine's share of them.
+        split: host arrays [num_devices · b, ...] of the global batch to this machine's share of them.
         fetch: a replicated result to NumPy.
     """
 
     axis_name: str | None
-    total: int
+    num_devices: int
     compile: Callable[..., Callable]
     replicate: Fetch
     split: Fetch
     fetch: Fetch
 
 
-def _one() -> Devices:
+def _single() -> Devices:
     def compile_(fn: Callable, roles: str, donate: Sequence[int] = ()) -> Callable:
         del roles
         return jax.jit(fn, donate_argnums=tuple(donate))
@@ -43,7 +43,7 @@ def _one() -> Devices:
     return Devices(None, 1, compile_, jax.device_put, lambda tree: tree, jax.device_get)
 
 
-def _several() -> Devices:
+def _parallel() -> Devices:
     local, here = jax.local_device_count(), jax.process_index()
     if local * jax.process_count() != jax.device_count():
         raise UserError(f"{local} devices here, {jax.device_count()} in all: every process needs equally many")
@@ -59,11 +59,11 @@ def _several() -> Devices:
         return replicas(tree, np.zeros(local)) if jax.tree.leaves(tree) else tree
 
     def split(tree: Any) -> Any:
-        def one(x: np.ndarray) -> np.ndarray:
+        def own_share(x: np.ndarray) -> np.ndarray:
             by_device = x.reshape(jax.device_count(), -1, *x.shape[1:])
             return by_device[here * local : (here + 1) * local]
 
-        return jax.tree.map(one, tree)
+        return jax.tree.map(own_share, tree)
 
     def fetch(tree: Any) -> Any:
         return jax.tree.map(lambda x: np.asarray(x.addressable_shards[0].data)[0], tree)
@@ -94,13 +94,13 @@ def connect(coordinator: str | None, num_processes: int | None, process_id: int 
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"could not join the other processes ({reason}): is --coordinator the same in each?") from error
-    if not any(given) and sees_its_own(os.environ):
+    if not any(given) and owns_visible_gpus(os.environ):
         for name in ("jax_cuda_visible_devices", "jax_rocm_visible_devices"):
             jax.config.update(name, "all")
 
 
-def sees_its_own(environ: Mapping[str, str]) -> bool:
-    """Whether a SLURM task may take every GPU it sees; JAX lets it take one, numbered as the task is on its node.
+def owns_visible_gpus(environ: Mapping[str, str]) -> bool:
+    """Returns whether a SLURM task may take every GPU it sees; JAX lets it take one, numbered as the task on its node.
 
     True for the only task of a node, and for one that was bound to some of the node's GPUs (--gpus-per-task).
     """
@@ -111,5 +111,5 @@ def sees_its_own(environ: Mapping[str, str]) -> bool:
 
 
 def devices() -> Devices:
-    """The devices of this run."""
-    return _one() if jax.device_count() == 1 else _several()
+    """Returns the devices of this run."""
+    return _single() if jax.device_count() == 1 else _parallel()

@@ -19,16 +19,17 @@ from filelock import FileLock, Timeout
 from lesion import models
 from lesion.dataset import Slices
 from lesion.progress import track
-from lesion.runs import rundir
+from lesion.runs import processes
 from lesion.train import augment
+from lesion.train.forward import over_rows
 from lesion.train.network import pool_features
 
 VERSION = 2  # raised whenever the numbers change for the same key
 BATCH_SIZE = 32
 
 
-class Tap(NamedTuple):
-    """Where a backbone is tapped, and how.
+class FeatureSpec(NamedTuple):
+    """Which output of a backbone is kept, and how.
 
     Attributes:
         backbone: a row of `models.MODELS`.
@@ -43,16 +44,16 @@ class Tap(NamedTuple):
     dtype: str = "float32"
 
 
-def of_last_map(backbone: str, pooling: str = "") -> Tap:
-    """The features before the classifier; `pooling` as the backbone itself does if not given."""
+def last_map_spec(backbone: str, pooling: str = "") -> FeatureSpec:
+    """Returns the spec of the features before the classifier; `pooling` as the backbone itself does if not given."""
     spec = models.get_spec(backbone)
-    return Tap(backbone, spec.last_map, pooling or spec.pooling)
+    return FeatureSpec(backbone, spec.last_map, pooling or spec.pooling)
 
 
-def _key(slices: Slices, tap: Tap, weights_sha256: str, num_copies: int, seed: int) -> str:
+def _key(slices: Slices, spec: FeatureSpec, weights_sha256: str, num_copies: int, seed: int) -> str:
     digest = hashlib.sha256()
-    preprocess = models.get_spec(tap.backbone).preprocess.__name__
-    made_of = [VERSION, tap, preprocess, weights_sha256, num_copies, seed, augment.FACTORS, augment.MAX_ANGLE_DEG]
+    preprocess = models.get_spec(spec.backbone).preprocess.__name__
+    made_of = [VERSION, spec, preprocess, weights_sha256, num_copies, seed, augment.FACTORS, augment.MAX_ANGLE_DEG]
     digest.update(json.dumps(made_of).encode())
     for slice_id in slices.slice_id:
         digest.update(str(slice_id).encode())
@@ -61,52 +62,54 @@ def _key(slices: Slices, tap: Tap, weights_sha256: str, num_copies: int, seed: i
 
 
 @functools.cache  # the same function for every sequence: compiled once
-def _tapped(tap: Tap) -> Callable[..., jax.Array]:
-    model = models.get_model(tap.backbone, num_classes=None)
+def _feature_function(spec: FeatureSpec) -> Callable[..., jax.Array]:
+    model = models.get_model(spec.backbone, num_classes=None)
 
     @jax.jit
     def features_of(variables: Any, keys: jax.Array, image: jax.Array, copy: jax.Array) -> jax.Array:
         # One at a time, so that only the operation drawn is computed and not all six.
         image = jax.lax.map(lambda x: augment.augment(*x), (keys, image, copy))
-        x = models.preprocess(tap.backbone, image).astype(tap.dtype)
-        x = model.apply(variables, x, stop=tap.stop)  # type: ignore[assignment]
-        return pool_features(x, tap.pooling) if tap.pooling else x
+        x = models.preprocess(spec.backbone, image).astype(spec.dtype)
+        x = model.apply(variables, x, stop=spec.stop)  # type: ignore[assignment]
+        return pool_features(x, spec.pooling) if spec.pooling else x
 
     return features_of
 
 
-def _compute(path: Path, slices: Slices, tap: Tap, variables: dict, num_copies: int, seed: int, stage: str) -> None:
+def _compute(
+    path: Path, slices: Slices, spec: FeatureSpec, variables: dict, num_copies: int, seed: int, stage: str
+) -> None:
     """Appends to `path`, from where a killed run left it, batch by batch: activations may be larger than memory."""
-    features_of = _tapped(tap)
+    features_of = _feature_function(spec)
     keys = augment.slice_keys(jax.random.key(seed), slices.slice_id)
     n, copies = len(slices.label), 1 + num_copies
-    rows, copy = np.divmod(np.arange(n * copies), copies)
     variables = jax.device_put(variables)
-    one = jax.eval_shape(features_of, variables, keys[:1], slices.image[:1], jnp.zeros(1, jnp.int32))
+
+    def compute(examples: np.ndarray) -> jax.Array:
+        rows, copy = np.divmod(examples, copies)
+        return features_of(variables, keys[rows], slices.image[rows], jnp.asarray(copy))
+
+    example = jax.eval_shape(features_of, variables, keys[:1], slices.image[:1], jnp.zeros(1, jnp.int32))
     # bfloat16 is none of NumPy's own types: its bytes are kept.
-    dtype = np.dtype(np.uint16) if one.dtype == jnp.bfloat16 else np.dtype(one.dtype)
-    num_bytes = dtype.itemsize * math.prod(one.shape[1:])
+    dtype = np.dtype(np.uint16) if example.dtype == jnp.bfloat16 else np.dtype(example.dtype)
+    num_bytes = dtype.itemsize * math.prod(example.shape[1:])
     header = io.BytesIO()
-    about = {"descr": dtype.str, "fortran_order": False, "shape": (n, copies, *one.shape[1:])}
+    about = {"descr": dtype.str, "fortran_order": False, "shape": (n, copies, *example.shape[1:])}
     np.lib.format.write_array_header_2_0(header, about)
     with open(path, "ab") as file:
         if file.tell() < header.tell():
             file.truncate(0)
             file.write(header.getvalue())
-        done = (file.tell() - header.tell()) // (num_bytes * BATCH_SIZE)
-        file.truncate(header.tell() + done * num_bytes * BATCH_SIZE)
-        starts = range(done * BATCH_SIZE, n * copies, BATCH_SIZE)
-        for start in track(stage, starts, len(starts)):
-            # The last batch begins earlier instead of being smaller: one shape, one compilation.
-            first, end = max(0, min(start, n * copies - BATCH_SIZE)), min(start + BATCH_SIZE, n * copies)
-            at = slice(first, end)
-            batch = np.asarray(features_of(variables, keys[rows[at]], slices.image[rows[at]], jnp.asarray(copy[at])))
-            file.write(batch[start - first :].view(dtype).tobytes())
+        done = (file.tell() - header.tell()) // (num_bytes * BATCH_SIZE) * BATCH_SIZE
+        file.truncate(header.tell() + done * num_bytes)
+        batches = over_rows(compute, range(done, n * copies), BATCH_SIZE)
+        for _, features in track(stage, batches, math.ceil((n * copies - done) / BATCH_SIZE)):
+            file.write(np.asarray(features).view(dtype).tobytes())
 
 
 @contextlib.contextmanager
-def _alone(path: Path, stage: str) -> Iterator[None]:
-    """Waits for another run that is at the same features: its result will serve."""
+def _lock(path: Path, stage: str) -> Iterator[None]:
+    """Waits for another run that computes the same features: its result will serve."""
     lock = FileLock(path.with_name(f".{path.stem}.lock"))
     try:
         lock.acquire(blocking=False)
@@ -122,7 +125,7 @@ def _alone(path: Path, stage: str) -> Iterator[None]:
 def load_or_compute(
     cache_dir: Path,
     slices: Slices,
-    tap: Tap,
+    spec: FeatureSpec,
     variables: dict,
     weights_sha256: str,
     *,
@@ -130,12 +133,12 @@ def load_or_compute(
     seed: int,
     stage: str,
 ) -> np.ndarray:
-    """What a backbone gives at `tap` for the slices and their copies.
+    """Returns an output of a backbone for the slices and their copies, computed once.
 
     Args:
         cache_dir: where they are kept, in a file named by everything they depend on.
         slices: N of them.
-        tap: where.
+        spec: which output.
         variables: the backbone's.
         weights_sha256: their hash.
         num_copies: augmented copies a slice.
@@ -143,16 +146,16 @@ def load_or_compute(
         stage: shown with the progress.
 
     Returns:
-        [N, 1 + num_copies, ...] of the tap's dtype, mapped from the file; [:, 0] are the slices themselves.
+        [N, 1 + num_copies, ...] of the spec's dtype, mapped from the file; [:, 0] are the slices themselves.
     """
-    path = cache_dir / f"{_key(slices, tap, weights_sha256, num_copies, seed)}.npy"
-    if rundir.is_first():
+    path = cache_dir / f"{_key(slices, spec, weights_sha256, num_copies, seed)}.npy"
+    if processes.is_first():
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with _alone(path, stage):
+        with _lock(path, stage):
             if not path.exists():
                 partial = path.with_name(f".{path.stem}.partial")
-                _compute(partial, slices, tap, variables, num_copies, seed, stage)
+                _compute(partial, slices, spec, variables, num_copies, seed, stage)
                 partial.replace(path)
-    rundir.wait_for_all(f"features {path.stem}")
-    kept = np.load(path, mmap_mode="r")
-    return kept.view(jnp.bfloat16) if tap.dtype == "bfloat16" else kept
+    processes.wait_for_all(f"features {path.stem}")
+    features = np.load(path, mmap_mode="r")
+    return features.view(jnp.bfloat16) if spec.dtype == "bfloat16" else features

@@ -8,7 +8,7 @@ import numpy as np
 
 from lesion.dataset import LABELS, UNLABELED, Slices
 from lesion.errors import UserError
-from lesion.models.fusion import Bags
+from lesion.models.heads import Bags
 
 
 class Patients(NamedTuple):
@@ -27,12 +27,12 @@ class Patients(NamedTuple):
     sequences: tuple[str, ...]
 
     def have(self, sequence: str) -> np.ndarray:
-        """Who has slices of it, bool [P]."""
+        """Returns which patients have slices of a sequence, bool [P]."""
         return self.num_slices[:, self.sequences.index(sequence)] > 0
 
 
 def find_patients(slices: Mapping[str, Slices]) -> Patients:
-    """Who is in the slices of M sequences.
+    """Finds the labelled patients in the slices of M sequences.
 
     Raises:
         UserError: if nobody has slices of two sequences.
@@ -59,9 +59,9 @@ def check_classes(patients: Patients, train: np.ndarray, inner_folds: int, least
         least: patients of a class that must be left to train on then.
     """
     wanted = next(n for n in itertools.count(inner_folds) if n - -(-n // inner_folds) >= least)
-    for fold, shown in enumerate(train):
+    for fold, in_training in enumerate(train):
         for sequence in patients.sequences:
-            label = patients.label[shown & patients.have(sequence)]
+            label = patients.label[in_training & patients.have(sequence)]
             for name, value in LABELS.items():
                 count = int((label == value).sum())
                 if count < wanted:
@@ -72,8 +72,8 @@ def check_classes(patients: Patients, train: np.ndarray, inner_folds: int, least
                     )
 
 
-def assemble(patients: Patients, slices: Mapping[str, Slices], features: Mapping[str, np.ndarray]) -> Bags:
-    """The patients' bags.
+def make_bags(patients: Patients, slices: Mapping[str, Slices], features: Mapping[str, np.ndarray]) -> Bags:
+    """Puts the features of each patient's slices into one padded bag.
 
     Copy c of a bag holds copy c of each of its slices, in the order of their ids. Narrower features are padded with
     zeros to the widest, which adds nothing to any product.
@@ -90,13 +90,13 @@ def assemble(patients: Patients, slices: Mapping[str, Slices], features: Mapping
     assert tuple(slices) == tuple(features) == patients.sequences, (tuple(slices), tuple(features))
     copies, width = features[patients.sequences[0]].shape[1], max(f.shape[-1] for f in features.values())
     shape = (len(patients.patient), copies, len(slices), int(patients.num_slices.max()))
-    into, mask = np.zeros((*shape, width), np.float32), np.zeros(shape, bool)
-    for m, (name, of_slices) in enumerate(slices.items()):
-        known = np.flatnonzero(of_slices.label != UNLABELED)
-        known = known[np.lexsort((of_slices.slice_id[known], of_slices.patient[known]))]
-        row = np.searchsorted(patients.patient, of_slices.patient[known])
-        place = np.arange(len(known)) - np.searchsorted(row, row)  # of the slice among its patient's
-        made = np.asarray(features[name][known], np.float32)
-        into[row, :, m, place, : made.shape[-1]] = made
-        mask[row, :, m, place] = True
-    return Bags(into, mask)
+    bags, mask = np.zeros((*shape, width), np.float32), np.zeros(shape, bool)
+    for m, (name, s) in enumerate(slices.items()):
+        known = np.flatnonzero(s.label != UNLABELED)
+        known = known[np.lexsort((s.slice_id[known], s.patient[known]))]
+        row = np.searchsorted(patients.patient, s.patient[known])
+        position = np.arange(len(known)) - np.searchsorted(row, row)  # of the slice among its patient's
+        x = np.asarray(features[name][known], np.float32)
+        bags[row, :, m, position, : x.shape[-1]] = x
+        mask[row, :, m, position] = True
+    return Bags(bags, mask)

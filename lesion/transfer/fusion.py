@@ -18,22 +18,28 @@ from ml_collections import ConfigDict
 
 from lesion.dataset import Slices, splits, store
 from lesion.errors import Interrupted, UserError
-from lesion.models.fusion import Bags, Early, GatedAttention, mean_over_slices
-from lesion.models.head import Head
-from lesion.runs import resume, rundir
-from lesion.train import learner, network
-from lesion.transfer import bags, folds, fusion_folds, loading, methods
-from lesion.transfer.folds import Cases, FitFold, Fitted
+from lesion.models.heads import Bags, EarlyFusion, GatedAttention, Head, mean_over_slices
+from lesion.runs import rundir
+from lesion.runs.processes import handle_sigterm
+from lesion.train.frozen import Examples, frozen_learner
+from lesion.train.network import Network
+from lesion.transfer import bags, fusion_folds, methods
+from lesion.transfer.checks import at_least, check_config, check_fields
+from lesion.transfer.folds import CrossValidation, FitFold, FoldResult, Units, run_folds
+from lesion.transfer.loading import Setup, cohort_folds, load_weights
 
-LATE = ("probability", "logit")
-LEAST = {"attention_width": 1, "inner_folds": 2}
+CHOICES = {"fusion.late": ("probability", "logit")}
+RANGES = {"fusion.attention_width": at_least(1), "fusion.inner_folds": at_least(2)}
+
+
+LAST_PART = "attention"
 
 
 class FusionSetup(NamedTuple):
     """What fusion starts from.
 
     Attributes:
-        data_dir: what `launch/prepare` wrote.
+        data_dir: the dataset that launch.prepare wrote.
         slices: of each of M sequences.
         patients: P of them.
         folds: the cohort's, as every experiment's.
@@ -50,6 +56,17 @@ class FusionSetup(NamedTuple):
     weights: dict[str, dict[str, Any]]
     run: dict[str, Any]
 
+    @property
+    def units(self) -> Units:
+        """The P patients, as what is learnt from and predicted."""
+        return Units(self.patients.label, self.patients.patient, np.full(len(self.patients.label), ""))
+
+    def of_sequence(self, name: str) -> Setup:
+        """Returns what the features of one sequence are computed from."""
+        return Setup(
+            self.data_dir, self.slices[name], self.folds, self.variables[name], {"weights": self.weights[name]}
+        )
+
 
 class Part(NamedTuple):
     """One way to tell patients apart: how a fold of it is fitted, and what its notes come to."""
@@ -59,35 +76,36 @@ class Part(NamedTuple):
     summarise: Callable[[list[dict[str, Any]]], dict[str, Any]]
 
 
+def part_names(config: ConfigDict) -> list[str]:
+    """Returns what is run, in order: each sequence alone, then each way of fusion."""
+    return [*(f"only_{name}" for name in config.fusion.sequences), "early", "late", "best_single", LAST_PART]
+
+
 def sequence_config(config: ConfigDict, sequence: str) -> ConfigDict:
-    """The config by which features of one sequence are made: its own backbone and weights, or the shared ones."""
-    one = ConfigDict({k: v for k, v in config.items() if k != "fusion"})
+    """Returns the config of one sequence's features: its own backbone and weights, or the shared ones."""
+    made = ConfigDict({k: v for k, v in config.items() if k != "fusion"})
     own = config.fusion.backbones[sequence]
-    one.update({"sequence": sequence, "backbone": own.backbone or config.backbone})
-    one.weights = own.weights or config.weights
-    return one.lock()
+    made.update({"sequence": sequence, "backbone": own.backbone or config.backbone})
+    made.weights = own.weights or config.weights
+    return made.lock()
 
 
 def check(config: ConfigDict) -> None:
     """Raises a one-line `UserError` for a value that cannot be run."""
-    wanted, known = tuple(config.fusion.sequences), tuple(config.fusion.backbones)
-    if len(set(wanted)) < max(2, len(wanted)):
-        raise UserError(f"--config.fusion.sequences={wanted}: fusion needs two or more, each once")
-    for sequence in wanted:
+    sequences, known = tuple(config.fusion.sequences), tuple(config.fusion.backbones)
+    if len(set(sequences)) < max(2, len(sequences)):
+        raise UserError(f"--config.fusion.sequences={','.join(sequences)}: fusion needs two or more, each once")
+    for sequence in sequences:
         if sequence not in known:
             raise UserError(f"--config.fusion.sequences: {sequence!r} is unknown: choose among {', '.join(known)}")
-        loading.check_config(sequence_config(config, sequence))
+        check_config(sequence_config(config, sequence))
     if config.mode != "frozen":
         raise UserError(f"--config.mode={config.mode}: fusion is of frozen features, leave it at frozen")
     if config.split != "patient" or config.label_control != "none":
         raise UserError("--config.split and --config.label_control are for one sequence: leave patient and none")
     if not config.head.widths:
-        raise UserError("--config.head.widths=(): attention comes after the head's first layer, name one at least")
-    if config.fusion.late not in LATE:
-        raise UserError(f"--config.fusion.late={config.fusion.late}: choose one of {', '.join(LATE)}")
-    for name, least in LEAST.items():
-        if config.fusion[name] < least:
-            raise UserError(f"--config.fusion.{name}={config.fusion[name]}: {least} is the least")
+        raise UserError("--config.head.widths=: attention comes after the head's first layer, name one at least")
+    check_fields(config, RANGES, CHOICES)
 
 
 def load(config: ConfigDict, data_dir: Path, *, keep: bool = True) -> FusionSetup:
@@ -99,36 +117,37 @@ def load(config: ConfigDict, data_dir: Path, *, keep: bool = True) -> FusionSetu
     """
     check(config)
     slices = {name: store.load_slices(data_dir, name) for name in config.fusion.sequences}
-    dealt = loading.cohort_folds(data_dir, config.num_folds, config.seed, keep)
-    return prepare(config, data_dir, store.load_info(data_dir), slices, dealt)
+    folds = cohort_folds(data_dir, config.num_folds, config.seed, keep)
+    return make_setup(config, data_dir, store.load_info(data_dir), slices, folds)
 
 
-def prepare(
-    config: ConfigDict, data_dir: Path, info: dict[str, Any], slices: dict[str, Slices], dealt: splits.Splits
+def make_setup(
+    config: ConfigDict, data_dir: Path, info: dict[str, Any], slices: dict[str, Slices], folds: splits.Splits
 ) -> FusionSetup:
-    """Checks what was read and takes the weights: `info` of the dataset, `slices` of M sequences, the folds."""
+    """Checks what was read (`info` of the dataset, slices of M sequences, folds) and adds the weights."""
     patients = bags.find_patients(slices)
-    train, _ = dealt.masks(patients.patient, patients.label)
+    train, _ = folds.masks(patients.patient, patients.label)
     bags.check_classes(patients, train, config.fusion.inner_folds, 2 if config.patience else 1)
     variables, weights = {}, {}
     for name in slices:
-        variables[name], weights[name] = loading.load_weights(sequence_config(config, name))
-    run = rundir.identity(config, info, dealt.hash, _joined(weights), jax.devices()[0].device_kind)
-    return FusionSetup(data_dir, slices, patients, dealt, variables, weights, run)
+        variables[name], weights[name] = load_weights(sequence_config(config, name))
+    run = rundir.identity(config, info, folds.hash, _joint_provenance(weights), jax.devices()[0].device_kind)
+    return FusionSetup(data_dir, slices, patients, folds, variables, weights, run)
 
 
-def _joined(weights: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The backbones' provenance as one: that of all where it is the same."""
+def _joint_provenance(weights: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Returns the backbones' provenance as one record: that of all where it is the same."""
     first = next(iter(weights.values()))
-    if all(one == first for one in weights.values()):
+    if all(record == first for record in weights.values()):
         return first
-    hashes = json.dumps({name: one["sha256"] for name, one in weights.items()}, sort_keys=True)
-    pretrained = all(one["pretrained"] for one in weights.values())
-    return {"sha256": hashlib.sha256(hashes.encode()).hexdigest(), "pretrained": pretrained, "sequences": {**weights}}
+    hashes = json.dumps({name: record["sha256"] for name, record in weights.items()}, sort_keys=True)
+    is_pretrained = all(record["pretrained"] for record in weights.values())
+    sha256 = hashlib.sha256(hashes.encode()).hexdigest()
+    return {"sha256": sha256, "pretrained": is_pretrained, "sequences": {**weights}}
 
 
 def run_fusion(config: ConfigDict, setup: FusionSetup, workdir: Path) -> dict[str, Any] | None:
-    """Every way of fusion, and every sequence alone, on the same patients and folds.
+    """Runs every way of fusion, and every sequence alone, on the same patients and folds.
 
     Args:
         config: of `configs/fusion.py`.
@@ -143,70 +162,66 @@ def run_fusion(config: ConfigDict, setup: FusionSetup, workdir: Path) -> dict[st
         UserError: if a fit diverged, or a folder is another run's.
         Interrupted: on SIGTERM; everything is saved before.
     """
-    patients = setup.patients
-    cases = Cases(patients.label, patients.patient, np.full(len(patients.label), ""))
-    parts = parts_of(config, setup, cases, workdir)
+    parts = parts_of(config, setup, workdir)
     results: dict[str, Any] = {}
-    with resume.heed_sigterm() as bell:
-        for number, (name, build, summarise) in enumerate(parts):
-            run = setup.run | {"part": name}
-            what = folds.Crossed(f"fusion {name}", cases, setup.folds, run)
-            found = folds.run_folds(config, what, workdir / name, build, bell, summarise)
-            results |= {name: found} if found else {}
-            if bell.heard() and number + 1 < len(parts):
-                raise Interrupted(f"stopped after {name}, part {number + 1} of {len(parts)}, all saved")
+    with handle_sigterm() as stop:
+        for number, part in enumerate(parts, 1):
+            run = setup.run | {"part": part.name}
+            validation = CrossValidation(f"fusion {part.name}", setup.units, setup.folds, run)
+            metrics = run_folds(config, validation, workdir / part.name, part.build, stop, part.summarise)
+            results |= {part.name: metrics} if metrics else {}
+            if stop.requested() and number < len(parts):
+                raise Interrupted(f"stopped after {part.name}, part {number} of {len(parts)}, all saved")
     return results or None
 
 
-def parts_of(config: ConfigDict, setup: FusionSetup, cases: Cases, workdir: Path) -> list[Part]:
-    """What is run, in this order; features are computed when the first part that trains asks for them."""
-    patients, how, dropout = setup.patients, methods.recipe_of(config), config.head.dropout
+def parts_of(config: ConfigDict, setup: FusionSetup, workdir: Path) -> list[Part]:
+    """Returns what is run, in order; features are computed when the first part that trains needs them."""
+    patients, recipe, dropout = setup.patients, methods.recipe_of(config), config.head.dropout
     widths, label = tuple(config.head.widths), jnp.asarray(patients.label)
 
-    def fit_of(head: Any) -> Callable[..., Fitted]:
-        return methods.fit_on_features(config, learner.frozen(network.of_head(head), how, watched=True))
+    def fit_of(head: Any) -> Callable[..., FoldResult]:
+        return methods.fit_on_features(config, frozen_learner(Network(head), recipe, with_logits=True))
 
     @functools.cache
     def features_of(name: str) -> np.ndarray:
-        given = setup.data_dir, setup.slices[name], setup.variables[name], setup.weights[name]["sha256"]
-        return methods.frozen_features(sequence_config(config, name), *given)
+        return methods.frozen_features(sequence_config(config, name), setup.of_sequence(name))
 
     @functools.cache
-    def whole() -> Bags:
-        return bags.assemble(patients, setup.slices, {name: features_of(name) for name in setup.slices})
+    def slice_bags() -> Bags:
+        return bags.make_bags(patients, setup.slices, {name: features_of(name) for name in setup.slices})
 
     @functools.cache
-    def means() -> Bags:
-        return mean_over_slices(Bags(*map(jnp.asarray, whole())))
+    def mean_bags() -> Bags:
+        return mean_over_slices(Bags(*map(jnp.asarray, slice_bags())))
 
     @functools.cache  # one program for all sequences whose features are as wide
-    def fit_alone() -> Callable[..., Fitted]:
+    def fit_alone() -> Callable[..., FoldResult]:
         return fit_of(Head(widths, dropout))
 
-    def alone(name: str) -> fusion_folds.Alone:
+    def single(name: str) -> fusion_folds.SingleSequence:
         width = features_of(name).shape[-1]
-        inputs = means().features[:, :, patients.sequences.index(name), 0, :width]
-        return fusion_folds.Alone(fit_alone(), learner.Examples(inputs, label), cases, patients.have(name))
+        x = mean_bags().features[:, :, patients.sequences.index(name), 0, :width]
+        return fusion_folds.SingleSequence(fit_alone(), Examples(x, label), setup.units, patients.have(name))
 
     def only(name: str) -> Part:
-        return Part(f"only_{name}", lambda: fusion_folds.only(config, alone(name)), fusion_folds.total)
+        return Part(f"only_{name}", lambda: fusion_folds.only(config, single(name)), fusion_folds.total)
 
     def early() -> FitFold:
-        return fusion_folds.together(config, fit_of(Early(widths, dropout)), learner.Examples(means(), label), cases)
+        return fusion_folds.together(
+            config, fit_of(EarlyFusion(widths, dropout)), Examples(mean_bags(), label), setup.units
+        )
 
     def attention() -> FitFold:
         head = GatedAttention(widths, config.fusion.attention_width, dropout)
-        examples = learner.Examples(Bags(*map(jnp.asarray, whole())), label)
-        fit_fold = fusion_folds.together(config, fit_of(head), examples, cases)
-        return fusion_folds.with_shares(fit_fold, head, examples, patients)
-
-    def best() -> FitFold:
-        return fusion_folds.best(config, workdir, patients, alone)
+        examples = Examples(Bags(*map(jnp.asarray, slice_bags())), label)
+        fit_fold = fusion_folds.together(config, fit_of(head), examples, setup.units)
+        return fusion_folds.with_attention_shares(fit_fold, head, examples, patients)
 
     return [
         *map(only, patients.sequences),
         Part("early", early, fusion_folds.total),
         Part("late", lambda: fusion_folds.late(config, workdir, patients), fusion_folds.total),
-        Part("best_single", best, fusion_folds.choices),
-        Part("attention", attention, fusion_folds.mean_shares),
+        Part("best_single", lambda: fusion_folds.best_single(config, workdir, patients, single), fusion_folds.choices),
+        Part(LAST_PART, attention, fusion_folds.mean_shares),
     ]

@@ -18,173 +18,177 @@ from lesion.dataset import splits
 from lesion.errors import UserError
 from lesion.progress import track
 from lesion.runs import checkpoint
-from lesion.train import fitting
-from lesion.train.learner import Examples
+from lesion.train import epoch
+from lesion.train.frozen import Examples
 from lesion.transfer.bags import Patients
-from lesion.transfer.folds import Cases, FitFold, Fitted, Place
-from lesion.transfer.methods import show
+from lesion.transfer.folds import FitFold, FoldContext, FoldResult, Keys, Units
+from lesion.transfer.methods import show_fit
 
-Keys = tuple[jax.Array, jax.Array]
 Notes = list[dict[str, Any]]
-SURE = 1e-7  # logits are of probabilities at least so far from 0 and 1
+CLIP = 1e-7  # logits are of probabilities at least so far from 0 and 1
 
 
-class Alone(NamedTuple):
+class SingleSequence(NamedTuple):
     """One sequence at patient level.
 
     Attributes:
         fit: of `methods.fit_on_features`.
         examples: inputs [P, 1 + copies, D], means over a patient's slices.
-        cases: the P patients.
+        units: the P patients.
         have: bool [P], who has the sequence.
     """
 
-    fit: Callable[..., Fitted]
+    fit: Callable[..., FoldResult]
     examples: Examples
-    cases: Cases
+    units: Units
     have: np.ndarray
 
 
-def only(config: ConfigDict, alone: Alone) -> FitFold:
-    """A head on one sequence. Of a patient without it nothing is known but the share of gliomas trained on."""
+def only(config: ConfigDict, single: SingleSequence) -> FitFold:
+    """Builds the fit of a head on one sequence; a patient without it gets the share of gliomas trained on."""
 
-    def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, place: Place) -> Fitted:
-        fitted = alone.fit(keys, alone.examples, alone.cases, train & alone.have)
-        prior = alone.cases.label[train].mean(dtype=np.float32)
-        probability = np.where(alone.have, fitted.probability, prior)
-        notes = {"lack_the_sequence": int((test & ~alone.have).sum())}
-        return show(fitted._replace(probability=probability, notes=notes), place, config.num_epochs)
+    def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, ctx: FoldContext) -> FoldResult:
+        result = single.fit(keys, single.examples, single.units, train & single.have)
+        prior = single.units.label[train].mean(dtype=np.float32)
+        probability = np.where(single.have, result.probability, prior)
+        notes = {"lack_the_sequence": int((test & ~single.have).sum())}
+        return show_fit(result._replace(probability=probability, notes=notes), ctx, config.num_epochs)
 
     return fit_fold
 
 
-def together(config: ConfigDict, fit: Callable[..., Fitted], examples: Examples, cases: Cases) -> FitFold:
-    """One network on what all sequences give."""
+def together(config: ConfigDict, fit: Callable[..., FoldResult], examples: Examples, units: Units) -> FitFold:
+    """Builds the fit of one network on what all sequences give."""
 
-    def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, place: Place) -> Fitted:
+    def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, ctx: FoldContext) -> FoldResult:
         del test
-        return show(fit(keys, examples, cases, train), place, config.num_epochs)
+        return show_fit(fit(keys, examples, units, train), ctx, config.num_epochs)
 
     return fit_fold
 
 
-def with_shares(fit_fold: FitFold, head: nn.Module, examples: Examples, patients: Patients) -> FitFold:
-    """Notes how much of the attention each sequence gets in the fold's test patients, beside its share of slices."""
+def with_attention_shares(fit_fold: FitFold, head: nn.Module, examples: Examples, patients: Patients) -> FitFold:
+    """Adds notes of each sequence's share of the attention in the fold's test patients, and of its share of slices."""
 
     @jax.jit
     def attend(params: Any, inputs: Any) -> jax.Array:
-        _, kept = head.apply({"params": params}, inputs, mutable=["intermediates"])
-        return kept["intermediates"]["attention"][0].sum(-1)
+        _, captured = head.apply({"params": params}, inputs, mutable=["intermediates"])
+        return captured["intermediates"]["attention"][0].sum(-1)
 
     def shares(share: np.ndarray) -> dict[str, float]:
         return dict(zip(patients.sequences, map(float, share.mean(0)), strict=True))
 
-    def with_notes(keys: Keys, train: np.ndarray, test: np.ndarray, place: Place) -> Fitted:
-        fitted = fit_fold(keys, train, test, place)
-        attention = np.asarray(attend(fitted.variables["params"]["head"], examples.own), np.float64)
+    def fit_with_notes(keys: Keys, train: np.ndarray, test: np.ndarray, ctx: FoldContext) -> FoldResult:
+        result = fit_fold(keys, train, test, ctx)
+        attention = np.asarray(attend(result.variables["params"]["head"], examples.own), np.float64)
         slices = patients.num_slices / patients.num_slices.sum(1, keepdims=True)
         notes = {"patients": int(test.sum()), "attention": shares(attention[test]), "slices": shares(slices[test])}
-        return fitted._replace(notes=notes)
+        return result._replace(notes=notes)
 
-    return with_notes
+    return fit_with_notes
 
 
-def mean_present(probability: np.ndarray, have: np.ndarray, of: str) -> np.ndarray:
-    """Late fusion: the mean over the sequences that a patient has, at least one.
+def mean_present(probability: np.ndarray, have: np.ndarray, scale: str) -> np.ndarray:
+    """Averages over the sequences that a patient has, at least one: late fusion.
 
     Args:
         probability: of glioma, float32 [P, M]; anything where `have` is false.
         have: bool [P, M].
-        of: `probability`; or `logit`, which trusts a sequence that is sure more.
+        scale: of what is averaged: `probability`; or `logit`, which trusts a sequence that is sure more.
 
     Returns:
         float32 [P].
     """
     assert probability.shape == have.shape and probability.ndim == 2, (probability.shape, have.shape)
     value = np.where(have, probability, 0.5).astype(np.float64)
-    value = logit(np.clip(value, SURE, 1 - SURE)) if of == "logit" else value
+    value = logit(np.clip(value, CLIP, 1 - CLIP)) if scale == "logit" else value
     mean = np.where(have, value, 0.0).sum(1) / have.sum(1)
-    return (expit(mean) if of == "logit" else mean).astype(np.float32)
+    return (expit(mean) if scale == "logit" else mean).astype(np.float32)
 
 
 def late(config: ConfigDict, workdir: Path, patients: Patients) -> FitFold:
-    """The sequences' heads side by side, their predictions averaged."""
+    """Builds the fold that averages the predictions of the sequences' own heads."""
 
-    def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, place: Place) -> Fitted:
+    def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, ctx: FoldContext) -> FoldResult:
         del keys, train
-        probability, heads = _read_alone(workdir, patients, place.fold)
-        have = patients.num_slices > 0
-        mean = np.where(test, mean_present(probability, have, config.fusion.late), np.float32(np.nan))
-        return Fitted({"params": {"head": heads}}, mean, [])
+        probability, heads = _read_singles(workdir, patients, ctx.fold)
+        mean = mean_present(probability, patients.num_slices > 0, config.fusion.late)
+        return FoldResult({"params": {"head": heads}}, np.where(test, mean, np.float32(np.nan)), [])
 
     return fit_fold
 
 
-def best(config: ConfigDict, workdir: Path, patients: Patients, alone: Callable[[str], Alone]) -> FitFold:
-    """The sequence that does best within the training patients; who lacks it, the next best that the patient has."""
+def best_single(
+    config: ConfigDict, workdir: Path, patients: Patients, single: Callable[[str], SingleSequence]
+) -> FitFold:
+    """Builds the fold of the sequence that does best within the training patients.
 
-    def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, place: Place) -> Fitted:
+    A patient who lacks it gets the next best sequence that is there.
+    """
+
+    def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, ctx: FoldContext) -> FoldResult:
         scores = {}
-        for name in track(f"{place.title}, choosing", patients.sequences, len(patients.sequences)):
-            scores[name] = inner_scores(config, alone(name), train, keys)
+        for name in track(f"{ctx.title}, choosing", patients.sequences, len(patients.sequences)):
+            scores[name] = inner_scores(config, single(name), train, keys)
         order = sorted(patients.sequences, key=lambda name: (-scores[name]["auc"], scores[name]["loss"]))
-        probability, heads = _read_alone(workdir, patients, place.fold)
+        probability, heads = _read_singles(workdir, patients, ctx.fold)
         ranked = [patients.sequences.index(name) for name in order]
         first = np.argmax((patients.num_slices > 0)[:, ranked], axis=1)  # of the ranks that a patient has
-        took = np.array(ranked)[first]
+        chosen = np.array(ranked)[first]
         used = {order[rank]: heads[order[rank]] for rank in sorted({0, *map(int, first[test])})}
         notes = {"order": order, "inner": scores, "fell_back": int((first[test] > 0).sum())}
-        return Fitted({"params": {"head": used}}, probability[np.arange(len(took)), took], [], notes)
+        return FoldResult({"params": {"head": used}}, probability[np.arange(len(chosen)), chosen], [], notes)
 
     return fit_fold
 
 
-def inner_scores(config: ConfigDict, alone: Alone, train: np.ndarray, keys: Keys) -> dict[str, float]:
-    """How well a sequence does in cross-validation within the training patients [P] that have it: AUC, loss in nats.
+def inner_scores(config: ConfigDict, single: SingleSequence, train: np.ndarray, keys: Keys) -> dict[str, float]:
+    """Returns how well a sequence does in cross-validation within the training patients [P] that have it.
 
-    Nothing of another patient, above all of no test patient, is looked at.
+    Nothing of another patient, above all of no test patient, is looked at. Returns AUC, and loss in nats.
     """
-    who, cases = train & alone.have, alone.cases
-    dealt = splits.make(cases.label[who], cases.patient[who], config.fusion.inner_folds, config.seed)
-    glioma = np.full(len(who), np.nan, np.float32)
-    for number, (shown, held) in enumerate(zip(*dealt.masks(cases.patient, cases.label), strict=True)):
+    in_training, units = train & single.have, single.units
+    folds = splits.make(units.label[in_training], units.patient[in_training], config.fusion.inner_folds, config.seed)
+    glioma = np.full(len(in_training), np.nan, np.float32)
+    for number, (inner_train, held) in enumerate(zip(*folds.masks(units.patient, units.label), strict=True)):
         key = jax.random.fold_in(keys[1], 2 + number)  # 0 and 1 are of the fit itself
-        fitted = alone.fit((jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)), alone.examples, cases, shown)
-        glioma[held] = fitted.probability[held]
-    if not np.isfinite(glioma[who]).all():
+        inner_keys = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
+        glioma[held] = single.fit(inner_keys, single.examples, units, inner_train).probability[held]
+    if not np.isfinite(glioma[in_training]).all():
         raise UserError("choosing the best sequence diverged: lower --config.optim.lr")
-    scores = fitting.validate(np.stack([1 - glioma, glioma], -1)[who], cases.label[who])
+    probability = np.stack([1 - glioma, glioma], -1)[in_training]
+    scores = epoch.validation_scalars(units.label[in_training], probability)
     return {"auc": scores["validation_auc"], "loss": scores["validation_loss"]}
 
 
-def _read_alone(workdir: Path, patients: Patients, fold: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """What the sequences' own runs say of a fold's test patients, float32 [P, M], NaN of others; and their heads."""
+def _read_singles(workdir: Path, patients: Patients, fold: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """Reads the predictions of the sequences' own runs for a fold's test patients, float32 [P, M], and their heads."""
     probability = np.full(patients.num_slices.shape, np.nan, np.float32)
     heads = {}
     for m, name in enumerate(patients.sequences):
         folder = workdir / f"only_{name}" / "checkpoints" / f"fold_{fold}"
         heads[name] = checkpoint.load_variables(folder)[0]["params"]["head"]
-        rows = files.read_csv(folder / "predictions.csv")
-        told = {row["patient"]: float(row["probability"]) for row in rows}
-        probability[np.searchsorted(patients.patient, list(told)), m] = list(told.values())
+        predicted = {row["patient"]: float(row["probability"]) for row in files.read_csv(folder / "predictions.csv")}
+        probability[np.searchsorted(patients.patient, list(predicted)), m] = list(predicted.values())
     return probability, heads
 
 
 def total(notes: Notes) -> dict[str, Any]:
-    """Counts, summed over folds."""
-    return {name: sum(one[name] for one in notes) for name in notes[0] or {}}
+    """Sums counts over folds."""
+    return {name: sum(note[name] for note in notes) for name in notes[0] or {}}
 
 
 def choices(notes: Notes) -> dict[str, Any]:
-    """What each fold chose, by which scores, and how many patients lacked it."""
-    told = {name: [one[name] for one in notes] for name in ("order", "inner")}
-    return told | {"chosen": [one["order"][0] for one in notes], "fell_back": sum(one["fell_back"] for one in notes)}
+    """Returns what each fold chose, by which scores, and how many patients lacked it."""
+    by_fold = {name: [note[name] for note in notes] for name in ("order", "inner")}
+    chosen = [note["order"][0] for note in notes]
+    return by_fold | {"chosen": chosen, "fell_back": sum(note["fell_back"] for note in notes)}
 
 
 def mean_shares(notes: Notes) -> dict[str, Any]:
-    """Mean shares over all patients, each as its test fold's network sees it."""
-    counts = [one["patients"] for one in notes]
+    """Averages shares over all patients, each as its test fold's network sees it."""
+    counts = [note["patients"] for note in notes]
     return {
-        what: {name: float(np.average([one[what][name] for one in notes], weights=counts)) for name in notes[0][what]}
-        for what in ("attention", "slices")
+        kind: {name: float(np.average([note[kind][name] for note in notes], weights=counts)) for name in notes[0][kind]}
+        for kind in ("attention", "slices")
     }

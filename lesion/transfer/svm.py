@@ -17,8 +17,8 @@ from lesion.errors import UserError
 CALIBRATION_FOLDS = 5  # at most: of the training patients, for the sigmoid
 
 
-class Recipe(NamedTuple):
-    """How to fit.
+class SvmRecipe(NamedTuple):
+    """How to select features and fit the machine.
 
     Attributes:
         num_features: that are kept, those with the largest F of an analysis of variance between the classes.
@@ -33,15 +33,15 @@ class Recipe(NamedTuple):
     balanced: bool
 
 
-def pipeline(how: Recipe) -> Pipeline:
-    """Standardised features, selected, then the machine; not fitted."""
-    machine = SVC(C=how.c, kernel="rbf", gamma="auto", class_weight="balanced" if how.balanced else None)
-    steps = [("scale", StandardScaler()), ("select", SelectKBest(f_classif, k=how.num_features)), ("svm", machine)]
+def pipeline(recipe: SvmRecipe) -> Pipeline:
+    """Builds what standardises features, selects some and fits the machine."""
+    machine = SVC(C=recipe.c, kernel="rbf", gamma="auto", class_weight="balanced" if recipe.balanced else None)
+    steps = [("scale", StandardScaler()), ("select", SelectKBest(f_classif, k=recipe.num_features)), ("svm", machine)]
     return Pipeline(steps)
 
 
 def _folds(label: np.ndarray, patient: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of the examples [M], patients kept together, as many as the rarer class has patients, at most five."""
+    """Deals examples [M] to as many folds as the rarer class has patients, at most five; patients stay together."""
     count = min(len(np.unique(patient[label == c])) for c in (0, 1))
     if count < 2:
         raise UserError(
@@ -51,7 +51,7 @@ def _folds(label: np.ndarray, patient: np.ndarray) -> list[tuple[np.ndarray, np.
 
 
 def fit(
-    how: Recipe, features: np.ndarray, label: np.ndarray, patient: np.ndarray, train: np.ndarray
+    recipe: SvmRecipe, features: np.ndarray, label: np.ndarray, patient: np.ndarray, train: np.ndarray
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Fits on some slices and predicts all.
 
@@ -59,7 +59,7 @@ def fit(
     slices whose patients were left out (`CalibratedClassifierCV`, not ensembled); the machine itself sees all of them.
 
     Args:
-        how: see `Recipe`.
+        recipe: see `SvmRecipe`.
         features: [N, 1 + copies, D]; [:, 0] are the slices themselves.
         label: int32 [N]; read only where `train` is true.
         patient: str [N].
@@ -72,21 +72,21 @@ def fit(
         UserError: if a class has fewer than two training patients.
     """
     assert features.ndim == 3 and features.shape[:1] == label.shape == patient.shape == train.shape, features.shape
-    copies = features.shape[1] if how.augmented else 1
-    shown = np.asarray(features[train][:, :copies], np.float64).reshape(-1, features.shape[2])
-    known, of_patient = np.repeat(label[train], copies), np.repeat(patient[train], copies)
-    folds = _folds(known, of_patient)
-    calibrated = CalibratedClassifierCV(pipeline(how), method="sigmoid", cv=folds, ensemble=False)
+    copies = features.shape[1] if recipe.augmented else 1
+    x = np.asarray(features[train][:, :copies], np.float64).reshape(-1, features.shape[2])
+    train_label, train_patient = np.repeat(label[train], copies), np.repeat(patient[train], copies)
+    folds = _folds(train_label, train_patient)
+    calibrated = CalibratedClassifierCV(pipeline(recipe), method="sigmoid", cv=folds, ensemble=False)
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         # A feature that is 0 for all, as many of ReLU's are, has no F: it is selected last.
         warnings.filterwarnings("ignore", "Features .* are constant", UserWarning)
-        calibrated.fit(shown, known)
+        calibrated.fit(x, train_label)
     (whole,) = calibrated.calibrated_classifiers_
-    params = _numbers(whole.estimator, whole.calibrators[0])
+    params = _parameters(whole.estimator, whole.calibrators[0])
     return params, probability(params, np.asarray(features[:, 0], np.float64))
 
 
-def _numbers(fitted: Pipeline, sigmoid: Any) -> dict[str, Any]:
+def _parameters(fitted: Pipeline, sigmoid: Any) -> dict[str, Any]:
     scale, select, machine = (fitted.named_steps[name] for name in ("scale", "select", "svm"))
     return {
         "mean": scale.mean_,
@@ -100,7 +100,7 @@ def _numbers(fitted: Pipeline, sigmoid: Any) -> dict[str, Any]:
 
 
 def decide(params: dict[str, Any], features: np.ndarray) -> np.ndarray:
-    """The machine's decision values [N], positive for glioma, of features [N, D]."""
+    """Returns the machine's decision values [N], positive for glioma, of features [N, D]."""
     x = ((features - params["mean"]) / params["scale"])[:, params["selected"]]
     vectors = params["support_vectors"]
     squared = (x**2).sum(1)[:, None] + (vectors**2).sum(1) - 2 * x @ vectors.T
@@ -108,6 +108,6 @@ def decide(params: dict[str, Any], features: np.ndarray) -> np.ndarray:
 
 
 def probability(params: dict[str, Any], features: np.ndarray) -> np.ndarray:
-    """Of glioma, float32 [N], of features [N, D]."""
+    """Returns the probability of glioma, float32 [N], of features [N, D]."""
     a, b = params["sigmoid"]
     return expit(-(a * decide(params, features) + b)).astype(np.float32)

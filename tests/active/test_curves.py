@@ -30,57 +30,19 @@ def scored(quality, **kwargs):
     return curves.score(info(quality, **kwargs), SLICES, TRAIN, ~TRAIN, "max")
 
 
-def test_agreement_is_cohens_kappa():
-    probs = np.array([[0.9, 0.1, 0.9, 0.1], [0.9, 0.1, 0.1, 0.1], [0.9, 0.1, 0.1, 0.1], [0.1] * 4, [0.1] * 4])
-    found = stopping.agreement(probs)
-    assert np.isnan(found[0])
-    np.testing.assert_allclose(found[1:], [0.5, 1, 0, 1])
-
-
-def trace(**changes):
-    start = dict(labeled_slices=[40, 50, 60, 70, 80], labeled_patients=[9, 10, 12, 14, 15])
-    start |= dict(entropy=[0.6, 0.5, 0.4, 0.31, 0.2], agreement=[np.nan, 0.9, 0.99, 1.0, 1.0])
-    return stopping.Trace(**{name: np.array(value) for name, value in (start | changes).items()})
-
-
-RULES = {
-    "the paper's": (trace(), dict(stabilizing_predictions=0), {"entropy": 4}),
-    "a budget in slices": (trace(), dict(entropy=0, stabilizing_predictions=0, slices=55), {"slices": 2}),
-    "a budget in patients": (trace(), dict(entropy=0, stabilizing_predictions=0, patients=14), {"patients": 3}),
-    "a stabilizing_predictions": (trace(), dict(entropy=0), {"stabilizing_predictions": 4}),
-    "no agreement yet": (trace(agreement=[np.nan, 1, 1, 0.5, 1]), dict(entropy=0), {}),
-    "an empty pool": (
-        trace(entropy=[0.6, 0.5, 0.4, -np.inf, -np.inf]),
-        dict(stabilizing_predictions=0),
-        {"exhausted": 3},
-    ),
-    "nothing more after it": (trace(entropy=[0.6, 0.5, 0.4, -np.inf, -np.inf]), dict(entropy=0), {"exhausted": 3}),
-    "nothing": (trace(), dict(entropy=0.1, stabilizing_predictions=0), {}),
-}
-
-
-@pytest.mark.parametrize(("seen", "limits", "want"), RULES.values(), ids=RULES)
-def test_rules_stop_where_they_should(seen, limits, want):
-    assert stopping.stops(seen, stopping.Limits(**limits)) == want
-
-
 def test_rows_tell_costs_scores_and_what_stopping_would_have_lost():
-    name, run, limits = Name(0, 1, "entropy"), scored([-1, 1, 1]), stopping.Limits(stabilizing_predictions=0)
-    rows = [dict(zip(curves.CURVES, row, strict=True)) for row in curves.curve_rows(name, run, limits)]
+    name, run, criteria = (
+        Name(0, 1, "entropy"),
+        scored([-1, 1, 1]),
+        stopping.StoppingCriteria(stabilizing_predictions=0),
+    )
+    rows = [dict(zip(curves.CURVES, row, strict=True)) for row in curves.curve_rows(name, run, criteria)]
     assert [row["auc"] for row in rows] == [0, 1, 1]
     assert [row["stopped"] for row in rows] == [0, 1, 1]
     assert [row["labeled_patients"] for row in rows] == [1, 2, 3]
-    stops = [dict(zip(curves.STOPS, row, strict=True)) for row in curves.stop_rows(name, run, limits)]
+    stops = [dict(zip(curves.STOPS, row, strict=True)) for row in curves.stop_rows(name, run, criteria)]
     assert {row["rule"]: (row["round"], row["auc_lost"]) for row in stops} == {"entropy": (1, 0), "exhausted": (2, 0)}
     assert [row[5:7] for row in curves.acquisition_rows(name, run, SLICES)] == [("p0", "s0"), ("p1", "s1")]
-
-
-def test_area_and_labels_needed():
-    cost, value = np.array([10.0, 20, 40]), np.array([0.5, 0.7, 0.9])
-    assert curves.area(cost, value, 10, 40) == pytest.approx((0.6 * 10 + 0.8 * 20) / 30)
-    assert curves.area(cost, value, 15, 30) == pytest.approx((0.65 * 5 + 0.75 * 10) / 15)
-    assert curves.area(cost, value, 40, 40) == 0.9
-    assert [curves.needed(cost, value, t) for t in (0.4, 0.7, 0.95)] == [10, 20, np.inf]
 
 
 @pytest.mark.parametrize("unit", ["slice", "patient"])

@@ -12,12 +12,14 @@ import tiny
 from PIL import Image
 
 from lesion import models
-from lesion.active import doctor, driver, program
+from lesion.active import doctor, driver, program, rounds
 from lesion.dataset import LABELS, store
 from lesion.errors import UserError
 from lesion.runs import resume
 from lesion.transfer import methods
 from lesion.worklist import SKIP, csv_file, journal, round_file
+
+pytestmark = pytest.mark.slow
 
 NAMES = {number: name for name, number in LABELS.items()}
 TRUTH = tiny.slices()
@@ -77,12 +79,12 @@ def test_the_questions_are_those_of_the_program(data, tmp_path):
     made, setup = begin(data)
     asked, told = all_rounds(made, setup, tmp_path)
     assert "stopped by rounds after 3 rounds, 10 labelled slices" in told
-    method, examples = methods.frozen_learner(made, data, TRUTH, setup.variables, setup.run["weights"]["sha256"])
+    method, examples = methods.learner_on_features(made, setup._replace(slices=TRUTH))
     patient = jnp.asarray(np.unique(TRUTH.patient, return_inverse=True)[1], jnp.int32)
     run = program.Run(jax.random.key(0), jnp.ones(40, bool), jnp.int32(4), jnp.int32(0))
-    whole = jax.jit(program.algorithm1(method, ("entropy",), driver.Asking(3), 3))
+    whole = jax.jit(program.algorithm1(method, ("entropy",), driver.QueryConfig(3), 3))
     info, _ = whole(run, examples, patient)
-    first = driver.initial_labeled(program.keys_of(run).start, patient, run.askable, 4)
+    first = driver.initial_labeled(program.keys_of(run).start, patient, run.in_pool, 4)
     assert set(asked[0]) == set(TRUTH.slice_id[np.asarray(first)])
     for index in (0, 1):
         assert set(asked[index + 1]) == set(TRUTH.slice_id[np.asarray(info.indices[index])])
@@ -142,14 +144,14 @@ class Killed(BaseException):
 
 # After, or before, each of these a process may die; together they are all that a round writes.
 MOMENTS = [
-    (doctor.asked, "write"),
-    (doctor.asked, "take"),
-    (doctor.asked, "close"),
+    (doctor.round_file, "write"),
+    (doctor.round_file, "import_worklist"),
+    (doctor.round_file, "close"),
     (doctor.files, "write_csv"),
     (doctor.checkpoint, "save_variables"),
     (doctor.rundir, "finish"),
-    (resume.Keeper, "save"),
-    (doctor.resume, "to_tree"),
+    (resume.Checkpointer, "save"),
+    (rounds.resume, "to_tree"),
 ]
 
 
@@ -227,7 +229,6 @@ def test_what_cannot_be_asked_is_one_line(changes, message, data, tmp_path):
         doctor.run_doctor(tiny.changed(made, changes), setup, tmp_path)
 
 
-@pytest.mark.slow
 def test_fine_tuned_it_goes_on_from_its_weights(data, tmp_path):
     made, setup = begin(data, mode="finetune", num_rounds=2, num_epochs=1)
     asked, told = all_rounds(made, setup, tmp_path)

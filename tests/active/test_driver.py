@@ -8,38 +8,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesion.active import driver, oracle
-from lesion.active.driver import Asking
-from lesion.active.strategies import STRATEGIES, View
+from lesion.active.driver import QueryConfig
+from lesion.active.strategies import STRATEGIES, PoolOutputs
 
 KEY = jax.random.key(3)
 ENTROPY = STRATEGIES["entropy"]
 
 
-def view(glioma):
+def outputs(glioma):
     p = jnp.asarray(glioma, jnp.float32)
-    return View(jnp.stack([1 - p, p], -1))
+    return PoolOutputs(jnp.stack([1 - p, p], -1))
 
 
-def test_the_driver_asks_the_most_uncertain_that_may_be_asked_and_stops_when_there_is_none():
-    asks, patient = driver.driver(ENTROPY, Asking(2)), jnp.arange(5)
-    seen = view([0.5, 0.1, 1.0, 0.7, np.nan])
-    pool = asks.init(jnp.array([0, 0, 0, 0, 1], bool), jnp.array([0, 1, 1, 1, 1], bool))
-    pool, info = jax.jit(asks.step)(KEY, pool, seen, patient)
+def test_the_driver_queries_the_most_uncertain_of_the_pool_until_it_is_exhausted():
+    queries, patient = driver.make_driver(ENTROPY, QueryConfig(2)), jnp.arange(5)
+    seen = outputs([0.5, 0.1, 1.0, 0.7, np.nan])
+    pool = queries.init(jnp.array([0, 0, 0, 0, 1], bool), jnp.array([0, 1, 1, 1, 1], bool))
+    pool, info = jax.jit(queries.step)(KEY, pool, seen, patient)
     assert info.indices.tolist() == [3, 1]
-    pool, info = asks.step(KEY, pool, seen, patient)
+    pool, info = queries.step(KEY, pool, seen, patient)
     assert (info.indices[0], info.scores[1]) == (2, -jnp.inf)
     assert pool.labeled.tolist() == [False, True, True, True, True]
     assert pool.round == 2
 
 
-@pytest.mark.parametrize("kind", ["no ties", "ties", "a few may be asked", "none may be asked"])
+@pytest.mark.parametrize("kind", ["no ties", "ties", "a few are in the pool", "an empty pool"])
 @pytest.mark.parametrize(("n", "k"), [(99_991, 50), (5_000, 20), (70_000, 1)])
 def test_of_a_large_pool_the_same_are_taken_as_by_sorting_it(kind, n, k, rng):
     scores = {
         "no ties": rng.uniform(size=n),
         "ties": rng.uniform(size=n).round(2),
-        "a few may be asked": np.where(rng.uniform(size=n) < 1e-4, 1.0, -np.inf),
-        "none may be asked": np.full(n, -np.inf),
+        "a few are in the pool": np.where(rng.uniform(size=n) < 1e-4, 1.0, -np.inf),
+        "an empty pool": np.full(n, -np.inf),
     }[kind].astype(np.float32)
     top, indices = jax.jit(driver._top_k, static_argnums=1)(scores, k)
     order = np.argsort(-scores, kind="stable")[:k]
@@ -48,11 +48,11 @@ def test_of_a_large_pool_the_same_are_taken_as_by_sorting_it(kind, n, k, rng):
 
 
 @functools.cache
-def asks_for(asking):
+def query_step(config):
     """One compilation for all examples of a test."""
-    asks = driver.driver(ENTROPY, asking)
-    step = jax.jit(asks.step)
-    return lambda labeled, *args: step(KEY, asks.init(labeled, jnp.ones(labeled.shape, bool)), *args)
+    queries = driver.make_driver(ENTROPY, config)
+    step = jax.jit(queries.step)
+    return lambda labeled, *args: step(KEY, queries.init(labeled, jnp.ones(labeled.shape, bool)), *args)
 
 
 @st.composite
@@ -69,13 +69,13 @@ def entropies(p):
 
 @settings(max_examples=30, deadline=None)
 @given(pools(), st.integers(1, 3))
-def test_no_patient_is_asked_more_than_allowed(pool, most):
+def test_no_patient_is_queried_more_than_allowed(pool, most):
     patient, p, labeled = pool
-    _, info = asks_for(Asking(6, most=most))(jnp.asarray(labeled), view(p), jnp.asarray(patient))
-    wanted, asked = [], {}
+    _, info = query_step(QueryConfig(6, max_per_patient=most))(jnp.asarray(labeled), outputs(p), jnp.asarray(patient))
+    wanted, queried = [], {}
     for i in sorted(np.flatnonzero(~labeled), key=lambda i: p[i]):  # nearest one half first
-        if asked.get(patient[i], 0) < most and len(wanted) < 6:
-            asked[patient[i]] = asked.get(patient[i], 0) + 1
+        if queried.get(patient[i], 0) < most and len(wanted) < 6:
+            queried[patient[i]] = queried.get(patient[i], 0) + 1
             wanted.append(int(i))
     assert [i for i, s in zip(info.indices.tolist(), info.scores, strict=True) if s > -np.inf] == wanted
 
@@ -90,10 +90,10 @@ AGGREGATES = {
 @pytest.mark.parametrize("aggregate", AGGREGATES)
 @settings(max_examples=20, deadline=None)
 @given(pools())
-def test_whole_patients_are_asked_as_many_as_fit_and_at_least_one(aggregate, pool):
+def test_whole_patients_are_queried_as_many_as_fit_and_at_least_one(aggregate, pool):
     patient, p, labeled = pool
-    asks = asks_for(Asking(6, "patient", aggregate, largest=16))
-    after, info = asks(jnp.asarray(labeled), view(p), jnp.asarray(patient))
+    step = query_step(QueryConfig(6, "patient", aggregate, max_patient_slices=16))
+    after, info = step(jnp.asarray(labeled), outputs(p), jnp.asarray(patient))
     score = {i: AGGREGATES[aggregate](entropies(p[(patient == i) & ~labeled])) for i in np.unique(patient[~labeled])}
     wanted, total = [], 0
     for i in sorted(score, key=score.__getitem__, reverse=True):
@@ -110,16 +110,16 @@ def test_whole_patients_are_asked_as_many_as_fit_and_at_least_one(aggregate, poo
 
 def test_random_patients_are_drawn_alike_however_many_slices_they_have():
     patient = jnp.array([0, *[1] * 11])
-    asks = driver.driver(STRATEGIES["random"], Asking(1, "patient", largest=11))
-    pool = asks.init(jnp.zeros(12, bool), jnp.ones(12, bool))
-    drawn = jax.vmap(lambda key: asks.step(key, pool, view([0.5] * 12), patient)[0].labeled[0])
+    queries = driver.make_driver(STRATEGIES["random"], QueryConfig(1, "patient", max_patient_slices=11))
+    pool = queries.init(jnp.zeros(12, bool), jnp.ones(12, bool))
+    drawn = jax.vmap(lambda key: queries.step(key, pool, outputs([0.5] * 12), patient)[0].labeled[0])
     assert 0.4 < drawn(jax.random.split(KEY, 400)).mean() < 0.6
 
 
 def test_the_first_set_is_whole_patients_and_no_more_than_needed():
     patient = jnp.asarray(np.repeat(np.arange(10), 5))
-    askable = jnp.arange(50) < 45
-    draws = jax.vmap(lambda k: driver.initial_labeled(k, patient, askable, 12))(jax.random.split(KEY, 20))
+    in_pool = jnp.arange(50) < 45
+    draws = jax.vmap(lambda k: driver.initial_labeled(k, patient, in_pool, 12))(jax.random.split(KEY, 20))
     for labeled in np.asarray(draws):
         assert labeled.sum() == 15  # the third patient passes 12
         assert set(np.bincount(patient[labeled], minlength=10)) == {0, 5}

@@ -13,16 +13,18 @@ from lesion import models
 from lesion.active import driver, experiment, program
 from lesion.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 TABLES = ("acquisitions.csv", "curves.csv", "stops.csv", "runs.csv", "metrics.json")
 BAD = {
     "an unknown strategy": ({"strategies": ("luck",)}, "no strategy 'luck'"),
     "bald without dropout": ({"strategies": ("bald",)}, "head.dropout above 0"),
     "aift without copies": ({"strategies": ("aift",), "num_copies": 0}, "num_copies above 0"),
     "one by one by patient": ({"strategies": ("badge",), "unit": "patient"}, "leave --config.unit at slice"),
-    "no such unit": ({"unit": "hospital"}, "choose one of slice, patient"),
-    "no rounds": ({"num_rounds": 0}, "num_rounds=0: 1 is the least"),
+    "no such unit": ({"unit": "hospital"}, "choose one of 'slice', 'patient'"),
+    "no rounds": ({"num_rounds": 0}, "num_rounds=0: it must be 1 or more"),
     "a limit by patient": ({"strategies": ("entropy",), "unit": "patient", "max_per_patient": 2}, "leave it at 0"),
-    "a budget below nothing": ({"budget_slices": -1}, "budget_slices=-1: 0 is the least"),
+    "a budget below nothing": ({"budget_slices": -1}, "budget_slices=-1: it must be 0 or more"),
     "too few slices": ({"initial_labeled": 20}, "has 20 slices to label"),
 }
 
@@ -63,7 +65,6 @@ MOMENTS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", MOMENTS)
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(mode, tmp_path, monkeypatch):
     context, (changes, moments) = tiny.forked(monkeypatch), MOMENTS[mode]
@@ -94,8 +95,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(mode, tmp_path, monkey
     assert not (tmp_path / "run" / "rounds").exists()
     of = {s: [r for r in rows(tmp_path / "run" / "runs.csv") if r["strategy"] == s] for s in ("k_centre", "full")}
     assert len(of["k_centre"]) == 2 * changes.get("num_repeats", 2) and len(of["full"]) == 2
-    asked = [row for row in rows(tmp_path / "run" / "acquisitions.csv") if row["fold"] == row["seed"] == "0"]
-    assert len({(row["strategy"], row["slice"]) for row in asked}) == len(asked) > 0
+    queried = [row for row in rows(tmp_path / "run" / "acquisitions.csv") if row["fold"] == row["seed"] == "0"]
+    assert len({(row["strategy"], row["slice"]) for row in queried}) == len(queried) > 0
 
 
 def test_fine_tuned_rounds_share_their_programs(tmp_path, monkeypatch):
@@ -104,31 +105,30 @@ def test_fine_tuned_rounds_share_their_programs(tmp_path, monkeypatch):
     made = tiny.active_config(
         mode="finetune", strategies=names, num_repeats=1, num_rounds=2, num_epochs=1, head_dropout=0.2
     )
-    engines, build = [], experiment.methods.finetune_engine
+    trainers, make = [], experiment.methods.make_trainer
     monkeypatch.setattr(
-        experiment.methods, "finetune_engine", lambda *a, **k: engines.append(build(*a, **k)) or engines[-1]
+        experiment.methods, "make_trainer", lambda *a, **k: trainers.append(make(*a, **k)) or trainers[-1]
     )
     setup = tiny.setup(made, tmp_path / "data")
     result = experiment.run_active(made, setup, tmp_path / "a")
     assert set(result["strategies"]) == set(names)
-    assert engines[0].train._cache_size() == engines[0].evaluate._cache_size() == 1
+    assert trainers[0].train_step._cache_size() == trainers[0].eval_step._cache_size() == 1
 
 
-@pytest.mark.slow
 def test_fine_tuning_never_sees_a_hidden_label(tmp_path):
     made = tiny.active_config(mode="finetune", strategies=("entropy",), num_repeats=1, num_epochs=1)
     setup = tiny.setup(made, tmp_path / "data")
     experiment.run_active(made, setup, tmp_path / "a")
-    asked = [r for r in rows(tmp_path / "a" / "acquisitions.csv") if r["fold"] == "0"]
+    queried = [r for r in rows(tmp_path / "a" / "acquisitions.csv") if r["fold"] == "0"]
     train = setup.folds.masks(setup.slices.patient, setup.slices.label)[0][0]
     patient = np.unique(setup.slices.patient, return_inverse=True)[1]
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), 0)  # of fold 0, seed 0
     start = program.keys_of(program.Run(key, *[None] * 3)).start
     first = driver.initial_labeled(start, jnp.asarray(patient, jnp.int32), jnp.asarray(train), 4)
-    # What is asked last is answered after the last fit.
-    told = np.asarray(first) | np.isin(setup.slices.slice_id, [r["slice"] for r in asked if r["round"] in "01"])
+    # What is queried last is answered after the last fit.
+    told = np.asarray(first) | np.isin(setup.slices.slice_id, [r["slice"] for r in queried if r["round"] in "01"])
     assert told.sum() == 4 + 2 * 3
     lied = np.where(train & ~told, 1 - setup.slices.label, setup.slices.label).astype(np.int32)
     experiment.run_active(made, setup._replace(slices=setup.slices._replace(label=lied)), tmp_path / "b")
     again = [r for r in rows(tmp_path / "b" / "acquisitions.csv") if r["fold"] == "0"]
-    assert again == asked
+    assert again == queried

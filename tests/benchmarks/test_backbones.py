@@ -17,7 +17,7 @@ def test_operations_are_the_published_ones(case, wanted):
 
 
 class Small(nn.Module):
-    form: str = "auto"
+    impl: str = "auto"
 
     @nn.compact
     def __call__(self, x, train=False):
@@ -31,7 +31,7 @@ def test_every_contender_has_its_turn_and_its_row(monkeypatch):
     results = backbones.run(["small"], 8, 2, 1)
     ours = results["small"]["lesion"]
     assert all(r.images_per_s > 0 and r.share > 0 for r in ours.values())
-    results["small"]["torch"] = {what: backbones.Result(r.images_per_s / 2, 0.0) for what, r in ours.items()}
+    results["small"]["torch"] = {task: backbones.Result(r.images_per_s / 2, 0.0) for task, r in ours.items()}
     rows = backbones.table(results)
     assert rows[0][-1] == "x torch"
     assert [row[1] for row in rows[1:]] == ["inference", "training"]

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import tiny
 
-from lesion import models
+from lesion import benchmarks, models
 from lesion.benchmarks import training
 from lesion.train import augment
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,6 @@ def test_every_contender_has_its_turn_and_its_row(monkeypatch):
     rows = training.run(config, 2, 1)
     assert all(row.value > 0 and row.other > 0 for row in rows)
     rows.append(training.Row("epoch of a head", 3000.0, "Keras fit", 2000.0, "examples/s", "1.3"))
-    text = training.table(rows)
+    text = benchmarks.table(rows)
     assert text[0][3] == "ratio"
     assert text[-1] == ["epoch of a head", "3000 examples/s", "Keras fit 2000", "1.50", "1.3"]

@@ -6,9 +6,8 @@ import pytest
 from lesion.dataset import store
 from lesion.errors import UserError
 from lesion.experiments import plan as plans
-from lesion.experiments import reproduce as runs
+from lesion.experiments import reproduce
 from lesion.runs import rundir
-from lesion.transfer import loading
 
 
 def get(name, **changes):
@@ -76,73 +75,21 @@ def test_weights_are_found_by_the_backbones_name(tmp_path):
         plans.weights_of("resnet50", str(tmp_path / "nowhere"))
 
 
-def experiment(name, seed=0, error=None):
-    """One that writes what a run does, or fails."""
-
-    def run(config, setup, workdir):
-        if rundir.open_run(workdir, setup.run):
-            return None
-        if error:
-            raise error
-        (workdir / "predictions.csv").write_text("told\n")
-        rundir.finish(workdir, {"seed": seed})
-        return {}
-
-    def load(config, data_dir):
-        run = {"config": json.loads(config.to_json()), "weights": {}}
-        return loading.Setup(data_dir, None, None, {}, run)
-
-    return plans.Experiment(name, plans.experiment_config(get("demo"), seed=seed), plans.Kind(print, load, run))
-
-
-@pytest.fixture
-def ran(tmp_path):
-    return lambda one: (runs._run(one, tmp_path / "data", tmp_path), tmp_path / one.name)
-
-
-def test_a_failure_is_one_line_in_its_folder_and_tried_again(ran, capsys):
-    for error, line in ((UserError("diverged in step 3"), "diverged in step 3"), (MemoryError(), "MemoryError")):
-        told, folder = ran(experiment("transfer/a", error=error))
-        assert told == f"FAILED: {line}"
-        assert json.loads((folder / "failed.json").read_text())["error"] == line
-    assert "MemoryError" in capsys.readouterr().err  # what no user can mend comes with its traceback
-    told, folder = ran(experiment("transfer/a"))
-    assert told == "done" and not (folder / "failed.json").exists()
-    with pytest.raises(OSError, match="full"):
-        ran(experiment("transfer/b", seed=1, error=OSError("full")))
-
-
-def test_a_run_that_is_finished_elsewhere_is_found_by_what_it_is(ran):
-    assert ran(experiment("transfer/a"))[0] == "done"
-    told, folder = ran(experiment("ablations/copies/num_copies=4", error=RuntimeError("was run again")))
-    assert told == "finished before, kept" and (folder / "predictions.csv").read_text() == "told\n"
-    assert ran(experiment("ablations/seed/seed=1", seed=1))[0] == "done"
-
-
-def test_a_copy_that_was_not_completed_is_no_finished_run(ran):
-    _, folder = ran(experiment("transfer/a"))
-    partial = folder.with_name(".b.partial")
-    folder.rename(partial)
-    (partial / "predictions.csv").unlink()
-    told, folder = ran(experiment("transfer/b"))
-    assert told == "done" and (folder / "predictions.csv").exists()
-
-
 def test_a_plan_may_grow_in_its_folder_and_the_shared_fields_may_not_change(tmp_path):
     def whole(**changes):
         return {"config": json.loads(get("demo", **changes).to_json()), "split_hash": "x"}
 
-    runs._open(tmp_path, whole())
+    reproduce._open(tmp_path, whole())
     rundir.finish(tmp_path, {})
-    runs._open(tmp_path, whole())
+    reproduce._open(tmp_path, whole())
     assert rundir.is_finished(tmp_path, whole())
     grown = whole(**{"active.sequences": ("flair", "ce_t1wi")})
-    runs._open(tmp_path, grown)
+    reproduce._open(tmp_path, grown)
     assert json.loads((tmp_path / rundir.CONFIG).read_text())["config"] == grown["config"]
     assert not (tmp_path / rundir.METRICS).exists()
     recorded = (tmp_path / rundir.CONFIG).read_bytes()
     with pytest.raises(UserError, match=r"config.num_epochs is 50 there, 3 now"):
-        runs._open(tmp_path, whole(num_epochs=3, explain=True))
+        reproduce._open(tmp_path, whole(num_epochs=3, explain=True))
     assert (tmp_path / rundir.CONFIG).read_bytes() == recorded
 
 

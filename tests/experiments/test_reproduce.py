@@ -10,10 +10,10 @@ import sys
 import pytest
 
 from configs import active, demo
-from lesion.active import preview
 from lesion.errors import UserError
-from lesion.experiments.preview import dry_run
-from lesion.transfer import loading
+from lesion.experiments.kinds import Experiment
+from lesion.experiments.preview import preview
+from lesion.experiments.reproduce import dry_run
 
 pytestmark = pytest.mark.slow
 SMALL = (
@@ -86,7 +86,7 @@ def test_a_second_run_does_nothing_again_and_another_config_is_refused(root):
     files = {p: p.stat().st_mtime_ns for p in (root / "run").rglob("*.csv")}
     again = launch("reproduce", *run_flags(root))
     assert again.returncode == 0, again.stderr[-2000:]
-    assert again.stdout.count("finished before") == 4
+    assert "4 experiments" in again.stdout and "4 finished before, 0 to run" in again.stdout
     assert files == {p: p.stat().st_mtime_ns for p in (root / "run").rglob("*.csv")}
     other = launch("reproduce", *run_flags(root), "--config.optim.lr=0.1")
     assert other.returncode == 1
@@ -105,11 +105,11 @@ def test_a_dry_run_tells_what_would_be_done_and_writes_nothing(root, capsys):
     # Of another seed: its folds are not in the dataset's splits.json yet.
     flags = "--config.num_folds=2", "--config.seed=7", f"--data={data}", f"--workdir={root}/new", "--dry_run"
     told = launch("train", *flags).stdout
-    for line in ("would run  feature transfer on ce_t1wi", "PHANTOM", "RANDOM", "new, 0 of 2 folds are finished"):
+    for line in ("would run  feature transfer on ce_t1wi", "PHANTOM", "RANDOM", "/new: new"):
         assert line in told
     config = small(active.get_config(), root, initial_labeled=4, num_acquire=2, seed=7)
-    told = preview.active(config, loading.load(config, data, keep=False), root / "new")
-    assert "lite's efficientnet-lite0" in told and "20 (2 folds, 5 repeats, 2 strategies) of 10 rounds" in told
+    told = preview(Experiment("", config, "active"), data, root / "new")
+    assert "lite's efficientnet-lite0" in told and "20 runs (2 folds, 5 repeats, 2 strategies) of 10 rounds" in told
     fields = {flag.partition("=")[0].removeprefix("--config."): int(flag.partition("=")[2]) for flag in SMALL}
     dry_run(small(demo.get_config(), root, **fields), data, root / "run")
     assert capsys.readouterr().out.count(": finished already") == 4

@@ -17,7 +17,8 @@ from PIL import Image
 from lesion.dataset import store
 from lesion.errors import UserError
 from lesion.experiments import board, executors, settings
-from lesion.experiments.settings import is_finished
+
+pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 TWO = "--config=tests/experiments/two.py"
@@ -49,7 +50,7 @@ REFUSED = {
     "set twice": (("head_search", {"head.widths": (1,)}), {}, "--config.head.widths: the sweep sets it"),
     "no such field": (("transfer",), {"lr": 1.0}, "sets lr, which"),
     "another type": (("transfer",), {"num_epochs": "many"}, "num_epochs=many: "),
-    "cannot be run": (("transfer",), {"num_folds": 1}, "num_folds=1: --config.num_folds=1: 2 is the least"),
+    "cannot be run": (("transfer",), {"num_folds": 1}, "num_folds=1: --config.num_folds=1: it must be 2 or more"),
     "fusion": (("fusion",), {"num_epochs": 3}, "a sweep of fusion is not built"),
     "a doctor": (("doctor",), {"num_rounds": 3}, "a doctor answers one run at a time"),
 }
@@ -59,21 +60,6 @@ REFUSED = {
 def test_what_cannot_be_swept_is_one_line(given, fields, message):
     with pytest.raises(UserError, match=message):
         named(*given, **fields)
-
-
-def test_a_run_of_random_weights_is_the_same_on_another_kind_of_device(tmp_path):
-    (one,) = named("transfer", num_epochs=3)
-    weights = {"seed": 0, "pretrained": False, "sha256": "of a GPU"}
-    run = {"config": json.loads(one.config.to_json()), "weights": weights}
-    folder = tmp_path / one.name
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(run))
-    here = SimpleNamespace(run=run | {"weights": weights | {"sha256": "of a CPU"}})
-    assert not is_finished(one, here, tmp_path)
-    (folder / "metrics.json").write_text("{}")
-    assert is_finished(one, here, tmp_path)
-    with pytest.raises(UserError, match=r"weights.seed is 0 there, 1 now"):
-        is_finished(one, SimpleNamespace(run=run | {"weights": weights | {"seed": 1}}), tmp_path)
 
 
 def test_the_board_tells_what_is_new_once_and_scores_with_intervals(tmp_path, capsys):
@@ -96,7 +82,7 @@ def test_the_table_has_a_line_a_setting_and_fits(capsys):
     rows = [board.Row("w" * 20, "waits", "", "12_5"), board.Row("f" * 30, "failed", "x" * 200, "12_4")]
     board.Console(width=90, force_terminal=True, color_system=None).print(board._table("two", rows, 90))
     title, _, head, _, *lines = capsys.readouterr().out.splitlines()
-    assert title.startswith("two") and head.split()[:3] == ["setting", "state", "job"]
+    assert title.startswith("two") and head.split()[:3] == ["experiment", "state", "job"]
     assert [line.split()[:3] for line in lines[:2]] == [["f" * 30, "failed", "12_4"], ["w" * 20, "waits", "12_5"]]
     assert max(map(len, lines)) <= 90 and "1 failed, 1 waits" in lines[-1]
 
@@ -113,10 +99,10 @@ def test_gpus_are_those_that_may_be_used(monkeypatch):
 def test_a_local_job_is_known_by_more_than_its_number(tmp_path):
     command = [sys.executable, "-c", "import time; time.sleep(60)", str(tmp_path)]
     with subprocess.Popen(command) as process:
-        wait_for(lambda: executors._is_there(tmp_path, str(process.pid)), None, 20)
-        assert not executors._is_there(tmp_path / "other", str(process.pid))
+        wait_for(lambda: executors._is_alive(tmp_path, str(process.pid)), None, 20)
+        assert not executors._is_alive(tmp_path / "other", str(process.pid))
         process.kill()
-    assert not executors._is_there(tmp_path, str(process.pid))
+    assert not executors._is_alive(tmp_path, str(process.pid))
     elsewhere = [{"executor": "local", "job": "1", "host": "moon", "gpu": None}]
     with pytest.raises(UserError, match="jobs run on moon"):
         executors.local(tmp_path, 1).states(elsewhere)
@@ -162,7 +148,7 @@ def launch(data, tmp_path, monkeypatch):
         process.wait()
     for path in (tmp_path / "run/submitit").glob("*.json"):
         record = json.loads(path.read_text())
-        if record["executor"] == "local" and executors._is_there(path.parent, record["job"]):
+        if record["executor"] == "local" and executors._is_alive(path.parent, record["job"]):
             os.kill(int(record["job"]), signal.SIGTERM)
 
 
@@ -179,7 +165,6 @@ def end(started, status=0):
     return said.read_text()
 
 
-@pytest.mark.slow
 def test_processes_outlive_the_sweep_and_what_failed_is_told(launch, tmp_path):
     run = tmp_path / "run"
     process, said = launch("--parallel=1")
@@ -217,7 +202,6 @@ def slurm(tmp_path_factory, monkeypatch):
     subprocess.run([*script, "stop", str(folder)], check=True, timeout=60)
 
 
-@pytest.mark.slow
 def test_slurm_puts_jobs_back_and_they_go_on(launch, slurm, tmp_path):
     run, flags = tmp_path / "run", ("--executor=slurm", "--timeout_min=30", "--sbatch=comment=tested")
     process, said = launch(*flags)
@@ -242,5 +226,5 @@ def test_slurm_puts_jobs_back_and_they_go_on(launch, slurm, tmp_path):
     rows = [(run / name / "predictions.csv").read_bytes() for name in NAMES]
     assert rows[0] == rows[1]  # stopped at different steps
     again = end(launch(*flags))
-    assert "2 finished before, 0 to submit" in again
+    assert "2 finished before, 0 to run" in again
     assert subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout == ""

@@ -13,8 +13,10 @@ from lesion.errors import UserError
 from lesion.inference import activations, explain, trained_run
 from lesion.inspect import features
 from lesion.runs import checkpoint
-from lesion.transfer import loading
+from lesion.transfer.methods import run_transfer
 from lesion.weights import pretrained
+
+pytestmark = pytest.mark.slow
 
 MODES = [{"mode": "frozen", "head_pooling": "flatten"}, {"mode": "finetune", "finetune_from": "conv2"}]
 
@@ -33,7 +35,7 @@ def run(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(models.MODELS, "tiny", tiny.SPEC)
         made = tiny.config(num_epochs=1, num_copies=0, **request.param)
-        loading.run_transfer(made, tiny.setup(made, folder / "data"), folder / "run")
+        run_transfer(made, tiny.setup(made, folder / "data"), folder / "run")
     return folder / "run"
 
 
@@ -63,7 +65,7 @@ def test_each_slice_is_explained_by_the_network_that_predicted_it(run, tmp_path,
     ]
     assert phantom is True and "tiny on FLAIR" in title and any("bn2" in note for note in notes)
     assert explain.explain_run(run, tmp_path, tmp_path / "out", each=2) is None
-    earlier = explain.build(trained_run.open_run(run), "conv1")
+    earlier = explain.make_explain(trained_run.open_run(run), "conv1")
     network = trained_run.load_fold(trained_run.open_run(run), 0)
     looks = earlier(network, tiny.slices().image[:9])
     assert len(looks) == 9 and looks[0].heat.shape == (8, 8)
@@ -80,24 +82,24 @@ def test_one_slice_through_a_fold_is_told_stage_by_stage(run, tmp_path):
     monkey.setattr(preprocess, "SIZE", tiny.SIDE)
     Image.fromarray(image).save(tmp_path / "slice.png")
     fold, sheet = run / "checkpoints" / "fold_1", tmp_path / "gradcam.png"
-    lines = list(features.tell(fold, tmp_path / "slice.png", sheet))
+    lines = list(features.describe(fold, tmp_path / "slice.png", sheet))
     monkey.undo()
     assert sheet.is_file() and lines[0] == "one slice: a picture, taken as it is" and "WARNING" in lines[1]
     opened = trained_run.open_run(run)
     network = trained_run.load_fold(opened, 1)
-    (look,) = explain.build(opened)(network, image[None])
+    (look,) = explain.make_explain(opened)(network, image[None])
     assert f"probability of glioma {look.probability:.4f}" in lines[2]
-    found = {one.stage: one for one in activations.look(opened, network[0], image)}
+    found = {one.stage: one for one in activations.measure_stages(opened, network, image)}
     assert [line.split()[0] for line in lines[-4:]] == list(found) == ["conv1", "bn1", "conv2", "bn2"]
     x = models.preprocess("tiny", image[None])
     for name, one in found.items():
-        wanted = np.asarray(opened.model.apply(network[0], x, stop=name))[0]
+        wanted = np.asarray(opened.network.backbone.apply(network.backbone, x, stop=name))[0]
         assert one.shape == wanted.shape and one.not_finite == 0
         dead = (wanted == 0).all((0, 1)).mean()
         parts = wanted.mean(), wanted.std(), np.abs(wanted).max(), (wanted == 0).mean(), dead
         np.testing.assert_allclose(one[2:7], parts, rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match="needs a whole network"):
-        next(features.tell(run, tmp_path / "slice.png", sheet))
+        next(features.describe(run, tmp_path / "slice.png", sheet))
 
 
 @pytest.mark.parametrize("run", MODES[:1], ids=["frozen"], indirect=True)

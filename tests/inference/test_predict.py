@@ -9,7 +9,7 @@ from lesion import models
 from lesion.errors import UserError
 from lesion.inference import new_patients, predict, trained_run
 from lesion.runs import rundir
-from lesion.transfer import loading
+from lesion.transfer.methods import run_transfer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,7 +24,7 @@ def run(tmp_path_factory):
     """A finished run; not to be changed."""
     folder = tmp_path_factory.mktemp("run")
     made = tiny.config(mode="finetune", finetune_from="conv2", num_epochs=1, num_copies=0)
-    loading.run_transfer(made, tiny.setup(made, folder / "data"), folder / "run")
+    run_transfer(made, tiny.setup(made, folder / "data"), folder / "run")
     return folder / "run"
 
 
@@ -34,7 +34,7 @@ def arrive(monkeypatch, **changes):
     flags = ["nearly empty", *[""] * 19]
     rows = zip(s.patient, s.slice_id, s.image, s.position_mm, flags, strict=True)
     new = [new_patients.NewSlice(*row) for row in rows]
-    given = new_patients.Incoming(
+    given = new_patients.NewPatients(
         new[:16], {"p4": "no flair slice"}, {"modality CT": 2}, False, {f"p{i}" for i in range(5)}
     )
     monkeypatch.setattr(new_patients, "read_folder", lambda *args: given._replace(**changes))

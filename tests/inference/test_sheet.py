@@ -41,7 +41,7 @@ def test_all_right_leaves_the_wrong_row_empty():
 def test_the_peak_lies_where_the_map_is_drawn_highest(shape, cell):
     heat = np.zeros(shape, np.float32)
     heat[cell] = 0.02
-    drawn = sheet.spread(heat, 224)
+    drawn = sheet.enlarge(heat, 224)
     assert drawn.shape == (224, 224) and 0.9 < drawn.max() <= 1 and drawn.min() >= 0
     row, column = sheet.peak(heat, 224)
     assert drawn[round(row), round(column)] == pytest.approx(drawn.max(), abs=0.02)

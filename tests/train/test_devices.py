@@ -20,7 +20,7 @@ CASES = {
 
 @pytest.mark.parametrize(("environ", "want"), CASES.values(), ids=CASES)
 def test_a_slurm_task_takes_the_gpus_that_are_its_own(environ, want):
-    assert devices.sees_its_own(environ) is want
+    assert devices.owns_visible_gpus(environ) is want
 
 
 def test_half_an_address_is_refused_and_a_batch_script_is_one_process(monkeypatch):

@@ -2,38 +2,40 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import tiny
 
+from lesion import models
 from lesion.dataset import Slices
-from lesion.models import MODELS
 from lesion.train import features
 from lesion.weights import pretrained
 
-NAME = "efficientnet_lite0"
+NUM_BYTES = 8 * 4  # of an example's features
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(autouse=True)
+def tiny_backbone(monkeypatch):
+    monkeypatch.setitem(models.MODELS, "tiny", tiny.SPEC)
+
+
+@pytest.fixture
 def slices():
-    rng = np.random.default_rng(0)
-    n = 7
-    image = rng.integers(0, 255, (n, 64, 64), np.uint8)
-    ids = np.array([f"s{i}" for i in range(n)])
-    return Slices(image, np.zeros(n, np.int32), ids, ids, np.ones((n, 2), np.float32), np.arange(n, dtype=np.float32))
+    return tiny.slices(7)
 
 
-@pytest.fixture(scope="module")
-def variables():
-    return pretrained.random_variables(NAME, 0)[0]
+@pytest.fixture
+def variables(tiny_backbone):
+    return pretrained.random_variables("tiny", 0)[0]
 
 
 def compute(folder, slices, variables, sha256="w", **changes):
     options = dict(num_copies=2, seed=0, stage="test") | changes
-    return features.load_or_compute(folder, slices, features.of_last_map(NAME), variables, sha256, **options)
+    return features.load_or_compute(folder, slices, features.last_map_spec("tiny"), variables, sha256, **options)
 
 
 def test_features_do_not_depend_on_batches_or_order_and_are_computed_once(tmp_path, slices, variables, monkeypatch):
-    monkeypatch.setattr(features, "BATCH_SIZE", 4)  # 21 inputs: the last batch overlaps
+    monkeypatch.setattr(features, "BATCH_SIZE", 4)  # 21 examples: the last batch is not full
     found = compute(tmp_path, slices, variables)
-    assert found.shape == (7, 3, MODELS[NAME].feature_width)
+    assert found.shape == (7, 3, tiny.SPEC.feature_width)
     assert np.ptp(found, axis=1).max() > 0
     turned = Slices(*(a[::-1] for a in slices))
     np.testing.assert_allclose(compute(tmp_path, turned, variables)[::-1], found, rtol=1e-3, atol=1e-4)
@@ -46,9 +48,9 @@ def test_features_do_not_depend_on_batches_or_order_and_are_computed_once(tmp_pa
             compute(tmp_path, slices, variables, **change)
 
 
-@pytest.mark.parametrize("kept", [5, 200, 128 + 4 * 1280 * 4 + 100, None])
+@pytest.mark.parametrize("kept", [5, 140, 128 + 4 * NUM_BYTES + 10, None])
 def test_a_computation_that_was_killed_goes_on(kept, tmp_path, slices, variables, monkeypatch):
-    monkeypatch.setattr(features, "BATCH_SIZE", 4)  # 6 batches; 1280 numbers of 4 bytes an example
+    monkeypatch.setattr(features, "BATCH_SIZE", 4)  # 6 batches
     (tmp_path / "whole").mkdir()
     whole = compute(tmp_path / "whole", slices, variables)
     (path,) = (tmp_path / "whole").glob("*.npy")
@@ -57,7 +59,7 @@ def test_a_computation_that_was_killed_goes_on(kept, tmp_path, slices, variables
     monkeypatch.setattr(features, "track", lambda stage, items, total: stages.append(total) or items)
     again = compute(tmp_path, slices, variables)
     assert again.tobytes() == whole.tobytes()
-    assert stages == [{5: 6, 200: 6, None: 1}.get(kept, 5)]
+    assert stages == [{5: 6, 140: 6, None: 1}.get(kept, 5)]
     assert not list(tmp_path.glob(".*.partial"))
 
 

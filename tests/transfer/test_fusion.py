@@ -16,11 +16,16 @@ from configs import fusion as configs_fusion
 from lesion import models
 from lesion.dataset import UNLABELED, Slices, splits
 from lesion.errors import Interrupted, UserError
-from lesion.models.fusion import Bags, GatedAttention
-from lesion.train import fitting, learner, network, recipe
+from lesion.models.heads import Bags, GatedAttention
+from lesion.train import epoch
+from lesion.train.frozen import Examples, frozen_learner
+from lesion.train.network import Network
+from lesion.train.step import Recipe
 from lesion.transfer import bags, folds, fusion, fusion_folds, methods
 
 import tiny  # isort: skip
+
+pytestmark = pytest.mark.slow
 
 SEQUENCES = ("flair", "t2wi")
 PARTS = ("only_flair", "only_t2wi", "early", "late", "best_single", "attention")
@@ -59,7 +64,7 @@ def config(**changes):
 def setup(made, data_dir, slices):
     everyone = [np.concatenate([getattr(s, field) for s in slices.values()]) for field in ("label", "patient")]
     dealt = splits.make(*everyone, made.num_folds, made.seed)
-    return fusion.prepare(made, data_dir, {"fingerprint": "planted", "phantom": True}, slices, dealt)
+    return fusion.make_setup(made, data_dir, {"fingerprint": "planted", "phantom": True}, slices, dealt)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -96,7 +101,7 @@ def test_bags_hold_every_labelled_slice_once(planted):
     slices["t2wi"] = Slices(*(x[slices["t2wi"].patient != "p005"] for x in slices["t2wi"]))
     kept = features | {"t2wi": features["t2wi"][planted[0]["t2wi"].patient != "p005"]}
     patients = bags.find_patients(slices)
-    made = bags.assemble(patients, slices, kept)
+    made = bags.make_bags(patients, slices, kept)
     assert "p005" not in patients.patient and len(patients.patient) == 119
     assert made.features.shape == (119, 2, 2, 3, 6) and made.mask.shape == (119, 2, 2, 3)
     for i, m in np.ndindex(119, 2):
@@ -152,25 +157,25 @@ def test_the_best_is_chosen_without_the_test_patients(planted, tmp_path):
     slices, features = planted
     made = config()
     patients = bags.find_patients(slices)
-    cases = folds.Cases(patients.label, patients.patient, np.full(120, ""))
+    units = folds.Units(patients.label, patients.patient, np.full(120, ""))
     train = np.arange(120) % 3 > 0
-    inputs = bags.assemble(patients, slices, features).features[:, :, 0, 0]
+    inputs = bags.make_bags(patients, slices, features).features[:, :, 0, 0]
     seen = []
 
-    def fit(keys, examples, cases, train):
+    def fit(keys, examples, units, train):
         seen.append(train)
-        return folds.Fitted({}, expit(np.asarray(examples.inputs)[:, 0, 0]), [])
+        return folds.FoldResult({}, expit(np.asarray(examples.inputs)[:, 0, 0]), [])
 
     def scores(label):
-        alone = fusion_folds.Alone(
-            fit, fusion_folds.Examples(inputs, label), cases._replace(label=label), patients.have("flair")
+        single = fusion_folds.SingleSequence(
+            fit, Examples(inputs, label), units._replace(label=label), patients.have("flair")
         )
-        return fusion_folds.inner_scores(made, alone, train, (jax.random.key(0), jax.random.key(1)))
+        return fusion_folds.inner_scores(made, single, train, (jax.random.key(0), jax.random.key(1)))
 
     who = train & patients.have("flair")
     plain = scores(patients.label)
     assert plain == scores(np.where(train, patients.label, 1 - patients.label))
-    assert plain["auc"] == fitting.auc(patients.label[who], inputs[who, 0, 0])
+    assert plain["auc"] == epoch.auc(patients.label[who], inputs[who, 0, 0])
     assert all(not np.any(one & ~who) for one in seen)
     np.testing.assert_array_equal(seen[0] ^ seen[1], who)
 
@@ -215,17 +220,22 @@ def test_stopped_or_killed_at_any_fold_it_ends_with_the_same_bytes(whole, plante
     assert contents(tmp_path / "run") == contents(whole[0])
 
 
-def test_dropout_and_looks_are_of_bags_too(planted):
+def test_dropout_and_pool_outputs_are_of_bags_too(planted):
     slices, features = planted
     patients = bags.find_patients(slices)
-    made = bags.assemble(patients, slices, features)
-    shown = learner.Examples(Bags(*(jnp.asarray(x[:6]) for x in made)), jnp.asarray(patients.label[:6]))
-    method = learner.frozen(network.of_head(GatedAttention((32, 16), 2, dropout=0.5)), recipe.Recipe(), num_samples=3)
-    key, parts = jax.random.key(0), ("probs", "copies", "samples")
-    looked = jax.jit(lambda x: {part: method.look(key, method.init(key, x), x, part) for part in parts})(shown)
-    assert [looked[part].shape for part in parts] == [(6, 2), (6, 2, 2), (6, 3, 2)]
-    np.testing.assert_allclose(looked["copies"][:, 0], looked["probs"], rtol=1e-5)
-    assert np.ptp(looked["samples"][..., 1], axis=1).min() > 0
+    made = bags.make_bags(patients, slices, features)
+    shown = Examples(Bags(*(jnp.asarray(x[:6]) for x in made)), jnp.asarray(patients.label[:6]))
+    learner = frozen_learner(Network(GatedAttention((32, 16), 2, dropout=0.5)), Recipe(), num_samples=3)
+    key, names = jax.random.key(0), ("probs", "augmented_probs", "mc_probs")
+
+    @jax.jit
+    def outputs_of(x):
+        return {name: learner.pool_outputs(key, learner.init(key, x), x, name) for name in names}
+
+    outputs = outputs_of(shown)
+    assert [outputs[name].shape for name in names] == [(6, 2), (6, 2, 2), (6, 3, 2)]
+    np.testing.assert_allclose(outputs["augmented_probs"][:, 0], outputs["probs"], rtol=1e-5)
+    assert np.ptp(outputs["mc_probs"][..., 1], axis=1).min() > 0
 
 
 def test_a_finished_run_is_kept_and_another_refused(whole, planted):
@@ -246,8 +256,8 @@ BAD = {
     "no such backbone": ({"fusion.backbones.t2wi.backbone": "resnet99"}, "no backbone 'resnet99'"),
     "fine-tuning": ({"mode": "finetune"}, "fusion is of frozen features"),
     "no layer": ({"head.widths": ()}, "name one at least"),
-    "a mean of what": ({"fusion.late": "median"}, "choose one of probability, logit"),
-    "too few folds": ({"fusion.inner_folds": 1}, "inner_folds=1: 2 is the least"),
+    "a mean of what": ({"fusion.late": "median"}, "choose one of 'probability', 'logit'"),
+    "too few folds": ({"fusion.inner_folds": 1}, "inner_folds=1: it must be 2 or more"),
 }
 
 
@@ -275,6 +285,6 @@ def test_backbones_are_the_shared_ones_unless_named(planted, tmp_path):
     one, other = (fusion.sequence_config(made, name) for name in SEQUENCES)
     assert (one.backbone, other.backbone, one.sequence) == ("efficientnet_lite0", "tiny", "flair")
     weights = {"flair": {"sha256": "a", "pretrained": True}, "t2wi": {"sha256": "b", "pretrained": False}}
-    joined = fusion._joined(weights)
+    joined = fusion._joint_provenance(weights)
     assert joined["pretrained"] is False and joined["sequences"] == weights
-    assert fusion._joined({name: weights["flair"] for name in SEQUENCES}) == weights["flair"]
+    assert fusion._joint_provenance({name: weights["flair"] for name in SEQUENCES}) == weights["flair"]

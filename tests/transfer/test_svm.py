@@ -7,7 +7,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from lesion.errors import UserError
 from lesion.transfer import svm
 
-HOW = svm.Recipe(num_features=6, c=1.0, augmented=True, balanced=False)
+RECIPE = svm.SvmRecipe(num_features=6, c=1.0, augmented=True, balanced=False)
 
 
 @pytest.fixture
@@ -21,17 +21,17 @@ def cohort(rng):
     return features.astype(np.float32), label, patient, np.arange(48) < 32
 
 
-@pytest.mark.parametrize("how", [HOW, HOW._replace(augmented=False, balanced=True)])
-def test_the_numbers_kept_predict_what_scikit_learn_does(how, cohort):
+@pytest.mark.parametrize("recipe", [RECIPE, RECIPE._replace(augmented=False, balanced=True)])
+def test_the_numbers_kept_predict_what_scikit_learn_does(recipe, cohort):
     features, label, patient, train = cohort
-    params, probability = svm.fit(how, *cohort)
-    copies = 2 if how.augmented else 1
+    params, probability = svm.fit(recipe, *cohort)
+    copies = 2 if recipe.augmented else 1
     x = features[train][:, :copies].reshape(-1, 20).astype(np.float64)
     y, of_patient = np.repeat(label[train], copies), np.repeat(patient[train], copies)
     folds = svm._folds(y, of_patient)
     assert all(not set(of_patient[a]) & set(of_patient[b]) for a, b in folds)
-    whole = CalibratedClassifierCV(svm.pipeline(how), method="sigmoid", cv=folds, ensemble=False)
-    machine = svm.pipeline(how)
+    whole = CalibratedClassifierCV(svm.pipeline(recipe), method="sigmoid", cv=folds, ensemble=False)
+    machine = svm.pipeline(recipe)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of constant features
         whole.fit(x, y), machine.fit(x, y)
@@ -44,12 +44,12 @@ def test_the_numbers_kept_predict_what_scikit_learn_does(how, cohort):
 
 def test_labels_that_are_not_to_be_known_are_not_read(cohort):
     features, label, patient, train = cohort
-    _, told = svm.fit(HOW, *cohort)
-    _, hidden = svm.fit(HOW, features, np.where(train, label, -1), patient, train)
+    _, told = svm.fit(RECIPE, *cohort)
+    _, hidden = svm.fit(RECIPE, features, np.where(train, label, -1), patient, train)
     np.testing.assert_array_equal(told, hidden)
 
 
 def test_too_few_patients_are_one_line(cohort):
     features, label, patient, _ = cohort
     with pytest.raises(UserError, match="fewer than two training patients of a class"):
-        svm.fit(HOW, features, label, patient, np.arange(48) < 12)
+        svm.fit(RECIPE, features, label, patient, np.arange(48) < 12)

@@ -1,4 +1,4 @@
-"""A CapsNet and an SVM of tiny size through the engine and through whole runs."""
+"""A CapsNet and an SVM of tiny size through single steps and through whole runs."""
 
 import functools
 import json
@@ -11,16 +11,22 @@ import tiny
 
 from lesion import models
 from lesion.errors import UserError
-from lesion.models import capsnet, cnn
-from lesion.train import learner, network, recipe, state, steps
-from lesion.transfer import loading
+from lesion.models import capsnet, cnn, heads
+from lesion.train import epoch
+from lesion.train import step as steps
+from lesion.train.network import Network
+from lesion.train.step import Recipe
+from lesion.transfer.checks import check_config
+from lesion.transfer.methods import run_transfer
+
+pytestmark = pytest.mark.slow
 
 KEY = jax.random.key(0)
 SIDE = 20
 ROWS = {
     "tiny_capsnet": models.BASELINES["capsnet"]._replace(
         model=models.get_spec("capsnet")._replace(
-            module=functools.partial(capsnet.CapsuleTrunk, (4, 16), form="lax"), input_size=SIDE, feature_width=64
+            module=functools.partial(capsnet.CapsuleTrunk, (4, 16), impl="lax"), input_size=SIDE, feature_width=64
         ),
         head=functools.partial(capsnet.CapsuleHead, SIDE, 8),
     ),
@@ -47,13 +53,13 @@ def capsules():
     model = models.get_model("tiny_capsnet", None)
     pictures = jax.random.uniform(KEY, (8, SIDE, SIDE, 1))
     head = ROWS["tiny_capsnet"].head()
-    where = {"start": None, "stop": "primary", "pooling": "flatten", "own_loss": True}
-    own = network.of_baseline(model, head, jax.jit(model.init)(KEY, pictures), {}, **where)
-    tx = recipe.optimizer(recipe.Recipe(lr=1e-3))
-    start = state.create(*jax.jit(own.init)(KEY, pictures), tx)
+    network = Network(head, model, stop="primary", pooling="flatten", own_loss=True)
+    tx = steps.optimizer(Recipe(lr=1e-3))
+    variables = jax.jit(model.init)(KEY, pictures)
+    start = steps.create_state(*jax.jit(network.init)(KEY, pictures, variables), tx)
     label, mask = jnp.array([-1, 1, 0, 0, 1, 1, 1, 0]), jnp.arange(8) > 0
-    step = functools.partial(steps.train_step, None, apply_fn=own.apply, own_loss=own.loss, tx=tx)
-    return start, step, jax.jit(step), jax.jit(own.loss), steps.Batch(pictures, label, mask)
+    step = functools.partial(steps.train_step, None, network=network, tx=tx)
+    return start, step, jax.jit(step), jax.jit(network.loss), steps.Batch(pictures, label, mask)
 
 
 def test_the_loss_is_of_the_masked_by_their_classes_weights(capsules):
@@ -61,7 +67,7 @@ def test_the_loss_is_of_the_masked_by_their_classes_weights(capsules):
     weight = jnp.array([3.0, 0.5])
     _, info = step(start, batch, objective=steps.Objective(weight))
     label = jnp.maximum(batch.label, 0)
-    each, logit, _ = loss(start.params, {}, batch.inputs, label, batch.mask, None)
+    each, logit, _ = loss(start.params, {}, batch.inputs, label, batch.mask)
     np.testing.assert_allclose(info["loss"], np.mean((weight[label] * each)[1:]), rtol=1e-5)
     np.testing.assert_allclose(info["logit"], logit, rtol=1e-5)
     other = batch._replace(inputs=batch.inputs.at[0].set(0.5), label=batch.label.at[0].set(1))
@@ -90,26 +96,25 @@ def test_a_step_makes_the_loss_smaller(capsules):
 
 
 def test_given_parameters_take_the_place_of_fresh_ones():
-    trunk, head = cnn.SmallCNN((cnn.Block(2, 3),), "relu"), cnn.Classifier((3, 2), (0.5, 0.5), names=("fc6", "fc7"))
+    trunk, head = cnn.SmallCNN((cnn.Block(2, 3),), "relu"), heads.BaselineHead((3, 2), (0.5, 0.5), names=("fc6", "fc7"))
     pictures = jnp.ones((2, 4, 4, 1))
     lower = {"params": {"conv1": {"kernel": jnp.ones((3, 3, 1, 2)), "bias": jnp.zeros(2)}}}
     given = {"fc6": {"kernel": jnp.ones((8, 3)), "bias": jnp.ones(3)}, "fc8": {}}
-    where = {"start": None, "stop": "relu1", "pooling": "flatten", "own_loss": False}
-    own = network.of_baseline(trunk, head, lower, given, **where)
-    params, _ = jax.jit(own.init)(KEY, pictures)
-    assert set(params["head"]) == {"fc6", "fc7", "logit"} and own.loss is None
+    network = Network(head, trunk, stop="relu1", pooling="flatten")
+    params, _ = jax.jit(network.init)(KEY, pictures, lower, given)
+    assert set(params["head"]) == {"fc6", "fc7", "logit"}
     np.testing.assert_array_equal(params["head"]["fc6"]["kernel"], 1)
-    keys = learner.example_keys(KEY, 0, 2)
-    assert jax.eval_shape(own.sample, params, {}, pictures, keys).shape == (2,)
-    assert jax.eval_shape(own.embed, params, {}, pictures).shape == (2, 2)
+    keys = epoch.example_keys(KEY, 0, 2)
+    assert jax.eval_shape(network.sample, params, {}, pictures, keys).shape == (2,)
+    assert jax.eval_shape(network.embed, params, {}, pictures).shape == (2, 2)
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_leaves_what_transfer_does(name, tmp_path):
     made = tiny.config(backbone=name, num_epochs=2, **RUNS[name])
-    loading.check_config(made)
+    check_config(made)
     setup = tiny.setup(made, tmp_path / "data")
-    scores = loading.run_transfer(made, setup, tmp_path / "run")
+    scores = run_transfer(made, setup, tmp_path / "run")
     assert np.isfinite(scores["train_loss"]).all()
     rows = (tmp_path / "run/predictions.csv").read_text().splitlines()
     assert len(rows) == 41 and rows[0] == "fold,patient,slice,label,probability"
@@ -119,8 +124,8 @@ def test_a_run_leaves_what_transfer_does(name, tmp_path):
     assert (weights["source"], weights["pretrained"]) == wanted
     (tmp_path / "run/metrics.json").unlink()  # killed before its end: the folds are not trained again
     setup = setup._replace(variables={})
-    assert loading.run_transfer(made, setup, tmp_path / "run") == scores
-    assert loading.run_transfer(made, setup, tmp_path / "run") is None
+    assert run_transfer(made, setup, tmp_path / "run") == scores
+    assert run_transfer(made, setup, tmp_path / "run") is None
 
 
 REFUSED = {
@@ -129,7 +134,7 @@ REFUSED = {
     "smoothing": ({"backbone": "tiny_capsnet", "label_smoothing": 0.1}, "smooths cross-entropy"),
     "no fields": ({"backbone": "tiny_svm", "svm": None}, "needs the fields svm"),
     "patience": ({"backbone": "tiny_svm", "patience": 3}, "no epochs to stop at"),
-    "features": ({"backbone": "tiny_svm", "svm": SVM | {"num_features": 9}}, "there are 1 to 8"),
+    "features": ({"backbone": "tiny_svm", "svm": SVM | {"num_features": 9}}, "it must be 1 to 8"),
     "c": ({"backbone": "tiny_svm", "svm": SVM | {"c": 0.0}}, "above 0"),
 }
 
@@ -139,4 +144,4 @@ def test_what_makes_no_sense_is_one_line(changes, message):
     changes = RUNS[changes["backbone"]] | changes
     made = tiny.config(**{k: v for k, v in changes.items() if v is not None})
     with pytest.raises(UserError, match=message):
-        loading.check_config(made)
+        check_config(made)
