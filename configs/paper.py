@@ -54,7 +54,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def sweep_start(add: Add, backbone: str, **shared: Any) -> None:
-    """Frozen, fine-tuned from each of `STARTS`, and without ImageNet's weights; all with the fields of `shared`."""
+    """Adds frozen, fine-tuned from each of `STARTS`, and without ImageNet's weights; all with the `shared` fields."""
     add(mode="frozen", **shared)
     for stage in STARTS.get(backbone, ()):
         add(mode="finetune", finetune_from=stage, **shared)
@@ -63,18 +63,18 @@ def sweep_start(add: Add, backbone: str, **shared: Any) -> None:
 
 
 def sweep_copies(add: Add) -> None:
-    """From no augmented copy to the paper's four."""
+    """Adds no augmented copy to the paper's four."""
     for copies in range(5):
         add(num_copies=copies)
 
 
 def sweep_num_acquire(add: Add) -> None:
-    """Smaller and larger rounds that come to the same number of labels."""
+    """Adds smaller and larger rounds that come to the same number of labels."""
     for slices in (25, 50, 90, 150):
         add(num_acquire=slices, num_rounds=1 + 450 // slices)
 
 
 def sweep_initial(add: Add) -> None:
-    """Smaller first labelled sets than the paper's 400."""
+    """Adds smaller first labelled sets than the paper's 400."""
     for slices in (100, 200, 400):
         add(initial_labeled=slices)

@@ -22,7 +22,7 @@ FOLLOWS = {
 
 
 def _tuples(value: Any) -> Any:
-    """JSON knows lists only, configs hold tuples only."""
+    """Turns lists into tuples: JSON knows the ones only, configs hold the others only."""
     if isinstance(value, dict):
         return {k: _tuples(v) for k, v in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

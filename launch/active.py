@@ -12,16 +12,15 @@ With --config=configs/doctor.py:BACKBONE,SEQUENCE it asks for labels that the da
 the answers reach, launch.annotate takes them.
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
 from lesion import cli
-from lesion.active import preview
-from lesion.active.doctor import run_doctor
-from lesion.active.experiment import check_asking, run_active
-from lesion.transfer.loading import load
+from lesion.experiments import kinds
+from lesion.experiments.preview import preview
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
@@ -32,17 +31,15 @@ flags.DEFINE_bool("dry_run", False, "Check everything, tell what would run and w
 def main(argv: Sequence[str]) -> None:
     del argv
     config, data, workdir = FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir)
-    check_asking(config)
-    doctor = config.oracle == "doctor"
-    setup = load(config, data, with_folds=not doctor, keep=not FLAGS.dry_run)
+    name = "doctor" if kinds.kind_of(config) == "doctor" else "active"
+    kind = kinds.KINDS[name]
+    kind.check(config)
     if FLAGS.dry_run:
-        print((preview.with_doctor if doctor else preview.active)(config, setup, workdir))
+        print(preview(kinds.Experiment("", config, name), data, workdir))
         return
-    if doctor:
-        print(run_doctor(config, setup, workdir))
-        return
-    run_active(config, setup, workdir)
-    print(f"{FLAGS.workdir}: done; python -m launch.report --workdir={FLAGS.workdir} shows it")
+    outcome = kind.run(config, kind.load(config, data, True), workdir)
+    report = shlex.join(["python", "-m", "launch.report", f"--workdir={workdir}"])
+    print(outcome if name == "doctor" else f"{workdir}: done; {report} shows it")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The doctor's page: shows the slices that the current round of launch.active asks for, and takes the answers.
+"""Serves the doctor's page: shows the slices that the current round of launch.active queries, takes the answers.
 
 Serves RUN_DIR on this machine only, at an address that it prints; Ctrl-C ends it and nothing is lost. Or takes the
 answers of a worklist that was filled in elsewhere (RUN_DIR/annotate/round_NNN/worklist.csv, or a copy of it).
@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> None:
     del argv
     workdir = Path(FLAGS.workdir)
     if FLAGS.worklist:
-        print(round_file.take(workdir, round_file.newest(workdir), Path(FLAGS.worklist)))
+        print(round_file.import_worklist(workdir, round_file.newest(workdir), Path(FLAGS.worklist)))
     else:
         server.serve(workdir, FLAGS.port)
 

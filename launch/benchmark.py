@@ -1,4 +1,4 @@
-"""Measures something and prints a table; how the README's figures were made.
+"""Measures something and prints a table; how the figures of lesion/benchmarks/README.md were made.
 
     python -m launch.benchmark --suite=phantom --input=runs/table1/dicom --markdown
     python -m launch.benchmark --suite=backbones --models=resnet50,alexnet --markdown
@@ -24,8 +24,8 @@ flags.DEFINE_enum("suite", "phantom", ["phantom", "backbones", "training", "acti
 flags.DEFINE_string("input", None, "phantom: DICOM tree with patients.csv and slices.csv.")
 flags.DEFINE_string("cache", "runs/benchmark", "phantom: folder for converted weights and computed features.")
 flags.DEFINE_list("models", ["resnet50", "inception_v3", "alexnet"], "backbones: rows of lesion.models.MODELS.")
-flags.DEFINE_integer("size", 224, "backbones: side of the pictures, pixels.", lower_bound=75)
-flags.DEFINE_integer("batch_size", 32, "backbones: pictures a step.", lower_bound=1)
+flags.DEFINE_integer("size", 224, "backbones: side of the images, pixels.", lower_bound=75)
+flags.DEFINE_integer("batch_size", 32, "backbones: images a step.", lower_bound=1)
 flags.DEFINE_integer("num_steps", 6, "training: steps of an epoch.", lower_bound=1)
 flags.DEFINE_integer("rounds", 5, "All but phantom: turns of each contender; medians are printed.", lower_bound=1)
 flags.DEFINE_bool("bfloat16", False, "backbones: arithmetic in bfloat16 instead of float32.")
@@ -39,9 +39,9 @@ def main(argv: Sequence[str]) -> None:
             raise errors.UserError("no --input: name a DICOM tree, such as launch.make_phantom writes")
         rows = phantom.table(phantom.run(Path(FLAGS.input), Path(FLAGS.cache)))
     elif FLAGS.suite == "training":
-        rows = training.table(training.run(FLAGS.config, FLAGS.num_steps, FLAGS.rounds))
+        rows = benchmarks.table(training.run(FLAGS.config, FLAGS.num_steps, FLAGS.rounds))
     elif FLAGS.suite == "active":
-        rows = active.table(active.run(FLAGS.config, FLAGS.rounds))
+        rows = benchmarks.table(active.run(FLAGS.config, FLAGS.rounds))
     else:
         rows = backbones.table(backbones.run(FLAGS.models, FLAGS.size, FLAGS.batch_size, FLAGS.rounds, FLAGS.bfloat16))
     print(benchmarks.render(rows, FLAGS.markdown))

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Sets up, makes a demo cohort of DICOM files, runs the whole job on it. What is done is not done again.
+(  # in a shell of its own: sourced, a failure leaves the terminal open
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+source "$(dirname "${BASH_SOURCE[0]:-$0}")/setup.sh"
 demo=runs/demo
 
 step() { printf '\n[%s of 4] %s\n' "$1" "$2"; }
@@ -13,3 +14,4 @@ step 3 "ImageNet weights for Flax: $demo/weights"
 python -m launch.convert_weights --model=efficientnet_lite0 --source=lite --output="$demo/weights"
 step 4 "transfer, active labelling, report: $demo"
 python -m launch.reproduce --config=configs/demo.py --config.weights="$demo/weights" --data="$demo/data" --workdir="$demo"
+)

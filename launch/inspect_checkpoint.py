@@ -1,4 +1,4 @@
-"""What is in a checkpoint: where it came from, every array in numbers, what differs from another, where it looks.
+"""Shows what is in a checkpoint: where it came from, every array in numbers, differences from another, where it looks.
 
 Opens Orbax checkpoints of every command here and foreign ones, whole or in part, array by array. --path is a folder of
 weights, RUN/checkpoints/fold_0, RUN/checkpoints/fold_0_training, a doctor's RUN/checkpoints/model, or any other.
@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import flags
 
 from lesion import cli
-from lesion.inspect import features, opening, page, show
+from lesion.inspect import features, page, reader, text
 
 _PATH = flags.DEFINE_string("path", None, "Folder of the checkpoint; may be given without its flag.", required=True)
 _AGAINST = flags.DEFINE_string("against", None, "Another checkpoint: how far each array is from it, as a share of it.")
@@ -29,17 +29,24 @@ def main(argv: Sequence[str]) -> None:
     del argv
     path = Path(_PATH.value)
     if _FEATURES.value:
-        for line in features.tell(path, Path(_FEATURES.value), Path(_GRADCAM.value), _WEIGHTS.value):
+        for line in features.describe(path, Path(_FEATURES.value), Path(_GRADCAM.value), _WEIGHTS.value):
             print(line, flush=True)
         return
-    opened = opening.open_checkpoint(path)
-    seen = show.tell(opened, Path(_AGAINST.value) if _AGAINST.value else None)
+    checkpoint = reader.open_checkpoint(path)
+    leaves = text.print_checkpoint(checkpoint, Path(_AGAINST.value) if _AGAINST.value else None)
     if _HTML.value:
-        page.write(Path(_HTML.value), opened, seen)
+        page.write(Path(_HTML.value), checkpoint, leaves)
         print(f"\n{_HTML.value}: the same as a page")
 
 
+def with_path_flag(argv: Sequence[str]) -> list[str]:
+    """Returns a command line whose first argument, if it is no flag, is written as --path=..."""
+    program, *arguments = argv
+    if arguments and not arguments[0].startswith("-"):
+        arguments[0] = f"--path={arguments[0]}"
+    return [program, *arguments]
+
+
 if __name__ == "__main__":
-    if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
-        sys.argv[1] = f"--path={sys.argv[1]}"
+    sys.argv = with_path_flag(sys.argv)
     cli.run(main)

@@ -3,7 +3,8 @@ r"""Every experiment of a configuration and one report.
 Reads the dataset --data (made by launch.prepare) and writes the folder --workdir: a folder for each part of the plan
 (transfer/, explain/, baselines/, fusion/, leakage/, active/, ablations/), cohort/, report.html and paper/, its tables
 and figures for LaTeX. The same command again finds what is finished and does not do it again, under a plan that has
-grown too; what failed is tried again. With --dry_run it tells what would be done.
+grown too; what failed is tried again. With --dry_run it tells what would be done. With --executor=slurm the experiments
+are jobs of a cluster, see launch.sweep.
 
     python -m launch.reproduce --config=configs/demo.py \
         --data=DATA_DIR --workdir=RUN_DIR --config.weights=WEIGHTS_DIR
@@ -17,13 +18,14 @@ from pathlib import Path
 from absl import flags
 
 from lesion import cli
-from lesion.experiments.preview import dry_run
-from lesion.experiments.reproduce import reproduce
+from lesion.experiments import executors
+from lesion.experiments.reproduce import dry_run, reproduce
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
 flags.DEFINE_string("workdir", None, "Folder of this run.", required=True)
 flags.DEFINE_bool("dry_run", False, "Check everything, tell what would run and write nothing.")
+executors.define_flags("here")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
     if FLAGS.dry_run:
         dry_run(FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir))
         return
-    print(reproduce(FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir)))
+    print(reproduce(FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir), executors.from_flags))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ _lesion_make_venv() {
   echo "$stamp" > .venv/stamp
 }
 
-# The path of this file, as bash and as zsh tell it; eval, because bash cannot read zsh's way.
-if [ -n "${ZSH_VERSION:-}" ]; then eval 'cd "${${(%):-%x}:A:h}/.."'; else cd "$(dirname "${BASH_SOURCE[0]}")/.."; fi || return 1
+cd "$(dirname "${BASH_SOURCE[0]:-$0}")/.." || return 1  # zsh has the path of a sourced file in $0
 _lesion_make_venv || return 1
 # Containers often forbid Python to keep what it compiles; every command would then take twice as long to start.
 export PYTHONDONTWRITEBYTECODE=

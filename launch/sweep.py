@@ -13,53 +13,46 @@ takes off their node, or whose time is over, save, wait in the queue again and g
 With --executor=slurm all three folders must be seen by every node.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
 from lesion import cli
-from lesion.experiments import executors, settings, sweep
+from lesion.errors import UserError
+from lesion.experiments import board, executors
+from lesion.experiments.preview import preview_all
+from lesion.experiments.runner import run_all
+from lesion.experiments.settings import settings
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
 flags.DEFINE_string("workdir", None, "Folder of the sweep.", required=True)
 flags.DEFINE_bool("dry_run", False, "Check everything, tell what would run and write nothing.")
-flags.DEFINE_enum("executor", "local", ["local", "slurm"], "Who runs the jobs: this machine, or a SLURM array.")
-flags.DEFINE_integer("parallel", None, "Jobs at once, at most; default: local one a GPU, slurm all.", lower_bound=1)
-flags.DEFINE_string("partition", None, "slurm: of the cluster; default: its own.")
-flags.DEFINE_integer("gpus", None, "slurm: GPUs a job.", lower_bound=0)
-flags.DEFINE_integer("cpus", None, "slurm: CPU cores a job.", lower_bound=1)
-flags.DEFINE_integer("mem_gb", None, "slurm: memory a job, GB.", lower_bound=1)
-flags.DEFINE_integer("timeout_min", 240, "slurm: minutes; a job that needs more saves and queues again.", lower_bound=5)
-flags.DEFINE_list("sbatch", [], "slurm: further options of sbatch, such as account=NAME,constraint=a100.")
-
-
-def _executor(folder: Path) -> executors.Executor:
-    if FLAGS.executor == "local":
-        return executors.local(folder, FLAGS.parallel)
-    given = {
-        "job_name": "lesion",
-        "partition": FLAGS.partition,
-        "time": FLAGS.timeout_min,
-        "gpus_per_node": FLAGS.gpus,
-        "cpus_per_task": FLAGS.cpus,
-        "mem": FLAGS.mem_gb and f"{FLAGS.mem_gb}GB",
-    }
-    extra = dict(option.partition("=")[::2] for option in FLAGS.sbatch)
-    return executors.slurm(folder, FLAGS.parallel, given, extra)
+executors.define_flags("local")
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
     file, overrides = cli.config_source()
-    todo = settings.settings(cli.load_module(file), file, FLAGS.config, overrides)
+    experiments = settings(cli.load_module(file), file, FLAGS.config, overrides)
     data, workdir = Path(FLAGS.data), Path(FLAGS.workdir)
     if FLAGS.dry_run:
-        print(sweep.dry_run(todo, data, workdir, f"as jobs of {FLAGS.executor}"))
+        title = f"{len(experiments)} settings, executor {FLAGS.executor}"
+        text, failing = preview_all(title, experiments, data, workdir)
+        print(text)
+        if failing:
+            raise UserError(f"{len(failing)} of {len(experiments)} settings would fail, see above")
         return
-    sweep.sweep(todo, data, workdir, _executor)
-    print(f"{FLAGS.workdir}: done")
+    rows = run_all(experiments, data, workdir, executors.from_flags)
+    print(board.counts(rows))
+    failed = [row for row in rows if row.state == board.FAILED]
+    for row in failed:
+        print(f"{row.name}: {row.text}", file=sys.stderr)
+    if failed:
+        raise UserError(f"{len(failed)} of {len(rows)} settings failed, see above; the same command tries them again")
+    print(f"{workdir}: done")
 
 
 if __name__ == "__main__":

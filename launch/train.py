@@ -16,14 +16,16 @@ All devices of a machine are used. On several machines start it once on each, wi
 is, else with --coordinator, --num_processes and --process_id.
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
 from lesion import cli
+from lesion.experiments import kinds
+from lesion.experiments.preview import preview
 from lesion.train.devices import connect
-from lesion.transfer import fusion, loading, preview
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
@@ -37,18 +39,15 @@ flags.DEFINE_integer("process_id", None, "Which this is, from 0.", lower_bound=0
 def main(argv: Sequence[str]) -> None:
     del argv
     connect(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-    config, data, workdir, dry = FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir), FLAGS.dry_run
-    several = "fusion" in config
-    setup = (fusion if several else loading).load(config, data, keep=not dry)
-    if dry:
-        print((preview.fused if several else preview.transfer)(config, setup, workdir))
+    config, data, workdir = FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir)
+    name = "fusion" if kinds.kind_of(config) == "fusion" else "transfer"
+    if FLAGS.dry_run:
+        print(preview(kinds.Experiment("", config, name), data, workdir))
         return
-    if several:
-        fusion.run_fusion(config, setup, workdir)
-        workdir /= "early"
-    else:
-        loading.run_transfer(config, setup, workdir)
-    print(f"{FLAGS.workdir}: done; python -m launch.report --workdir={workdir} shows it")
+    kind = kinds.KINDS[name]
+    kind.run(config, kind.load(config, data, True), workdir)
+    shown = workdir / "early" if name == "fusion" else workdir
+    print(f"{workdir}: done; {shlex.join(['python', '-m', 'launch.report', f'--workdir={shown}'])} shows it")
 
 
 if __name__ == "__main__":

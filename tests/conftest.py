@@ -22,6 +22,10 @@ COMPILED_FAST = {"active", "benchmarks", "inference", "runs", "train", "transfer
 SIMPLE = {"xla_cpu_use_fusion_emitters": False}
 
 
+def pytest_addoption(parser):
+    parser.addoption("--as_users_compile", action="store_true", help="Compile tiny networks as users' are.")
+
+
 def pytest_collection_modifyitems(items):
     """Files with most slow tests go first: each runs in one process, and the last should be a short one."""
     slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
@@ -75,7 +79,7 @@ def rng():
 
 @pytest.fixture(autouse=True, scope="module")
 def _compiled_fast(request, shared):
-    if request.path.parent.name not in COMPILED_FAST:
+    if request.path.parent.name not in COMPILED_FAST or request.config.getoption("as_users_compile"):
         yield
         return
     import jax

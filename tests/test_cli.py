@@ -91,6 +91,7 @@ def ran(*flags_given):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_help_shows_flags_and_the_configuration_itself():
     status, out, _ = ran("--config=configs/transfer.py", "--help")
     assert status == 0 and "--data:" in out and "--[no]dry_run:" in out and "--workdir:" in out
@@ -99,6 +100,7 @@ def test_help_shows_flags_and_the_configuration_itself():
     assert status == 0 and "configs/active.py[:BACKBONE,SEQUENCE]   with launch.active" in out
 
 
+@pytest.mark.slow
 def test_a_seed_counts_in_a_flagfile_too(tmp_path):
     (tmp_path / "flags").write_text("--seed=x\n")
     status, _, err = ran(f"--flagfile={tmp_path}/flags", "--data=nowhere", "--workdir=nowhere")

@@ -8,7 +8,7 @@ import pytest
 from lesion import models
 from lesion.errors import UserError
 from lesion.experiments import plan
-from lesion.transfer import loading
+from lesion.transfer.checks import check_config
 
 NAMES = ("transfer", "active", "doctor", "demo", "head_search", "baselines", "fusion", "paper", "paper_small")
 
@@ -22,7 +22,7 @@ def test_a_config_is_locked_serialisable_and_runnable(name):
     config = get(name)
     assert config.is_locked
     assert json.loads(config.to_json())["num_epochs"] == (20 if name == "paper_small" else 50)
-    loading.check_config(config)
+    check_config(config)
     with pytest.raises(AttributeError):
         config.learning_rate = 1.0
     assert "python -m launch." in import_module(f"configs.{name}").__doc__
@@ -50,7 +50,7 @@ def test_the_papers_numbers():
 def test_every_baseline_is_runnable_at_the_papers_rate_but_capsnet():
     for name in models.BASELINES:
         config = get("baselines", f"{name},t2wi")
-        loading.check_config(config)
+        check_config(config)
         assert (config.backbone, config.sequence) == (name, "t2wi")
         assert config.optim.lr == config.optim.backbone_lr == (1e-4 if name == "capsnet" else 1e-3)
 
@@ -88,7 +88,7 @@ def test_every_setting_of_the_head_search_is_runnable():
     for overrides in settings:
         config = get("head_search")
         config.update_from_flattened_dict(overrides)
-        loading.check_config(config)
+        check_config(config)
 
 
 BAD = {
@@ -107,7 +107,7 @@ def test_a_bad_value_is_one_line(field, value):
     config = get("transfer").copy_and_resolve_references()
     config[field] = value
     with pytest.raises(UserError, match=str(value)):
-        loading.check_config(config)
+        check_config(config)
 
 
 DISAGREE = {
@@ -123,7 +123,7 @@ def test_values_that_disagree_are_one_line(changes, message):
     config = get("transfer", "resnet50,flair")
     config.update(changes)
     with pytest.raises(UserError, match=message):
-        loading.check_config(config)
+        check_config(config)
 
 
 FLAGS = {
@@ -144,7 +144,7 @@ FLAGS = {
 # As `python -m launch.train` does, each case in a fork of one process: what takes long to import is imported once.
 FORKS = """
 import json, os, runpy, sys
-import lesion.transfer.loading
+import lesion.experiments.kinds
 for given, stderr in json.loads(sys.argv[1]):
     if not os.fork():
         os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT), 2)
@@ -167,6 +167,7 @@ def ended(tmp_path_factory):
     return dict(zip(FLAGS, zip(map(int, statuses), told, strict=True), strict=True)), folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FLAGS)
 def test_bad_flags_are_one_line_and_write_nothing(case, ended):
     (status, stderr), folder = ended[0][case], ended[1]

@@ -22,12 +22,12 @@ ROOMS = {
     "inference": "dicom dataset models runs train transfer weights",
     "inspect": "dataset models runs inference",
     "report": "metrics",
-    "experiments": "active dataset inference models report runs transfer",
+    "experiments": "active dataset inference models report runs transfer worklist",
     "benchmarks": "active dataset dicom models phantom runs train transfer weights",
 }
 NO_JAX = {"dicom", "dataset", "phantom", "worklist", "annotate", "metrics", "report", *GROUND} - {"trees"}
 # `jit` where programs are put together, `pmap` where steps are spread over devices.
-JIT = ("train", "transfer", "active/lanes.py", "inference", "weights", "benchmarks")
+JIT = ("train", "transfer", "active/parallel.py", "inference", "weights", "benchmarks")
 PMAP = ("train/devices.py",)
 FOREIGN_AT_RUN_TIME = {"tensorflow", "torch", "keras"}
 

@@ -1,4 +1,4 @@
-"""What the README shows is done: each walk of "How to add", in a copy; and its commands' flags and fields are there."""
+"""What the READMEs show is done: each walk in a copy; and their commands have flags and fields that are there."""
 
 import functools
 import importlib
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README, *OTHERS = (ROOT / "README.md", *sorted((ROOT / "lesion").rglob("README.md")), ROOT / "launch/README.md")
 NEEDED = ("lesion", "configs", "launch", *(f"tests/{name}" for name in ("active", "dicom", "models")))
 NEEDED += ("tests/tiny.py", "tests/dicom_trees.py", "tests/goldens/weights.py", "pyproject.toml")
 
@@ -25,7 +25,8 @@ sys.path += ["tests", "tests/models"]
 import test_models, tiny
 from lesion import models, trees, weights
 from lesion.runs import checkpoint
-from lesion.transfer import loading
+from lesion.transfer.checks import check_config
+from lesion.transfer.methods import run_transfer
 from lesion.weights import pretrained
 
 pictures = models.preprocess("toy", jnp.full((2, 16, 16), 200, jnp.uint8))
@@ -42,8 +43,8 @@ torch |= {"fc.weight": np.ones((1000, 32)), "fc.bias": np.ones(1000)}
 weights.merge(pretrained.shapes("toy"), weights.convert("toy", "torchvision", torch))
 
 made = tiny.config(backbone="toy", finetune_from="conv2", num_epochs=1)
-loading.check_config(made)
-loading.run_transfer(made, tiny.setup(made, "data"), Path("run"))
+check_config(made)
+run_transfer(made, tiny.setup(made, "data"), Path("run"))
 assert Path("run/metrics.json").exists()
 fold = checkpoint.load_variables(Path("run/checkpoints/fold_0"))[0]["params"]
 assert set(fold["backbone"]) == {"conv2"}, fold.keys()  # what is below is not trained
@@ -54,25 +55,27 @@ import sys
 import jax, jax.numpy as jnp, numpy as np
 sys.path += ["tests", "tests/active"]
 import test_strategies, tiny
+from lesion import models
 from lesion.active import driver, experiment
-from lesion.active.strategies import STRATEGIES, View
+from lesion.active.strategies import STRATEGIES, PoolOutputs
 from lesion.errors import UserError
 
+models.MODELS["tiny"] = tiny.SPEC
 for dropout in (0.2, 0.0):
     try:
-        experiment.check_asking(tiny.active_config(strategies=("variation_ratio",), head_dropout=dropout))
+        experiment.check_active(tiny.active_config(strategies=("variation_ratio",), head_dropout=dropout))
     except UserError as error:
         assert not dropout and "draws predictions with dropout" in str(error), error
     else:
         assert dropout
 against = jnp.array([0, 3, 5, 1, 4])  # of ten predictions: how many do not call encephalitis
 glioma = jnp.where(jnp.arange(10) < against[:, None], 0.9, 0.2)
-view = View(jnp.full((5, 2), 0.5), samples=jnp.stack([1 - glioma, glioma], -1))
-drive = driver.driver(STRATEGIES["variation_ratio"], driver.Asking(2))
+outputs = PoolOutputs(jnp.full((5, 2), 0.5), mc_probs=jnp.stack([1 - glioma, glioma], -1))
+drive = driver.make_driver(STRATEGIES["variation_ratio"], driver.QueryConfig(2))
 pool = drive.init(jnp.zeros(5, bool), jnp.array([1, 1, 0, 1, 1], bool))
-pool, asked = jax.jit(drive.step)(jax.random.key(0), pool, view, jnp.arange(5))
-assert asked.indices.tolist() == [4, 1], asked
-np.testing.assert_allclose(asked.scores, [0.4, 0.3], rtol=1e-6)
+pool, info = jax.jit(drive.step)(jax.random.key(0), pool, outputs, jnp.arange(5))
+assert info.indices.tolist() == [4, 1], info
+np.testing.assert_allclose(info.scores, [0.4, 0.3], rtol=1e-6)
 test_strategies.test_scores_equal_numpy_alone_vmapped_and_jitted("variation_ratio")
 """
 
@@ -84,7 +87,8 @@ sys.path += ["tests", "tests/models"]
 import test_baselines, tiny
 from configs import baselines
 from lesion import models
-from lesion.transfer import loading
+from lesion.transfer.checks import check_config
+from lesion.transfer.methods import run_transfer
 
 test_baselines.test_every_row_is_what_it_says("lenet")
 pictures = models.preprocess("lenet", jnp.full((2, 224, 224), 200, jnp.uint8))
@@ -94,8 +98,8 @@ assert jnp.isfinite(optax.sigmoid_binary_cross_entropy(logit, jnp.array([0.0, 1.
 
 small = {"num_epochs": 1, "batch_size": 8, "num_copies": 0, "num_folds": 2}
 made = tiny.changed(baselines.get_config("lenet,flair"), small)
-loading.check_config(made)
-loading.run_transfer(made, tiny.setup(made, "data"), Path("run"))  # a loss that is not finite ends it
+check_config(made)
+run_transfer(made, tiny.setup(made, "data"), Path("run"))  # a loss that is not finite ends it
 assert Path("run/metrics.json").exists()
 """
 
@@ -107,14 +111,14 @@ from PIL import Image
 sys.path += ["tests"]
 from dicom_trees import dataset, head, save
 from lesion.dataset import store
-from lesion.dicom import read
+from lesion.dicom import read, sequence
 from lesion.phantom import cohort
 
 plain = {"SeriesDescription": "t1_se_tra", "EchoTime": 9, "RepetitionTime": 500, "InversionTime": None}
 for agent, told in (("", "t1wi"), ("Gadovist", "ce_t1wi")):
     save(dataset(head(32).astype(np.uint16), **plain, ContrastBolusAgent=agent), Path("image"))
     (frame,) = read.read_header(".", "image").frames
-    assert frame.sequence == told, frame
+    assert sequence.classify(frame.attributes) == told, frame
 assert list(store.Cohort.builder_configs) == ["flair", "ce_t1wi", "t2wi", "t1wi"]
 
 png = io.BytesIO()
@@ -126,13 +130,19 @@ assert set(cohort.plan_cohort(cohort.PRESETS["tiny"], 0)[0].counts) == {"flair",
 """
 
 
-CHECKS = {"A backbone": BACKBONE, "A strategy": STRATEGY, "A baseline": BASELINE, "A sequence": SEQUENCE}
-CHECKS = {walk: f"{check}\nprint('done')" for walk, check in CHECKS.items()}
+# Where a walk stands: file and heading.
+WALKS = {
+    ("lesion/models/README.md", "### A backbone"): BACKBONE,
+    ("lesion/models/README.md", "### A baseline"): BASELINE,
+    ("lesion/active/README.md", "## How to add a strategy"): STRATEGY,
+    ("lesion/dicom/README.md", "## How to add a sequence"): SEQUENCE,
+}
 
 
-def blocks(walk):
+def blocks(file, heading):
     """The fenced blocks of a walk: kind, first line (which names the file), the rest."""
-    section = re.split(r"^##+ ", README.split(f"\n### {walk}\n")[1], maxsplit=1, flags=re.M)[0]
+    after = (ROOT / file).read_text().split(f"\n{heading}\n")[1]
+    section = re.split(r"^##+ ", after, maxsplit=1, flags=re.M)[0]
     return re.findall(r"^```(\w+)\n(.*?)\n(.*?)^```$", section, re.S | re.M)
 
 
@@ -154,18 +164,18 @@ def apply(folder, kind, first, body):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("walk", CHECKS)
+@pytest.mark.parametrize("walk", WALKS, ids=lambda walk: walk[1].rpartition(" ")[2])
 def test_a_walk_does_what_it_says(walk, tmp_path):
     for name in NEEDED:
         copy, leave = shutil.copytree if (ROOT / name).is_dir() else shutil.copy, shutil.ignore_patterns("__pycache__")
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         copy(ROOT / name, tmp_path / name, **({"ignore": leave} if copy is shutil.copytree else {}))
-    there = blocks(walk)
+    there = blocks(*walk)
     assert there
     for block in there:
         apply(tmp_path, *block)
     assert run(tmp_path, "ruff", "check", "-q", *{first.lstrip("+# ") for _, first, _ in there}) == ""
-    assert run(tmp_path, sys.executable, "-c", f"{HERE}\n{CHECKS[walk]}").endswith("done\n")
+    assert run(tmp_path, sys.executable, "-c", f"{HERE}\n{WALKS[walk]}\nprint('done')").endswith("done\n")
 
 
 def run(folder, *command):
@@ -184,15 +194,16 @@ def test_a_walk_that_no_longer_fits_its_file_fails(tmp_path):
         apply(tmp_path, "diff", "+++ a.py", " TWO = 2\n+HALF = 0.5\n")
 
 
-COMMANDS = re.findall(r"^ *(?:srun [^\n]*)?python -m launch\.(\w+)((?:[^\n]*\\\n)*[^\n]*)", README, re.M)
-SHARED = {"define_config": "config", "define_data": "data", "define_workdir": "workdir", "define_dry_run": "dry_run"}
+COMMAND = r"python -m launch\.(\w+)((?:[^\n]*\\\n)*[^\n]*)"
+COMMANDS = [found for file in (README, *OTHERS) for found in re.findall(rf"^ +{COMMAND}", file.read_text(), re.M)]
 
 
 @pytest.mark.parametrize(("program", "given"), COMMANDS, ids=[f"{i} {name}" for i, (name, _) in enumerate(COMMANDS)])
 def test_a_command_has_flags_and_fields_that_there_are(program, given):
     source = (ROOT / "launch" / f"{program}.py").read_text()
+    if "executors.define_flags(" in source:
+        source += (ROOT / "lesion/experiments/executors.py").read_text()
     known = set(re.findall(r'flags\.DEFINE_\w+\(\s*"(\w+)"', source))
-    known |= {flag for function, flag in SHARED.items() if f"{function}(" in source}
     assert set(re.findall(r"--(\w+)", given)) - {"config"} <= known, given
     if found := re.search(r"--config=configs/(\w+)\.py:?(\S*)", given):
         config = importlib.import_module(f"configs.{found[1]}").get_config(found[2])
@@ -201,5 +212,15 @@ def test_a_command_has_flags_and_fields_that_there_are(program, given):
 
 
 def test_your_own_folder_takes_five_commands():
-    first = README.split("## Your own DICOM folder")[1].split("\nFolders may be nested")[0]
+    first = README.read_text().split("## Your own DICOM folder")[1].split("\n## ")[0]
     assert re.findall(r"python -m launch\.(\w+)", first) == ["prepare", "convert_weights", "train", "active", "report"]
+
+
+def test_readmes_are_short_enough_to_read_and_their_links_lead_somewhere():
+    assert len(README.read_bytes()) <= 9 * 1024
+    for file in (README, *OTHERS):
+        text = file.read_text()
+        code = re.findall(r"^```\w+\n(.*?)^```$", text, re.S | re.M) + re.findall(r"^    .*$", text, re.M)
+        assert [line for block in code for line in block.splitlines() if len(line) >= 90] == [], file
+        for link in re.findall(r"\]\(([^)#]+)", text):
+            assert link.startswith("https://") or (file.parent / link).exists(), f"{file}: {link}"
