@@ -1,9 +1,9 @@
-"""How a program ends early: with a line for its user."""
+"""Exceptions that end a program early with a one-line message for its user."""
 
 
 class UserError(Exception):
-    """Bad input: one line that says what, where and how to mend it."""
+    """A mistake in the input; the message says in one line what is wrong, where, and how to mend it."""
 
 
 class Interrupted(Exception):  # noqa: N818  # nothing went wrong
-    """A signal to stop was handled and everything saved: one line that says how far it got."""
+    """A stop that was requested by a signal; the message says in one line how far the run got and what is saved."""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all; tables, JSON and hashes of files."""
+"""Files and folders written atomically; CSV tables, JSON and hashes of files."""
 
 import contextlib
 import csv
@@ -13,7 +13,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; it takes that place at the end, or is removed if the body fails."""
+    """Yields a temporary path beside `path`; it replaces `path` at the end, or is removed if the body fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
@@ -26,8 +26,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def new_folder(path: Path) -> Iterator[Path]:
     """Yields an empty, hidden folder beside `path`; it becomes `path` at the end, or is removed if the body fails.
 
-    `path` may be an empty folder. Parents are made. The folder gets the rights that the user's umask and a parent with
-    the setgid bit give it.
+    `path` may be an empty folder already. Missing parents are made. The folder gets the permissions that the user's
+    umask and a parent's setgid bit imply.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -48,17 +48,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, keys sorted."""
+    """Writes a value as indented JSON with sorted keys."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Returns what a JSON file holds."""
+    """Returns the value in a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a table; floats with nine significant digits, enough for float32."""
+    """Writes a CSV table; floats get nine significant digits, enough to restore float32."""
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
@@ -66,12 +66,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Returns the rows of a table, each by the names of its first line."""
+    """Returns the rows of a CSV table, each as {column name: text}."""
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def sha256(path: Path | str) -> str:
-    """Returns the hash of a file's bytes."""
+    """Returns the SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

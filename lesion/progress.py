@@ -1,4 +1,4 @@
-"""Which stage, how far, how long still: a bar on a terminal, a line now and then in a log."""
+"""Progress on stderr: how far a stage is and how long it will take; a bar on a terminal, occasional lines in a log."""
 
 import sys
 import time
@@ -10,17 +10,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 T = TypeVar("T")
 CLEAR = "\r\x1b[K"
-LOG_EVERY_S = 10.0
+LOG_EVERY_S = 10.0  # least time between two lines in a log
 
 
 class Line:
-    """One line that tells how a long thing goes: rewritten on a terminal, now and then a new one in a log."""
+    """A line of progress: rewritten in place on a terminal, printed anew from time to time in a log."""
 
     def __init__(self) -> None:
         self._terminal, self._shown = sys.stderr.isatty(), time.monotonic()
 
     def show(self, text: str, stays: bool = False) -> None:
-        """Shows `text`; one that `stays` is followed by a new line and never left out."""
+        """Shows `text`; with `stays` it is never skipped, and on a terminal the next text does not overwrite it."""
         if self._terminal:
             print(CLEAR + text, end="\n" if stays else "", file=sys.stderr, flush=True)
         elif stays or time.monotonic() - self._shown >= LOG_EVERY_S:
@@ -29,7 +29,7 @@ class Line:
 
 
 def duration(seconds: float) -> str:
-    """Returns a time as people say it: `40 s`, `12 min`, `2 h 10 min`."""
+    """Returns a duration in words: `40 s`, `12 min`, `2 h 10 min`."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -37,7 +37,7 @@ def duration(seconds: float) -> str:
 
 
 def track(stage: str, items: Iterable[T], total: int) -> Iterator[T]:
-    """Yields `items` and shows on stderr how many of `total` are done and how long the rest will take."""
+    """Yields `items` while showing on stderr how many of `total` are done and how long the rest will take."""
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (

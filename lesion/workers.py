@@ -1,4 +1,4 @@
-"""Spreads a function over the cores and shows how far it is."""
+"""A function mapped over tasks by several processes, with a progress display."""
 
 import concurrent.futures as futures
 import multiprocessing
@@ -24,13 +24,13 @@ def parallel_map(
     """Yields `function(task)` for each task, in order.
 
     Args:
-        function: top-level, so that it can be sent to another process.
+        function: a top-level function, so that it can be sent to another process.
         tasks: its arguments.
         stage: name in the progress display.
         on_crash: gives the result of a task whose process died (a codec written in C, on broken pixels).
-        chunk_size: tasks sent at once.
-        max_serial: up to so many tasks are done in this process, for starting others takes longer; 0 if tasks may
-            crash.
+        chunk_size: number of tasks sent to a process at once.
+        max_serial: largest number of tasks that are done in this process, because starting others takes longer; 0 if
+            tasks may crash.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     results: Iterator[Result]
@@ -44,7 +44,7 @@ def parallel_map(
 def _pooled(
     function: Callable, tasks: Sequence, on_crash: Callable, num_workers: int, chunk_size: int
 ) -> Iterator[Any]:
-    # Spawned, not forked: the caller may hold threads (JAX, progress), and a fork of those can hang.
+    # Spawned, not forked: the caller may run threads (JAX, progress), and a forked process can then hang.
     context = multiprocessing.get_context("spawn")
     done = 0
     try:
@@ -53,7 +53,7 @@ def _pooled(
                 done += 1
                 yield result
     except futures.process.BrokenProcessPool:
-        # Which task it was is unknown, so the rest goes one by one, each death costing one task only.
+        # The task that crashed is unknown, so the rest is done one by one: each crash then costs one task only.
         while done < len(tasks):
             with futures.ProcessPoolExecutor(1, context) as single:
                 try:
@@ -66,6 +66,6 @@ def _pooled(
 
 
 def survives(function: Callable, *arguments: Any) -> bool:
-    """Returns whether a call leaves its process alive; an exception is no death."""
+    """Returns whether a process survives the call, which it does if the call merely raises an exception."""
     with futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as single:
         return not isinstance(single.submit(function, *arguments).exception(), futures.process.BrokenProcessPool)

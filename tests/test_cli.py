@@ -24,7 +24,7 @@ BAD = {
     "num_epoch=3": "is it --config.num_epochs?",
     "heads.width=3": "is it --config.head.widths?",
     "optim.lr.x=3": "is it --config.optim.lr?",
-    "qqq=3": "--help tells which there are",
+    "qqq=3": "--help shows all fields",
 }
 GOOD = {
     "--config.optim.lr=1": ("optim.lr", 1.0),

@@ -127,7 +127,7 @@ def test_values_that_disagree_are_one_line(changes, message):
 
 
 FLAGS = {
-    "an unknown field": (["--config.nope=3"], "no field --config.nope: --help tells which there are"),
+    "an unknown field": (["--config.nope=3"], "no field --config.nope: --help shows all fields"),
     "a field misspelt": (
         ["--config=configs/active.py", "--config.optim.lrr=3"],
         "no field --config.optim.lrr: is it --config.optim.lr?",
