@@ -1,4 +1,4 @@
-"""Trees of arrays by name: flatten, count, hash."""
+"""Nested dictionaries of arrays: flattening, counting, hashing."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from flax import traverse_util
 
 
 def flatten(tree: Mapping[str, Any], keep_empty: bool = False) -> dict[str, Any]:
-    """Returns nested dictionaries as `{"params/conv/kernel": leaf}`, sorted by name; `keep_empty`: empty ones too."""
+    """Returns `{"params/conv/kernel": leaf}`, sorted by name; with `keep_empty` empty dictionaries are leaves too."""
     return dict(sorted(traverse_util.flatten_dict(dict(tree), keep_empty_nodes=keep_empty, sep="/").items()))
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the nested dictionaries of a flat one, see `flatten`."""
+    """Returns the nested dictionaries that `flatten` made `flat` of."""
     return traverse_util.unflatten_dict(dict(flat), sep="/")
 
 
@@ -23,13 +23,8 @@ def num_params(params: Mapping[str, Any]) -> int:
     return sum(int(np.prod(np.shape(leaf))) for leaf in flatten(params).values())
 
 
-def num_bytes(tree: Mapping[str, Any]) -> int:
-    """Counts the bytes of all leaves."""
-    return sum(int(np.prod(np.shape(leaf))) * np.dtype(leaf.dtype).itemsize for leaf in flatten(tree).values())
-
-
 def sha256(tree: Mapping[str, Any]) -> str:
-    """Hashes the names, types, shapes and little-endian bytes of all leaves."""
+    """Returns the SHA-256, in hexadecimal, of the names, types, shapes and little-endian bytes of all leaves."""
     digest = hashlib.sha256()
     for name, leaf in flatten(tree).items():
         array = np.ascontiguousarray(leaf)

@@ -1,1 +1,1 @@
-"""Folders of runs: what a run is of, its checkpoints, how it is stopped and goes on."""
+"""Run folders: a run's identity and results, its checkpoints, how it stops and resumes."""

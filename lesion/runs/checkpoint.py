@@ -1,4 +1,4 @@
-"""Orbax checkpoints with their provenance beside them."""
+"""Orbax checkpoints of variables, with their provenance in a JSON file beside them."""
 
 import contextlib
 import functools
@@ -22,11 +22,18 @@ PROVENANCE = "provenance.json"
 
 
 def alone() -> ocp.options.MultiprocessingOptions:
-    """Returns options for Orbax by which this process reads or writes by itself, whatever the others do."""
-    here = jax.process_index()
+    """Returns options with which Orbax reads or writes in this process alone, without waiting for the others."""
     if jax.process_count() == 1:
         return ocp.options.MultiprocessingOptions()
-    return ocp.options.MultiprocessingOptions(here, {here}, f"process{here}")
+    process = jax.process_index()
+    return ocp.options.MultiprocessingOptions(process, {process}, f"process{process}")
+
+
+def check_space(folder: Path, tree: dict) -> None:
+    """Raises a one-line `UserError` if the disk of `folder` is too full for a checkpoint of arrays."""
+    # Checked beforehand, because on a full disk each of Orbax's threads prints a traceback of its own.
+    if shutil.disk_usage(folder).free < 1.1 * sum(array.nbytes for array in jax.tree.leaves(tree)) + 2**20:
+        raise UserError(f"no space left for a checkpoint in {folder}: free some and run the same command again")
 
 
 def save_variables(
@@ -35,19 +42,16 @@ def save_variables(
     provenance: dict[str, Any],
     beside: Callable[[Path], None] = lambda folder: None,
 ) -> str:
-    """Writes `directory` with the tree and where it came from, all at once.
+    """Writes variables and their provenance to a folder, atomically; returns the variables' hash.
 
     Args:
-        directory: must not exist, or hold the same tree from the same source already.
+        directory: the folder; it must not exist, unless it holds the same variables of the same provenance.
         variables: nested dictionaries of arrays.
-        provenance: JSON-able; the tree's hash is added as `sha256`.
-        beside: writes further files into the folder.
-
-    Returns:
-        The tree's hash.
+        provenance: JSON-able record of their origin; their hash is added to it as `sha256`.
+        beside: called with the folder before it is complete, to write further files into it.
 
     Raises:
-        UserError: if `directory` holds anything else.
+        UserError: if `directory` holds anything else, or the disk is too full.
     """
     directory = Path(directory).absolute()
     record = {**provenance, "sha256": trees.sha256(variables)}
@@ -56,9 +60,7 @@ def save_variables(
             return record["sha256"]
         raise UserError(f"{directory} exists and holds something else: name a new folder with --output")
     with files.new_folder(directory) as partial:
-        # Asked beforehand: on a full disk Orbax's threads each print a traceback of their own.
-        if shutil.disk_usage(partial).free < 1.1 * trees.num_bytes(variables) + 2**20:
-            raise UserError(f"no space left for {directory}: free some and run the same command again")
+        check_space(directory.parent, variables)
         with ocp.StandardCheckpointer(multiprocessing_options=alone()) as checkpointer:
             checkpointer.save(partial / VARIABLES, variables)
         beside(partial)
@@ -67,14 +69,14 @@ def save_variables(
 
 
 def read_provenance(directory: Path) -> dict[str, Any]:
-    """Returns where a checkpoint of `save_variables` came from; a `UserError` if there is none."""
+    """Returns the provenance of a checkpoint of `save_variables`; raises a `UserError` if there is none."""
     if not (directory / PROVENANCE).exists():
         raise UserError(f"no weights in {directory}: make them with launch.convert_weights --output={directory}")
     return files.read_json(directory / PROVENANCE)
 
 
 def read_tree(path: Path) -> dict:
-    """Reads an Orbax checkpoint of nested dictionaries as NumPy arrays; its names are the structure."""
+    """Returns an Orbax checkpoint as nested dictionaries of NumPy arrays, whose structure its names give."""
     with quiet(), ocp.StandardCheckpointer(multiprocessing_options=alone()) as checkpointer:
         metadata = checkpointer.metadata(path).item_metadata.tree
         like = trees.unflatten({k: np.zeros(m.shape, m.dtype) for k, m in trees.flatten(metadata).items()})
@@ -83,7 +85,7 @@ def read_tree(path: Path) -> dict:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences Orbax, which warns that a part of a checkpoint has no metadata of the whole."""
+    """Silences Orbax's warnings, among them that one item of a checkpoint lacks the metadata of the whole."""
     _silence_closed_loops()
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
@@ -95,11 +97,11 @@ def quiet() -> Iterator[None]:
 
 @functools.cache
 def _silence_closed_loops() -> None:
-    """Silences what threads print about an event loop that was closed.
+    """Silences, for the rest of the process, what threads print about a closed event loop.
 
-    Once an array cannot be read Orbax closes its event loop; TensorStore's threads, still reading the others, then
-    each print a traceback about that, and asyncio what else failed: some of it long after the error that is raised, so
-    that it is silenced for good.
+    When an array cannot be read, Orbax closes its event loop. TensorStore's threads, which are still reading other
+    arrays, then print a traceback each, and asyncio prints other failures, some of them long after the error that
+    callers see.
     """
     getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
     default_hook = sys.unraisablehook
@@ -112,13 +114,10 @@ def _silence_closed_loops() -> None:
 
 
 def load_variables(directory: Path | str) -> tuple[dict, dict[str, Any]]:
-    """Reads what `save_variables` wrote.
-
-    Returns:
-        The tree as NumPy arrays, and its provenance.
+    """Returns the variables of a checkpoint of `save_variables`, as NumPy arrays, and their provenance.
 
     Raises:
-        UserError: if there is no such checkpoint or its content is not what was written.
+        UserError: if there is no such checkpoint, or its content differs from what was written.
     """
     directory = Path(directory).absolute()
     provenance = read_provenance(directory)

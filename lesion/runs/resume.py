@@ -1,4 +1,4 @@
-"""Checkpoints that a fit goes on from: Orbax, written beside the training, atomic, the newest few kept."""
+"""Checkpoints from which a fit resumes: written by Orbax, atomically, while training goes on; the newest are kept."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ TREE, RECORD = "tree", "record"
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint: its number, a nested dictionary of arrays by name, and JSON beside it."""
+    """A checkpoint: its number, nested dictionaries of NumPy arrays, and a JSON record beside them."""
 
     number: int
     tree: dict[str, Any]
@@ -24,19 +24,19 @@ class Checkpoint(NamedTuple):
 
 
 class _Manager(ocp.CheckpointManager):
-    """Orbax's, which asks by itself whether SIGTERM came; JAX counts all processes' requests, see `StopSignal`."""
+    """Orbax's manager without its own check for SIGTERM: JAX counts such checks, see `StopSignal.requested`."""
 
     def reached_preemption(self, step: int) -> bool:
-        """Returns False: the loop asks."""
+        """Returns False, since the training loop checks for itself."""
         del step
         return False
 
 
 class Checkpointer:
-    """Writes and finds the checkpoints of one fit. An I/O object: it holds the folder and Orbax's writer."""
+    """Writes and restores the checkpoints of one fit. An I/O object: it holds the folder and Orbax's writer."""
 
     def __init__(self, folder: Path, keep: int) -> None:
-        """Takes the folder, which gets one a checkpoint, and how many of the newest stay; the first process writes."""
+        """Takes the folder of the checkpoints and how many of the newest to keep; only the first process writes."""
         self.folder = folder.absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._manager = _Manager(
@@ -51,34 +51,32 @@ class Checkpointer:
         )
 
     def save(self, number: int, tree: dict[str, Any], record: dict[str, Any]) -> None:
-        """Begins writing `tree`, NumPy arrays, and returns; a number that is there already is left alone.
+        """Begins to write NumPy arrays and a record, and returns; a checkpoint that exists is not written again.
 
         Raises:
             UserError: if the disk is too full.
         """
         if jax.process_index() or number in self._manager.all_steps():
             return
-        # Asked beforehand: on a full disk Orbax's threads each print a traceback of their own.
-        if shutil.disk_usage(self.folder).free < 1.1 * trees.num_bytes(tree) + 2**20:
-            raise UserError(f"no space left for a checkpoint in {self.folder}: free some and run the command again")
+        checkpoint.check_space(self.folder, tree)
         record = record | {"sha256": trees.sha256(tree)}
         items = ocp.args.Composite(tree=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record))
         self._manager.save(number, args=items)
 
     def latest_path(self) -> Path | None:
-        """Returns the folder of the newest checkpoint, once it is wholly written."""
+        """Returns the folder of the newest checkpoint after waiting until it is complete; None if there is none."""
         self._manager.wait_until_finished()
         number = self._manager.latest_step()
         return None if number is None else self.folder / str(number)
 
     def restore_latest(self, run: dict[str, Any]) -> Checkpoint | None:
-        """Returns the checkpoint to go on from; None if there is none.
+        """Returns the newest checkpoint; None if there is none.
 
         Args:
-            run: what its record must say it is of.
+            run: the run's description, which must equal `run` in the checkpoint's record.
 
         Raises:
-            UserError: if it is damaged; names it and the one before. If it is of another run.
+            UserError: if the checkpoint is of another run, or damaged; then the message names the one before it too.
         """
         numbers = sorted(self._manager.all_steps(), reverse=True)
         if not numbers:
@@ -97,7 +95,7 @@ class Checkpointer:
         raise UserError(f"the checkpoint {path} is damaged ({reason}): remove that folder to {before}")
 
     def close(self, remove: bool = False) -> None:
-        """Waits for what is being written; `remove` takes the checkpoints away: the fit is finished."""
+        """Waits until all is written; with `remove` deletes the checkpoints, which a finished fit no longer needs."""
         self._manager.wait_until_finished()
         self._manager.close()
         if remove and jax.process_index() == 0:
@@ -111,11 +109,11 @@ def _check_same_run(path: Path, recorded: dict[str, Any], run: dict[str, Any]) -
 
 
 def to_tree(state: Any) -> dict[str, Any]:
-    """Returns a NamedTuple of arrays as nested dictionaries; empty parts, which Orbax cannot keep, are left out."""
+    """Returns a state as nested dictionaries of arrays, without its empty parts, which Orbax cannot store."""
     return trees.unflatten(trees.flatten(serialization.to_state_dict(state)))
 
 
 def from_tree(like: Any, tree: dict[str, Any]) -> Any:
-    """Returns a state of the structure of `like` from what `to_tree` made of one."""
+    """Returns the state that `to_tree` made `tree` of; `like` is any state of the same structure."""
     structure = trees.flatten(serialization.to_state_dict(like), keep_empty=True)
     return serialization.from_state_dict(like, trees.unflatten({**structure, **trees.flatten(tree)}))

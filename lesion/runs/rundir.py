@@ -1,4 +1,4 @@
-"""A run's folder: what it is a run of, and whether it is finished."""
+"""A run's folder: the run's identity, and whether it is finished."""
 
 import datetime
 import importlib.metadata
@@ -19,31 +19,31 @@ CONFIG = "config.json"
 METRICS = "metrics.json"
 FAILED = "failed.json"
 NOT_COMPARED = {"device", "command", "started", "finished"}
-RECORDED = ("versions.", "data.preprocess.", "baseline.")  # beginnings of names that are recorded, not compared
-PLACES = (".weights", ".file")  # ends of names: where weights lie does not matter, their hash does
+RECORDED = ("versions.", "data.preprocess.", "baseline.")  # prefixes of names that are recorded, not compared
+PLACES = (".weights", ".file")  # suffixes of the names of paths to weights, whose hash is compared instead
 PACKAGES = ("lesion", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "pillow")
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of what computes the numbers."""
+    """Returns {name: version} of Python and of the packages that affect the numbers."""
     return {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES}
 
 
 def identity(
     config: ConfigDict, info: dict[str, Any], split_hash: str, weights: dict[str, Any], device: str
 ) -> dict[str, Any]:
-    """Returns what makes two runs the same run, JSON-able.
+    """Returns the JSON-able description of a run; two runs are the same if theirs are.
 
     Args:
-        config: resolved.
-        info: of the dataset (`cohort.json`).
-        split_hash: of the folds.
-        weights: the backbone's provenance.
-        device: kind, e.g. `cpu`; recorded, not compared.
+        config: the run's resolved configuration.
+        info: the dataset's description (`cohort.json`).
+        split_hash: hash of the folds.
+        weights: provenance of the backbone's weights.
+        device: kind of the device, e.g. `cpu`; recorded, not compared.
     """
     return {
         "config": json.loads(config.to_json()),
-        # How slices were prepared: for launch.predict. The fingerprint tells already whether they are the same.
+        # `preprocess` is for launch.predict, which prepares new slices alike; the fingerprint identifies the dataset.
         "data": {name: info[name] for name in ("fingerprint", "preprocess") if name in info},
         "phantom": info["phantom"],
         "split_hash": split_hash,
@@ -59,27 +59,27 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def differences(recorded: dict[str, Any], run: dict[str, Any]) -> list[str]:
-    """Returns in what `run`, see `identity`, differs from the one recorded in a config.json; [] for the same run."""
-    before, now = _flat(recorded), _flat(json.loads(json.dumps(run)))
+    """Returns a line for each field in which `run`, see `identity`, differs from one `recorded` in a config.json."""
+    old, new = _flat(recorded), _flat(json.loads(json.dumps(run)))
     return [
-        f"{name} is {before.get(name)!r} there, {now.get(name)!r} now"
-        for name in sorted((now.keys() | before.keys()) - NOT_COMPARED)
-        if not name.startswith(RECORDED) and not name.endswith(PLACES) and before.get(name) != now.get(name)
+        f"{name} is {old.get(name)!r} there, {new.get(name)!r} now"
+        for name in sorted((new.keys() | old.keys()) - NOT_COMPARED)
+        if not name.startswith(RECORDED) and not name.endswith(PLACES) and old.get(name) != new.get(name)
     ]
 
 
 def open_run(workdir: Path, run: dict[str, Any]) -> bool:
-    """Claims `workdir` for a run.
+    """Claims `workdir` for a run by writing config.json, unless it is there.
 
     Args:
-        workdir: made if it is not there.
-        run: see `identity`; `command` in it stands for what was typed.
+        workdir: the run's folder; made if missing.
+        run: see `identity`; a `command` in it is recorded in place of this process's.
 
     Returns:
-        Whether this very run is finished there.
+        Whether the run is finished.
 
     Raises:
-        UserError: if the folder holds another run; it names the first differences.
+        UserError: if the folder holds another run; the message names the first differences.
     """
     path = workdir / CONFIG
     if path.exists() or not is_first():
@@ -90,30 +90,30 @@ def open_run(workdir: Path, run: dict[str, Any]) -> bool:
 
 
 def is_finished(workdir: Path, run: dict[str, Any]) -> bool:
-    """Returns whether this very run is finished in `workdir`; a `UserError` if that holds another one."""
+    """Returns whether the run is finished in `workdir`; raises a `UserError` if the folder holds another one."""
     if not (workdir / CONFIG).exists():
         return False
     different = differences(files.read_json(workdir / CONFIG), run)
     if different:
-        shown = "; ".join(different[:3]) + (f"; and {len(different) - 3} more" if len(different) > 3 else "")
-        raise UserError(f"{workdir} holds another run ({shown}): name another --workdir, or remove this one")
+        first = "; ".join(different[:3]) + (f"; and {len(different) - 3} more" if len(different) > 3 else "")
+        raise UserError(f"{workdir} holds another run ({first}): name another --workdir, or remove this one")
     return (workdir / METRICS).exists()
 
 
 def command() -> str:
-    """Returns what was typed to start this process, as a command that can be pasted."""
+    """Returns the command that started this process, quoted for a shell."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     module = spec.name if spec else f"launch.{Path(sys.argv[0]).stem}"
     return shlex.join(["python", "-m", module, *sys.argv[1:]])
 
 
 def now() -> str:
-    """Returns the time, to the second."""
+    """Returns the time in UTC, to the second, in ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def fail(folder: Path, error: Exception) -> str:
-    """Writes into a run's folder why there is no result, and returns it: one line."""
+    """Writes the error to failed.json in a run's folder, and returns its first line."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / FAILED, {"error": line, "when": now(), "command": command()})
@@ -121,7 +121,7 @@ def fail(folder: Path, error: Exception) -> str:
 
 
 def setting_name(overrides: tuple[tuple[str, Any], ...]) -> str:
-    """Returns a folder's name for what a run differs in: `head.widths=512-256,head.dropout=0.5`."""
+    """Returns the folder's name of a run with overrides: `head.widths=512-256,head.dropout=0.5`."""
 
     def text(value: Any) -> str:
         if isinstance(value, tuple | list):
@@ -132,7 +132,7 @@ def setting_name(overrides: tuple[tuple[str, Any], ...]) -> str:
 
 
 def finish(workdir: Path, metrics: dict[str, Any]) -> None:
-    """Writes the results last: a folder that has them is finished."""
+    """Records the time, then writes metrics.json, which marks the run as finished."""
     record = files.read_json(workdir / CONFIG)
     files.write_json(workdir / CONFIG, record | {"finished": now()})
     files.write_json(workdir / METRICS, metrics)
