@@ -1,1 +1,1 @@
-"""Learners, steps, and the impure shell around them."""
+"""Training: pure learners and steps, and the loop, devices and files around them."""

@@ -1,8 +1,8 @@
 """The paper's augmentation on the device: pure functions of a key, equal to Pillow where Pillow has the operation.
 
 "Four of {contrast, brightness, sharpness, rotation, vertical flip, horizontal flip} drawn at random give four copies"
-(section 1.1): read as four different operations drawn for each slice, one a copy. The paper gives no strengths; those
-below are guesses that leave a lesion recognisable.
+(section 1.1): read as four different operations drawn for each slice, one for each copy. The paper gives no strengths;
+those below are guesses that leave a lesion recognisable.
 """
 
 import hashlib
@@ -12,33 +12,33 @@ import jax.numpy as jnp
 import numpy as np
 
 NUM_COPIES = 4
-FACTORS = (0.7, 1.3)  # of the three enhancers; 1 changes nothing
+FACTORS = (0.7, 1.3)  # range of the enhancement factor of contrast, brightness and sharpness; 1 changes nothing
 MAX_ANGLE_DEG = 15.0
 
 
 def _blend(degenerate: jax.Array, image: jax.Array, factor: jax.Array) -> jax.Array:
-    """Blends as Pillow's `Image.blend`, in float32: clipped, then truncated."""
+    """Blends two images as Pillow's `Image.blend` does, in float32: the result is clipped, then truncated to uint8."""
     degenerate, pixels = degenerate.astype(jnp.float32), image.astype(jnp.float32)
-    # The clip keeps the compiler from fusing product and sum into one multiply-add, which rounds once where C rounds
-    # twice: a value on an integer would be truncated to the one below.
+    # The clip keeps the compiler from fusing product and sum into one multiply-add, which rounds once where Pillow's C
+    # code rounds twice: a value that should be an integer could be truncated to the integer below.
     change = jnp.clip(factor * (pixels - degenerate), -1e9, 1e9)
     return jnp.clip(degenerate + change, 0.0, 255.0).astype(jnp.uint8)
 
 
 def contrast(image: jax.Array, factor: jax.Array) -> jax.Array:
-    """Does `ImageEnhance.Contrast` to a grey image: uint8 [H, W], factor float32 [] to uint8 [H, W]."""
+    """Changes the contrast as Pillow's `ImageEnhance.Contrast`: uint8 [H, W] and factor float32 [] to uint8 [H, W]."""
     total = jnp.sum(image, dtype=jnp.int32)  # exact: at most 255 · 2^22 pixels
     mean = (2 * total + image.size) // (2 * image.size)
     return _blend(jnp.full_like(image, mean.astype(jnp.uint8)), image, factor)
 
 
 def brightness(image: jax.Array, factor: jax.Array) -> jax.Array:
-    """Does `ImageEnhance.Brightness` to a grey image: uint8 [H, W], factor float32 [] to uint8 [H, W]."""
+    """Changes the brightness as Pillow's `ImageEnhance.Brightness`; arguments and result as of `contrast`."""
     return _blend(jnp.zeros_like(image), image, factor)
 
 
 def sharpness(image: jax.Array, factor: jax.Array) -> jax.Array:
-    """Does `ImageEnhance.Sharpness` to a grey image: uint8 [H, W], factor float32 [] to uint8 [H, W]."""
+    """Changes the sharpness as Pillow's `ImageEnhance.Sharpness`; arguments and result as of `contrast`."""
     pixels = image.astype(jnp.int32)
     rows = pixels[:-2] + pixels[1:-1] + pixels[2:]
     total = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * pixels[1:-1, 1:-1]
@@ -47,11 +47,11 @@ def sharpness(image: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def rotate(image: jax.Array, angle_deg: jax.Array) -> jax.Array:
-    """Does `Image.rotate(angle, resample=BILINEAR)`: counter-clockwise about the centre, 0 outside.
+    """Rotates counter-clockwise about the centre as Pillow's `Image.rotate(angle, resample=BILINEAR)`; 0 outside.
 
     Args:
         image: uint8 [H, W].
-        angle_deg: float32 [].
+        angle_deg: angle in degrees, float32 [].
 
     Returns:
         uint8 [H, W]; within one grey level of Pillow, which computes coordinates in float64.
@@ -84,15 +84,12 @@ def _operations(image: jax.Array, factor: jax.Array, angle_deg: jax.Array) -> li
 
 
 def augment(key: jax.Array, image: jax.Array, copy: jax.Array) -> jax.Array:
-    """Makes one copy of a slice.
+    """Returns one augmented copy of a slice, uint8 [H, W].
 
     Args:
-        key: of this slice, see `slice_keys`.
-        image: uint8 [H, W].
-        copy: int32 []: 0 is the slice itself, 1 to 4 the paper's copies.
-
-    Returns:
-        uint8 [H, W].
+        key: the slice's key, see `slice_keys`.
+        image: the slice's picture, uint8 [H, W].
+        copy: index of the copy, int32 []: 0 gives the slice itself, 1 to 4 the paper's copies.
     """
     assert image.ndim == 2 and image.dtype == jnp.uint8, (image.shape, image.dtype)
     key_choice, key_factor, key_angle = (jax.random.fold_in(key, purpose) for purpose in range(3))
@@ -104,11 +101,11 @@ def augment(key: jax.Array, image: jax.Array, copy: jax.Array) -> jax.Array:
 
 
 def id_hashes(slice_id: np.ndarray) -> np.ndarray:
-    """Returns a number for each slice, uint32 [N], from its id [N]."""
+    """Returns hashes of the slices' ids, uint32 [N], from str [N]."""
     hashes = [int.from_bytes(hashlib.sha256(str(i).encode()).digest()[:4], "big") for i in slice_id]
     return np.array(hashes, np.uint32)
 
 
 def slice_keys(key: jax.Array, slice_id: np.ndarray) -> jax.Array:
-    """Returns keys [N], one a slice, that depend on its id [N] and not on its position in the dataset."""
+    """Returns a key for each slice, [N], which depends on the slice's id and not on its position in the dataset."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(id_hashes(slice_id)))

@@ -1,4 +1,4 @@
-"""Where a step runs: `jit` on one device, `pmap` on several, on one machine or more; chosen here and nowhere else."""
+"""The devices that steps run on: `jit` on one, `pmap` on several, of one machine or more. No other module chooses."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,17 +14,17 @@ Fetch = Callable[[Any], Any]
 
 
 class Devices(NamedTuple):
-    """How a pure function is run on the devices there are.
+    """Functions that run a pure function on one device or several.
 
     Attributes:
-        axis_name: for the function's collectives; None on one device.
-        num_devices: of all machines.
-        compile: (function, roles, donate) -> compiled function. Each argument's role is `r` replicated (see
-            `replicate`), `s` split (see `split`) or `b` broadcast (as it is); `donate` numbers arguments whose memory
-            the result may take. Results are replicated.
-        replicate: a tree to every device.
-        split: host arrays [num_devices · b, ...] of the global batch to this machine's share of them.
-        fetch: a replicated result to NumPy.
+        axis_name: name of the axis of devices, for the function's collectives; None on one device.
+        num_devices: number of devices of all machines together.
+        compile: (function, roles, donate) -> compiled function. `roles` has a letter for each argument: `r` replicated
+            (see `replicate`), `s` split (see `split`), `b` broadcast (passed as it is); `donate` lists the indices of
+            arguments whose memory may be reused. Results are replicated.
+        replicate: copies a tree to every device.
+        split: maps host arrays [num_devices · b, ...] of the global batch to this machine's share of them.
+        fetch: returns a replicated result as NumPy arrays.
     """
 
     axis_name: str | None
@@ -55,7 +55,7 @@ def _parallel() -> Devices:
     replicas = jax.pmap(lambda tree, _: tree, in_axes=(None, 0))
 
     def replicate(tree: Any) -> Any:
-        # 2026-11: between processes pmap wants at least one array.
+        # 2026-11: with several processes pmap fails on a tree without arrays.
         return replicas(tree, np.zeros(local)) if jax.tree.leaves(tree) else tree
 
     def split(tree: Any) -> Any:
@@ -72,25 +72,25 @@ def _parallel() -> Devices:
 
 
 def connect(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Joins the other processes of a run on several machines; before anything else of JAX.
+    """Joins the other processes of a run on several machines; must come before any other use of JAX.
 
     Args:
         coordinator: HOST:PORT of the first process; None takes all three from SLURM, if srun started several tasks.
-        num_processes: of all machines.
-        process_id: of this one, from 0.
+        num_processes: number of processes on all machines.
+        process_id: index of this process, from 0.
 
     Raises:
-        UserError: if only some are given, or nobody answers.
+        UserError: if only some of the three are given, or the coordinator does not answer.
     """
     given = [value is not None for value in (coordinator, num_processes, process_id)]
     if any(given) and not all(given):
         raise UserError("--coordinator, --num_processes and --process_id belong together: give all three or none")
-    # Not SLURM_NTASKS: sbatch sets it for its script too, which is one process.
+    # Not SLURM_NTASKS: sbatch sets it for its script too, which is a single process.
     if not any(given) and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) == 1:
         return
     try:
-        found_by = "deactivate" if all(given) else "slurm"
-        jax.distributed.initialize(coordinator, num_processes, process_id, cluster_detection_method=found_by)
+        detection = "deactivate" if all(given) else "slurm"
+        jax.distributed.initialize(coordinator, num_processes, process_id, cluster_detection_method=detection)
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"could not join the other processes ({reason}): is --coordinator the same in each?") from error
@@ -100,9 +100,9 @@ def connect(coordinator: str | None, num_processes: int | None, process_id: int 
 
 
 def owns_visible_gpus(environ: Mapping[str, str]) -> bool:
-    """Returns whether a SLURM task may take every GPU it sees; JAX lets it take one, numbered as the task on its node.
+    """Returns whether a SLURM task may use every GPU it sees; JAX by default uses the one with the task's local index.
 
-    True for the only task of a node, and for one that was bound to some of the node's GPUs (--gpus-per-task).
+    True for the only task on a node, and for a task that is bound to some of the node's GPUs (--gpus-per-task).
     """
     if environ["SLURM_STEP_NUM_TASKS"] == environ.get("SLURM_STEP_NUM_NODES"):
         return True
@@ -111,5 +111,5 @@ def owns_visible_gpus(environ: Mapping[str, str]) -> bool:
 
 
 def devices() -> Devices:
-    """Returns the devices of this run."""
+    """Returns the devices that JAX sees."""
     return _single() if jax.device_count() == 1 else _parallel()

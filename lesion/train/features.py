@@ -1,4 +1,4 @@
-"""Features, or activations at some stage, of every slice and its augmented copies: computed once and kept on disk."""
+"""Features, or a stage's activations, of every slice and its augmented copies: computed once and kept on disk."""
 
 import contextlib
 import functools
@@ -29,13 +29,13 @@ BATCH_SIZE = 32
 
 
 class FeatureSpec(NamedTuple):
-    """Which output of a backbone is kept, and how.
+    """A backbone's output to compute, and in which form.
 
     Attributes:
-        backbone: a row of `models.MODELS`.
-        stop: the stage whose output is taken.
-        pooling: of `network.pool_features`; empty leaves a map as it is.
-        dtype: of the arithmetic and of what is kept.
+        backbone: name of a backbone in `models.MODELS`.
+        stop: name of the stage whose output is taken.
+        pooling: see `network.pool_features`; empty leaves the output as it is.
+        dtype: data type of the arithmetic and of the file.
     """
 
     backbone: str
@@ -45,7 +45,7 @@ class FeatureSpec(NamedTuple):
 
 
 def last_map_spec(backbone: str, pooling: str = "") -> FeatureSpec:
-    """Returns the spec of the features before the classifier; `pooling` as the backbone itself does if not given."""
+    """Returns the spec of the features before the classifier; an empty `pooling` means the backbone's own."""
     spec = models.get_spec(backbone)
     return FeatureSpec(backbone, spec.last_map, pooling or spec.pooling)
 
@@ -61,13 +61,13 @@ def _key(slices: Slices, spec: FeatureSpec, weights_sha256: str, num_copies: int
     return digest.hexdigest()[:24]
 
 
-@functools.cache  # the same function for every sequence: compiled once
+@functools.cache  # returns the same function for every sequence, so that it is compiled once
 def _feature_function(spec: FeatureSpec) -> Callable[..., jax.Array]:
     model = models.get_model(spec.backbone, num_classes=None)
 
     @jax.jit
     def features_of(variables: Any, keys: jax.Array, image: jax.Array, copy: jax.Array) -> jax.Array:
-        # One at a time, so that only the operation drawn is computed and not all six.
+        # One picture at a time: under `vmap` the switch would compute all six operations for each.
         image = jax.lax.map(lambda x: augment.augment(*x), (keys, image, copy))
         x = models.preprocess(spec.backbone, image).astype(spec.dtype)
         x = model.apply(variables, x, stop=spec.stop)  # type: ignore[assignment]
@@ -79,7 +79,7 @@ def _feature_function(spec: FeatureSpec) -> Callable[..., jax.Array]:
 def _compute(
     path: Path, slices: Slices, spec: FeatureSpec, variables: dict, num_copies: int, seed: int, stage: str
 ) -> None:
-    """Appends to `path`, from where a killed run left it, batch by batch: activations may be larger than memory."""
+    """Appends to the file batch by batch, as activations may exceed memory; resumes what a killed run left."""
     features_of = _feature_function(spec)
     keys = augment.slice_keys(jax.random.key(seed), slices.slice_id)
     n, copies = len(slices.label), 1 + num_copies
@@ -90,12 +90,12 @@ def _compute(
         return features_of(variables, keys[rows], slices.image[rows], jnp.asarray(copy))
 
     example = jax.eval_shape(features_of, variables, keys[:1], slices.image[:1], jnp.zeros(1, jnp.int32))
-    # bfloat16 is none of NumPy's own types: its bytes are kept.
+    # The .npy format does not know bfloat16: its bytes are stored as uint16.
     dtype = np.dtype(np.uint16) if example.dtype == jnp.bfloat16 else np.dtype(example.dtype)
     num_bytes = dtype.itemsize * math.prod(example.shape[1:])
     header = io.BytesIO()
-    about = {"descr": dtype.str, "fortran_order": False, "shape": (n, copies, *example.shape[1:])}
-    np.lib.format.write_array_header_2_0(header, about)
+    array_info = {"descr": dtype.str, "fortran_order": False, "shape": (n, copies, *example.shape[1:])}
+    np.lib.format.write_array_header_2_0(header, array_info)
     with open(path, "ab") as file:
         if file.tell() < header.tell():
             file.truncate(0)
@@ -109,7 +109,7 @@ def _compute(
 
 @contextlib.contextmanager
 def _lock(path: Path, stage: str) -> Iterator[None]:
-    """Waits for another run that computes the same features: its result will serve."""
+    """Holds the lock of a features file; waits while another run computes the same features."""
     lock = FileLock(path.with_name(f".{path.stem}.lock"))
     try:
         lock.acquire(blocking=False)
@@ -133,20 +133,20 @@ def load_or_compute(
     seed: int,
     stage: str,
 ) -> np.ndarray:
-    """Returns an output of a backbone for the slices and their copies, computed once.
+    """Returns a backbone's output for the slices and their augmented copies, computed once.
 
     Args:
-        cache_dir: where they are kept, in a file named by everything they depend on.
-        slices: N of them.
-        spec: which output.
-        variables: the backbone's.
-        weights_sha256: their hash.
-        num_copies: augmented copies a slice.
-        seed: of the augmentation.
-        stage: shown with the progress.
+        cache_dir: folder of the files, each named by a hash of everything its numbers depend on.
+        slices: N slices.
+        spec: the output to compute.
+        variables: variables of the backbone.
+        weights_sha256: hash of the variables.
+        num_copies: number of augmented copies of each slice.
+        seed: seed of the augmentation.
+        stage: name in the progress display.
 
     Returns:
-        [N, 1 + num_copies, ...] of the spec's dtype, mapped from the file; [:, 0] are the slices themselves.
+        [N, 1 + num_copies, ...] of the spec's dtype, memory-mapped; [:, 0] is of the slices themselves.
     """
     path = cache_dir / f"{_key(slices, spec, weights_sha256, num_copies, seed)}.npy"
     if processes.is_first():

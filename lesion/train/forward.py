@@ -1,4 +1,4 @@
-"""Running a compiled function over many rows, in batches of one shape, with some batches ahead of the one fetched."""
+"""A compiled function run over many rows in batches of one shape, some batches ahead of the one being fetched."""
 
 import collections
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-AHEAD = 2  # batches that a device is given before the first is fetched: it need not wait for us
+AHEAD = 2  # batches a device is given before the first is fetched, so that it need not wait for the host
 
 T = TypeVar("T")
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 def fetch_behind(
     started: Iterable[tuple[T, Any]], fetch: Callable[[Any], Any] = jax.device_get
 ) -> Iterator[tuple[T, Any]]:
-    """Yields (tag, result on the host) of computations that were started, in order, while later ones run."""
+    """Yields (tag, result on the host) for each started (tag, result), in order, while later ones are computed."""
     waiting: collections.deque[tuple[T, Any]] = collections.deque()
     for computation in started:
         waiting.append(computation)
@@ -29,7 +29,7 @@ def fetch_behind(
 def over_rows(function: Callable[[np.ndarray], Any], rows: Sequence[int], batch_size: int) -> Iterator[tuple[Any, Any]]:
     """Yields (rows [b], tree of results [b, ...] on the host) of `function(rows [batch_size])`, batch by batch.
 
-    The last batch is filled up with copies of its last row: one shape, one compilation.
+    The last batch is padded with copies of its last row, so that one compilation serves all.
     """
 
     def start() -> Iterator[tuple[np.ndarray, Any]]:

@@ -1,4 +1,4 @@
-"""A head trained on features that were computed once: the learner whose whole fit is one compilable function."""
+"""The learner of a head on features computed beforehand: its whole fit is one compilable function."""
 
 import functools
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from lesion.train.step import Recipe, TrainState, create_state, learning_rate, w
 
 
 class Examples(NamedTuple):
-    """What a learner is shown of N slices.
+    """Inputs and labels of N slices.
 
     Attributes:
-        inputs: [N, 1 + copies, ...]: of the slice itself, then of its augmented copies; or a tree of such arrays.
+        inputs: [N, 1 + copies, ...], of each slice itself, then of its augmented copies; or a tree of such arrays.
         label: int32 [N]: 0 encephalitis, 1 glioma, -1 hidden.
     """
 
@@ -26,7 +26,7 @@ class Examples(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """N, 1 + copies."""
+        """The pair N, 1 + copies."""
         n, copies = jax.tree.leaves(self.inputs)[0].shape[:2]
         return n, copies
 
@@ -37,26 +37,26 @@ class Examples(NamedTuple):
 
     @property
     def all(self) -> Any:
-        """Inputs [N · (1 + copies), ...], slice by slice, copy by copy."""
+        """Inputs [N · (1 + copies), ...] of the slices and their copies: slice by slice, copy by copy."""
         n, copies = self.shape
         return jax.tree.map(lambda x: x.reshape(n * copies, *x.shape[2:]), self.inputs)
 
 
 class Learner(NamedTuple):
-    """How to train, as functions; nothing is remembered between calls.
+    """Pure functions that train and predict.
 
     Attributes:
         init: (key, examples) -> state.
-        fit: (key, state, examples, mask [N] bool, validation [N] bool or None) -> (state, info), trained on the slices
-            where `mask` is true; `validation` is for early stopping.
+        fit: (key, state, examples, mask bool [N], validation bool [N] or None) -> (state, info); trains on the slices
+            where `mask` is true, stops early by the loss on those where `validation` is true.
             info["loss"]: mean training loss of every epoch, nats, float32 [num_epochs]; NaN after an early stop.
-            info["num_epochs"]: int32 [], those that were trained.
-            info["bad_step"]: int32 [num_epochs], the first whose loss was not finite; -1 where all were.
-            info["logit"]: float32 [num_epochs, N], of every slice itself after each epoch, if it was asked for.
-        predict: (state, examples) -> probabilities [N, 2] float32, of every slice itself.
-        pool_outputs: (key, state, examples, name) -> what active labelling may ask of every slice: `probs` as
-            predicted; `augmented_probs` [N, 1 + copies, 2], of its augmented copies too; `mc_probs` [N, S, 2], drawn
-            with dropout; `embedding` [N, W], what the last layer sees.
+            info["num_epochs"]: number of epochs trained, int32 [].
+            info["bad_step"]: first step of each epoch whose loss was not finite, int32 [num_epochs]; -1 for none.
+            info["logit"]: logits of the slices themselves after each epoch, float32 [num_epochs, N], if requested.
+        predict: (state, examples) -> probabilities float32 [N, 2] of the slices themselves.
+        pool_outputs: (key, state, examples, name) -> an output for every slice, which acquisition needs: `probs`, as
+            `predict`; `augmented_probs` [N, 1 + copies, 2], of the augmented copies too; `mc_probs` [N, S, 2],
+            samples with dropout; `embedding` [N, W], inputs of the last layer.
     """
 
     init: Callable[..., Any]
@@ -68,14 +68,14 @@ class Learner(NamedTuple):
 def frozen_learner(network: Network, recipe: Recipe, *, with_logits: bool = False, num_samples: int = 10) -> Learner:
     """Builds the learner of a head on frozen features.
 
-    Every shape is fixed by N, so that one compilation serves every fold, round and labelled set: an epoch takes as
-    many steps as the masked examples fill, counted at run time.
+    Every shape depends on N only, so that one compilation serves every fold, round and labelled set: the number of
+    steps in an epoch is counted at run time.
 
     Args:
-        network: on features [B, D], or on whatever the examples' inputs are.
-        recipe: how to train. `fit` begins its schedule and optimizer anew and continues from the state's parameters.
+        network: network whose inputs are features [B, D], or a tree like the examples' inputs.
+        recipe: how to train; `fit` restarts schedule and optimizer and continues from the state's parameters.
         with_logits: whether `fit` returns the logits after each epoch.
-        num_samples: S, of `mc_probs`.
+        num_samples: S, the number of samples in `mc_probs`.
     """
     tx = steps.optimizer(recipe)
     train_step = functools.partial(steps.train_step, network=network, tx=tx)
@@ -95,7 +95,7 @@ def frozen_learner(network: Network, recipe: Recipe, *, with_logits: bool = Fals
         objective = steps.Objective(class_weight, recipe.label_smoothing)
         inputs, label, mask = examples.all, jnp.repeat(examples.label, copies), jnp.repeat(mask, copies)
         num_steps = (jnp.sum(mask) + size - 1) // size
-        padding = jnp.zeros(size, jnp.int32)  # a slice that reaches past the end would be moved back
+        padding = jnp.zeros(size, jnp.int32)  # dynamic_slice moves back a window that reaches past the end
 
         def logits(state: TrainState) -> jax.Array:
             return network.predict(state.params, state.batch_stats, examples.own)
@@ -109,10 +109,10 @@ def frozen_learner(network: Network, recipe: Recipe, *, with_logits: bool = Fals
                 state = with_learning_rate(state, learning_rate(recipe, index, i, num_steps))
                 rows = jax.lax.dynamic_slice(order, (i * size,), (size,))
                 in_batch = (i * size + jnp.arange(size) < n * copies) & mask[rows]
-                # Padding shows zeros, not a slice that is not to be trained on.
-                shown = jax.tree.map(lambda x: _zeros_unless(in_batch, x[rows]), inputs)
+                # Padding rows are zeros, so that no slice outside the mask is ever seen.
+                batch_inputs = jax.tree.map(lambda x: _zeros_unless(in_batch, x[rows]), inputs)
                 keys = example_keys(jax.random.fold_in(key_step, i), 0, size)
-                batch = steps.Batch(shown, label[rows], in_batch)
+                batch = steps.Batch(batch_inputs, label[rows], in_batch)
                 state, info = train_step(keys, state, batch, objective=objective)
                 bad_step = jnp.where((bad_step < 0) & ~jnp.isfinite(info["loss"]), i, bad_step)
                 return state, total + info["loss"] * jnp.sum(in_batch, dtype=jnp.float32), bad_step
@@ -134,14 +134,14 @@ def frozen_learner(network: Network, recipe: Recipe, *, with_logits: bool = Fals
                 )
                 return (state, best_state, best, is_over(recipe, best, index)), info
 
-            def rest(state: TrainState, best_state: TrainState, best: BestEpoch):
-                nothing = {"loss": jnp.nan, "logit": jnp.nan, "bad_step": -1}
+            def skip(state: TrainState, best_state: TrainState, best: BestEpoch):
+                empty = {"loss": jnp.nan, "logit": jnp.nan, "bad_step": -1}
                 info = jax.eval_shape(epoch, state, index)[1]
-                info = {name: jnp.full(x.shape, nothing[name], x.dtype) for name, x in info.items()}
+                info = {name: jnp.full(x.shape, empty[name], x.dtype) for name, x in info.items()}
                 return (state, best_state, best, over), info
 
             *before, over = carry
-            after, info = jax.lax.cond(over, rest, train, *before)
+            after, info = jax.lax.cond(over, skip, train, *before)
             return after, info | {"num_epochs": ~over}
 
         state, epochs = create_state(state.params, state.batch_stats, tx), jnp.arange(recipe.num_epochs)

@@ -1,6 +1,6 @@
-"""From slices to the inputs of a step: which examples a batch takes, where they lie, augmentation, frozen stages.
+"""From slices to the inputs of a training step: batches of examples, augmentation, frozen stages.
 
-Batches are picked on the device where all slices fit there; else Grain streams them from the host.
+Batches are gathered on the device if all slices fit there; else Grain streams them from the host.
 """
 
 import os
@@ -16,16 +16,16 @@ from flax import linen as nn
 from lesion.train import augment
 from lesion.train.devices import Devices
 
-DEVICE_SHARE = 0.4  # of a device's memory that the slices may take; the rest is the network's
-PREFETCH = 4  # batches
+DEVICE_SHARE = 0.4  # share of a device's memory that the slices may take; the network needs the rest
+PREFETCH = 4  # number of batches
 
 
 class SliceData(NamedTuple):
-    """N slices, wherever they lie: NumPy, a memory map, or a device.
+    """N slices, as NumPy arrays, memory maps or arrays on a device.
 
     Attributes:
-        source: pictures uint8 [N, S, S]; or activations [N, 1 + copies, ...] of a stage, computed before.
-        id_hash: uint32 [N], of the slice's id: its augmentation depends on it and not on its position.
+        source: pictures uint8 [N, S, S]; or a stage's activations [N, 1 + copies, ...], computed beforehand.
+        id_hash: hash of each slice's id, uint32 [N]; a slice's augmentation depends on it, not on its position.
         label: int32 [N].
     """
 
@@ -35,13 +35,13 @@ class SliceData(NamedTuple):
 
 
 class ExampleBatch(NamedTuple):
-    """Examples before they are augmented.
+    """B examples before augmentation.
 
     Attributes:
-        source: [B, ...], of `SliceData.source`.
-        id_hash: uint32 [B].
+        source: pictures uint8 [B, S, S] or activations [B, ...], see `SliceData`.
+        id_hash: hash of the slice's id, uint32 [B].
         label: int32 [B].
-        copy: int32 [B], 0 for the slice itself.
+        copy: index of the augmented copy, int32 [B]; 0 for the slice itself.
     """
 
     source: Any
@@ -54,7 +54,7 @@ InputsOf = Callable[[Any, ExampleBatch, jax.Array], jax.Array]  # (frozen variab
 
 
 class StepIndex(NamedTuple):
-    """Which step of training it is: int32 [] each."""
+    """A step's position in training: its epoch, its index in it, the number of steps an epoch, each int32 []."""
 
     epoch: Any
     step: Any
@@ -62,7 +62,7 @@ class StepIndex(NamedTuple):
 
 
 def take_examples(data: SliceData, index: Any, copies: int) -> ExampleBatch:
-    """Takes examples `index` int32 [B] of the N · `copies` there are: slice by slice, copy by copy."""
+    """Returns examples `index` int32 [B] of the N · `copies`, which are ordered slice by slice, copy by copy."""
     row, copy = index // copies, index % copies
     source = data.source[row] if data.source.ndim == 3 else data.source[row, copy]
     return ExampleBatch(source, data.id_hash[row], data.label[row], copy)
@@ -80,12 +80,12 @@ def picture_inputs(
     """Builds `inputs_of(frozen_variables, examples, epoch) -> [B, ...]`: augments, preprocesses, runs frozen stages.
 
     Args:
-        model: a backbone.
-        preprocess: uint8 [B, S, S] to float32 [B, H, W, C].
-        stop: the last frozen stage; None where all stages are trained.
-        seed: of the augmentation.
-        fresh: whether every epoch draws its copies anew.
-        dtype: of the arithmetic.
+        model: backbone that has the frozen stages.
+        preprocess: function of pictures uint8 [B, S, S] that returns float32 [B, H, W, C].
+        stop: name of the last frozen stage; None if all stages are trained.
+        seed: seed of the augmentation.
+        fresh: whether the copies are drawn anew in every epoch.
+        dtype: data type of the arithmetic.
     """
 
     def inputs_of(frozen_variables: Any, examples: ExampleBatch, epoch: jax.Array) -> jax.Array:
@@ -93,8 +93,8 @@ def picture_inputs(
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), examples.id_hash)
         if fresh:
             keys = jax.vmap(jax.random.fold_in, (0, None))(keys, epoch)
-        # One at a time, so that only the operation drawn is computed and not all six; none where all are the slices
-        # themselves, as in prediction.
+        # One picture at a time: under `vmap` the switch would compute all six operations for each. Not at all if all
+        # examples are the slices themselves, as in prediction.
         image = jax.lax.cond(
             jnp.any(examples.copy > 0),
             lambda: jax.lax.map(lambda x: augment.augment(*x), (keys, examples.source, examples.copy)),
@@ -109,20 +109,20 @@ def picture_inputs(
 
 
 def activation_inputs(frozen_variables: Any, examples: ExampleBatch, epoch: jax.Array) -> jax.Array:
-    """Returns activations that were computed before as they are; used in the place of `picture_inputs`."""
+    """Returns the examples' activations, computed beforehand; an `InputsOf` like that of `picture_inputs`."""
     del frozen_variables, epoch
     return examples.source
 
 
 class BatchPlan(NamedTuple):
-    """Which examples the steps take, int32 [steps, num_devices · B], and `mask`, bool, false for padding."""
+    """The indices of each step's examples, int32 [steps, num_devices · B], and a mask that is false for padding."""
 
     examples: np.ndarray
     mask: np.ndarray
 
 
 def plan_batches(order: np.ndarray, batch_size: int, num_devices: int) -> BatchPlan:
-    """Deals `order` int32 [M] to steps of `batch_size`, each padded so that the devices get equal shares."""
+    """Divides `order` int32 [M] into steps of `batch_size`, padded to equal shares for the devices."""
     num_steps, width = -(-len(order) // batch_size), -(-batch_size // num_devices) * num_devices
     examples, mask = np.zeros((num_steps, width), np.int32), np.zeros((num_steps, width), bool)
     for step in range(num_steps):
@@ -132,14 +132,14 @@ def plan_batches(order: np.ndarray, batch_size: int, num_devices: int) -> BatchP
 
 
 def fits_on_device(data: SliceData) -> bool:
-    """Returns whether the slices take little enough of a device's memory, or of this machine's on CPU."""
+    """Returns whether the slices take less than `DEVICE_SHARE` of a device's memory, on CPU of the machine's."""
     stats = jax.local_devices()[0].memory_stats() or {}
     limit = stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return data.source.nbytes < DEVICE_SHARE * limit
 
 
 class _BatchSource:
-    """What Grain reads, a step an item: `ExampleBatch` of this machine's devices, and their mask."""
+    """A random-access source for Grain: item i is this machine's `ExampleBatch` and mask of step i."""
 
     def __init__(self, data: SliceData, copies: int, plan: BatchPlan, devices: Devices) -> None:
         self._data, self._copies, self._plan, self._devices = data, copies, plan, devices
@@ -156,14 +156,14 @@ class _BatchSource:
 def batches(
     data: SliceData, copies: int, plan: BatchPlan, devices: Devices, streamed: bool
 ) -> Iterator[tuple[Any, np.ndarray]]:
-    """Yields for every step this machine's share: (indices or, streamed, `ExampleBatch`; mask), by device if several.
+    """Yields (examples, mask) of every step, this machine's share, with a leading axis of devices if there are several.
 
     Args:
-        data: on the host; read only if streamed.
-        copies: examples a slice.
+        data: slices on the host; read only if streamed.
+        copies: number of examples of each slice.
         plan: see `plan_batches`.
-        devices: which share them.
-        streamed: whether examples are gathered here, by threads that keep some batches ahead.
+        devices: devices that share each batch.
+        streamed: whether the examples are `ExampleBatch`es, gathered by threads ahead of time, and not only indices.
     """
     if not streamed:
         yield from (devices.split((index, mask)) for index, mask in zip(*plan, strict=True))

@@ -1,4 +1,4 @@
-"""The trainable part of a network: a head, on the upper stages of a backbone or on features computed before."""
+"""The trained part of a network: a head, on the upper stages of a backbone or on features computed beforehand."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from flax import linen as nn
 
 
 def pool_features(x: jax.Array, pooling: str) -> jax.Array:
-    """Pools a last map [B, H, W, C] by `mean` or `max` to [B, C], by `flatten` to [B, H·W·C]; keeps features [B, D]."""
+    """Pools a map [B, H, W, C] by `mean` or `max` to [B, C], by `flatten` to [B, H·W·C]; returns [B, D] unchanged."""
     if x.ndim == 2:
         return x
     assert x.ndim == 4, x.shape
@@ -19,21 +19,21 @@ def pool_features(x: jax.Array, pooling: str) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A function of inputs [B, ...] to the logit of glioma [B] float32; parameters are arguments of its methods.
+    """A function from inputs [B, ...] to the logit of glioma, float32 [B]; its parameters are passed to its methods.
 
     `params` has the part `head` and, with a backbone, the part `backbone`; `batch_stats` are the backbone's.
 
     Attributes:
-        head: features [B, D], or bags of features, to logit [B]; a module with a rate of `dropout`.
-        backbone: a module without classifier, `apply(..., start=, stop=, mask=)` as in `lesion.models`. None: the
-            inputs are features.
-        start: the last stage that is not trained, whose output the inputs are; None: inputs are preprocessed pictures.
-        stop: the stage that gives the last map.
+        head: module from features [B, D], or bags of features, to the logit [B], with an attribute `dropout`, its rate.
+        backbone: module without classifier, called with `start`, `stop` and `mask` as those of `lesion.models`; None
+            if the inputs are features.
+        start: name of the last frozen stage, whose output is the input; None if the inputs are preprocessed pictures.
+        stop: name of the stage whose output is pooled to features.
         pooling: see `pool_features`.
-        update_statistics: whether BatchNorm normalises by the batch and updates its running statistics in training, or
-            uses those it came with.
+        update_statistics: whether BatchNorm, in training, normalises by the batch and updates its running statistics;
+            else it uses the statistics it was given.
         own_loss: whether the head's method `loss(features [B, D], inputs, label [B]) -> (loss [B], logit [B])` is
-            minimised in the place of the cross-entropy of the logit.
+            minimised in place of the cross-entropy.
     """
 
     head: Any
@@ -51,13 +51,13 @@ class Network:
         variables: Mapping[str, Any] | None = None,
         head_params: Mapping[str, Any] | None = None,
     ) -> tuple[dict[str, Any], Any]:
-        """Initialises the head at random.
+        """Initialises the head at random; the backbone begins from given variables.
 
         Args:
-            key: of the head's parameters.
-            inputs: arrays, or their shapes, of some examples.
-            variables: what the backbone begins from.
-            head_params: {module: parameters} of modules of the head that begin from given values.
+            key: key of the head's parameters.
+            inputs: inputs of some examples, or their shapes.
+            variables: initial variables of the backbone.
+            head_params: {module: parameters} for modules of the head that begin from given values.
 
         Returns:
             `params` and `batch_stats`.
@@ -74,14 +74,14 @@ class Network:
     def features(
         self, params: Any, batch_stats: Any, inputs: Any, train: bool = False, mask: jax.Array | None = None
     ) -> tuple[Any, Any]:
-        """Returns the head's inputs, float32 [B, D], and the batch statistics after them.
+        """Returns the features, float32 [B, D], and the updated `batch_stats`.
 
         Args:
             params: see `Network`.
             batch_stats: see `Network`.
             inputs: [B, ...].
             train: whether BatchNorm normalises by the batch and updates its statistics.
-            mask: bool [B], the examples that count in them.
+            mask: bool [B], true for the examples that count in the statistics.
         """
         if self.backbone is None:
             return inputs, batch_stats
@@ -99,9 +99,9 @@ class Network:
     def apply(
         self, params: Any, batch_stats: Any, inputs: Any, mask: jax.Array, keys: jax.Array
     ) -> tuple[jax.Array, Any]:
-        """Returns the logit [B] and the batch statistics, as in training.
+        """Returns the logit [B] with dropout and the updated `batch_stats`: the forward pass of training.
 
-        Every example has its own key of `keys` [B]: dropout does not depend on how a batch is spread over devices.
+        Every example has a key of its own in `keys` [B], so that dropout does not depend on the number of devices.
         """
         features, batch_stats = self.features(params, batch_stats, inputs, self.update_statistics, mask)
         return self._dropout_logit(params, features, keys), batch_stats
@@ -109,7 +109,7 @@ class Network:
     def loss(
         self, params: Any, batch_stats: Any, inputs: Any, label: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array, Any]:
-        """Returns the head's own loss [B], the logit [B] and the batch statistics; `label` [B] is 0 or 1 everywhere."""
+        """Returns the head's own loss [B], the logit [B] and the updated `batch_stats`; `label` [B] must be 0 or 1."""
         features, batch_stats = self.features(params, batch_stats, inputs, self.update_statistics, mask)
         loss, logit = self.head.apply({"params": params["head"]}, features, inputs, label, method="loss")
         return loss, logit, batch_stats
@@ -120,12 +120,12 @@ class Network:
         return self.head.apply({"params": params["head"]}, features)
 
     def sample(self, params: Any, batch_stats: Any, inputs: Any, keys: jax.Array) -> jax.Array:
-        """Returns the logit [B] as predicted but for dropout in the head, a key of `keys` [B] an example."""
+        """Returns the logit [B] of a prediction with dropout in the head; `keys` [B] has a key for each example."""
         features, _ = self.features(params, batch_stats, inputs)
         return self._dropout_logit(params, features, keys)
 
     def embed(self, params: Any, batch_stats: Any, inputs: Any) -> jax.Array:
-        """Returns what the last layer sees, [B, W]."""
+        """Returns the inputs of the head's last layer, [B, W]."""
         features, _ = self.features(params, batch_stats, inputs)
         return self.head.apply({"params": params["head"]}, features, embed=True)
 

@@ -1,4 +1,4 @@
-"""One pure training step and one pure evaluation step; `jit` and `pmap` are applied elsewhere."""
+"""A pure training step and a pure evaluation step; `devices.py` applies `jit` or `pmap`."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,19 +11,19 @@ from lesion.train.network import Network
 
 
 class Recipe(NamedTuple):
-    """How to train; the defaults are the paper's (section 2).
+    """Hyperparameters of training; the defaults are the paper's (section 2).
 
     Attributes:
-        num_epochs: passes over the training slices and their copies.
-        batch_size: examples a step, of all devices together.
+        num_epochs: number of passes over the training slices and their copies.
+        batch_size: number of examples in a step, on all devices together.
         lr: Adam's learning rate in the first epoch.
-        backbone_lr: of a backbone that is trained too; None is `lr`.
-        lr_decay: factor on both after every epoch ("after each update": read as per epoch).
-        decay_every: `epoch` or `step`.
+        backbone_lr: learning rate of a trained backbone in the first epoch; None means `lr`.
+        lr_decay: factor on both learning rates after every epoch ("after each update": read as per epoch).
+        decay_every: when the factor applies: `epoch` or `step`.
         class_weights: whether both classes weigh the same in the loss.
-        label_smoothing: labels 0 and 1 become s / 2 and 1 − s / 2.
-        patience: stop after so many epochs without a lower loss on the validation slices and take the best epoch's
-            weights; 0 trains all epochs.
+        label_smoothing: smoothing s in [0, 1): labels 0 and 1 become s / 2 and 1 − s / 2.
+        patience: number of epochs without a lower validation loss after which training stops and the best epoch's
+            weights are taken; 0 trains all epochs.
     """
 
     num_epochs: int = 50
@@ -38,12 +38,12 @@ class Recipe(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """What a training step needs next: parameters, BatchNorm's running statistics and the optimizer's state.
+    """The state that a training step takes and returns.
 
     Attributes:
-        params: nested dictionaries of float32 arrays: what is trained.
-        batch_stats: nested dictionaries of float32 arrays; empty where nothing is normalised.
-        opt_state: of `tx`, an `optax.inject_hyperparams` whose `learning_rate` is set from outside.
+        params: trained parameters, nested dictionaries of float32 arrays.
+        batch_stats: BatchNorm's running statistics, nested dictionaries of float32 arrays; empty without BatchNorm.
+        opt_state: state of `optimizer(recipe)`, in which `with_learning_rate` sets the learning rate.
     """
 
     params: Mapping[str, Any]
@@ -52,12 +52,12 @@ class TrainState(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """This device's part of the examples of a step.
+    """One device's share of a step's examples.
 
     Attributes:
-        inputs: [B, ...].
+        inputs: inputs of the network, [B, ...].
         label: int32 [B]; read only where `mask` is true.
-        mask: bool [B]: false for padding.
+        mask: bool [B], false for padding.
     """
 
     inputs: Any
@@ -66,11 +66,11 @@ class Batch(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """What is minimised beside plain binary cross-entropy.
+    """Modifications of the loss.
 
     Attributes:
-        class_weight: float32 [2], factors on the loss of encephalitis and glioma, whatever the loss.
-        label_smoothing: labels 0 and 1 become s / 2 and 1 − s / 2; not of a network with a loss of its own.
+        class_weight: factors on the losses of encephalitis and glioma, float32 [2]; apply to a network's own loss too.
+        label_smoothing: smoothing s of the cross-entropy, see `Recipe`; ignored by a network with a loss of its own.
     """
 
     class_weight: jax.Array | tuple[float, float] = (1.0, 1.0)
@@ -81,12 +81,12 @@ PLAIN = Objective()
 
 
 def create_state(params: Mapping[str, Any], batch_stats: Mapping[str, Any], tx: optax.GradientTransformation):
-    """Creates the state before the first step."""
+    """Creates the state before the first step, with a new optimizer state."""
     return TrainState(params, batch_stats, tx.init(params))
 
 
 def optimizer(recipe: Recipe) -> optax.GradientTransformation:
-    """Builds Adam whose `learning_rate` is set from outside, slower or faster on the part `backbone`."""
+    """Builds Adam whose learning rate is part of its state; on the part `backbone` it is scaled by backbone_lr / lr."""
     ratio = 1.0 if recipe.backbone_lr is None else recipe.backbone_lr / recipe.lr
 
     def in_backbone(params: Any) -> Any:
@@ -101,19 +101,19 @@ def optimizer(recipe: Recipe) -> optax.GradientTransformation:
 
 
 def learning_rate(recipe: Recipe, epoch: jax.Array, step: jax.Array, num_steps: jax.Array) -> jax.Array:
-    """Returns the head's learning rate, float32 [], at step `step` of `num_steps` of epoch `epoch`, all int32 []."""
+    """Returns the head's learning rate, float32 [], in a step, counted from 0 in its epoch; arguments are int32 []."""
     updates = epoch if recipe.decay_every == "epoch" else epoch * num_steps + step
     return jnp.float32(recipe.lr) * jnp.float32(recipe.lr_decay) ** updates.astype(jnp.float32)
 
 
 def with_learning_rate(state: TrainState, learning_rate: Any) -> TrainState:
-    """Returns the state with another learning rate, float32 []."""
+    """Returns the state with the learning rate, float32 [], set in it."""
     hyperparams = {**state.opt_state.hyperparams, "learning_rate": learning_rate}
     return state._replace(opt_state=state.opt_state._replace(hyperparams=hyperparams))
 
 
 def balanced_weights(label: jax.Array, mask: jax.Array) -> jax.Array:
-    """Returns class weights [2] by which both classes of the masked labels [N] weigh the same; their mean is 1."""
+    """Returns class weights [2] by which both classes of the masked labels [N] weigh the same; 1 on average."""
     assert label.shape == mask.shape, (label.shape, mask.shape)
     count = jnp.stack([jnp.sum(mask & (label == c), dtype=jnp.float32) for c in (0, 1)])
     return jnp.sum(count) / (2.0 * jnp.maximum(count, 1.0))
@@ -122,7 +122,7 @@ def balanced_weights(label: jax.Array, mask: jax.Array) -> jax.Array:
 def masked_bce(
     logit: jax.Array, label: jax.Array, mask: jax.Array, objective: Objective = PLAIN
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the sum of the cross-entropy of logits [B] over the masked, in nats, and their count: float32 []."""
+    """Returns the weighted sum of the masked logits' cross-entropy, in nats, and their count: [B] to float32 []."""
     target = jnp.where(mask, label, 0).astype(logit.dtype)
     smooth = target * (1.0 - objective.label_smoothing) + objective.label_smoothing / 2.0
     return masked_sum(optax.sigmoid_binary_cross_entropy(logit, smooth), label, mask, objective)
@@ -131,7 +131,7 @@ def masked_bce(
 def masked_sum(
     loss: jax.Array, label: jax.Array, mask: jax.Array, objective: Objective = PLAIN
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the sum of the masked losses [B], each times its class's weight, and their count: both float32 []."""
+    """Returns the sum of the masked losses, each times its class's weight, and their count: [B] to float32 []."""
     assert loss.shape == label.shape == mask.shape, (loss.shape, label.shape, mask.shape)
     weight = jnp.asarray(objective.class_weight, loss.dtype)[jnp.where(mask, label, 0)]
     return jnp.sum(jnp.where(mask, weight * loss, 0.0)), jnp.sum(mask, dtype=loss.dtype)
@@ -151,12 +151,12 @@ def train_step(
 
     Args:
         key: keys [B] of the examples, for dropout.
-        state: before the step.
-        batch: this device's part.
-        network: what is trained.
-        tx: what `state.opt_state` belongs to.
-        objective: what is minimised.
-        axis_name: of the devices the batch is spread over, None on one.
+        state: state before the step.
+        batch: this device's share of the global batch.
+        network: network to train.
+        tx: optimizer that `state.opt_state` belongs to.
+        objective: modifications of the loss.
+        axis_name: name of the axis of devices that share the global batch; None on one device.
 
     Returns:
         The state after the step, and {"loss": nats [], "logit": [B]}; the loss is the mean over the global batch.
@@ -170,14 +170,14 @@ def train_step(
         else:
             logit, batch_stats = network.apply(params, state.batch_stats, batch.inputs, batch.mask, key)
             total, count = masked_bce(logit, batch.label, batch.mask, objective)
-        # Divided by the global count, so that the sum of the devices' gradients is the global batch's.
+        # Divided by the global count, so that the devices' gradients add up to that of the global batch.
         count = count if axis_name is None else jax.lax.psum(count, axis_name)
         return total / jnp.maximum(count, 1.0), (logit, batch_stats)
 
     (loss, (logit, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     if axis_name is not None:
         loss, grads = jax.lax.psum((loss, grads), axis_name)
-    # 2026-11: optax's bias correction raises a float to an int32 power, which strict promotion refuses.
+    # 2026-11: optax's bias correction raises a float to an int32 power, which strict dtype promotion refuses.
     with jax.numpy_dtype_promotion("standard"):
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -185,7 +185,7 @@ def train_step(
 
 
 def eval_step(state: TrainState, inputs: Any, *, network: Network) -> jax.Array:
-    """Returns the probabilities of both classes, float32 [B, 2], of inputs [B, ...]; those of padding mean nothing."""
+    """Returns the probabilities of both classes, float32 [B, 2], for inputs [B, ...]; those of padding mean nothing."""
     return probabilities(network.predict(state.params, state.batch_stats, inputs))
 
 

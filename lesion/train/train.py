@@ -1,7 +1,7 @@
-"""The training loop: fine-tuning, or training from random weights, by compiled steps.
+"""The training loop, for fine-tuning and for training from random weights, by compiled steps.
 
-A `Trainer` holds what all fits on one dataset share: the compiled steps and the slices. `fit` is the loop: epochs, what
-is saved and when, what is shown, when to stop. `predict` and `pool_outputs` run a trained state over the slices.
+All fits on one dataset share a `Trainer`: the compiled steps and the slices. `fit` is the loop over epochs, with
+checkpoints, progress and stopping. `predict` and `pool_outputs` apply a trained state to the slices.
 """
 
 import functools
@@ -34,26 +34,26 @@ from lesion.train.monitor import Monitor
 from lesion.train.network import Network
 from lesion.train.step import Recipe, TrainState
 
-FETCH_EVERY = 8  # steps between two looks at the losses: each waits for the device
+FETCH_EVERY = 8  # number of steps after which losses are fetched, which waits for the device
 
 
 class Trainer(NamedTuple):
-    """What all fits on one dataset share.
+    """The compiled steps and the data that all fits on one dataset share.
 
     Attributes:
-        devices: where steps run.
+        devices: devices that the steps run on.
         train_step: compiled (key, state, frozen_variables, data, batch, mask, index, class_weight) -> (state, info).
         eval_step: compiled (state, frozen_variables, data, batch) -> probabilities [num_devices · B, 2].
-        output_step: (name) -> compiled (key, state, frozen_variables, data, batch) -> [num_devices · B, ...], of what
-            active labelling may ask, see `frozen.Learner.pool_outputs`.
-        init: (key) -> state, on the host.
-        restart: (state) -> the same weights, the optimizer anew, on the host.
+        output_step: (name) -> compiled (key, state, frozen_variables, data, batch) -> [num_devices · B, ...], for the
+            outputs `embedding` and `mc_probs` of `frozen.Learner.pool_outputs`.
+        init: (key) -> state on the host.
+        restart: (state) -> state on the host with the same weights and a new optimizer state.
         recipe: how to train.
-        frozen_variables: of the stages that are not trained, on the devices.
-        data: on the host, all labels hidden.
-        data_on_devices: the same on the devices, or () if it is streamed.
-        copies: examples a slice.
-        slice_id: str [N], to name those of a batch that fails.
+        frozen_variables: variables of the frozen stages, on the devices.
+        data: slices on the host; all labels hidden until `with_labels`.
+        data_on_devices: the same slices on the devices; () if they are streamed.
+        copies: number of examples of each slice: itself and its augmented copies.
+        slice_id: str [N], for error messages.
     """
 
     devices: Devices
@@ -71,11 +71,11 @@ class Trainer(NamedTuple):
 
     @property
     def is_streamed(self) -> bool:
-        """Whether batches come from the host."""
+        """Whether batches are streamed from the host."""
         return self.data_on_devices == ()
 
     def with_labels(self, label: np.ndarray) -> "Trainer":
-        """Returns the trainer that is shown `label` int32 [N], -1 where it is not to know."""
+        """Returns the trainer with labels int32 [N], -1 where they are hidden."""
         data = self.data._replace(label=label.astype(np.int32))
         if self.is_streamed:
             return self._replace(data=data)
@@ -101,18 +101,18 @@ def make_trainer(
     """Builds a trainer; each step is compiled when it is first called, once for all fits.
 
     Args:
-        devices: where steps run.
-        network: what is trained.
-        inputs_of: the network's inputs, see `input.picture_inputs`.
+        devices: devices that the steps run on.
+        network: network to train.
+        inputs_of: function that makes the network's inputs, see `input.picture_inputs`.
         recipe: how to train.
-        data: N slices.
-        variables: what the trained stages of the backbone begin from.
+        data: N slices; their labels are ignored.
+        variables: initial variables of the backbone's trained stages.
         head_params: see `Network.init`.
-        frozen_variables: of the stages that are not trained.
-        copies: examples a slice.
+        frozen_variables: variables of the frozen stages.
+        copies: number of examples of each slice: itself and its augmented copies.
         slice_id: str [N].
-        streamed: whether batches come from the host.
-        num_samples: predictions a slice that are drawn with dropout.
+        streamed: whether batches are streamed from the host.
+        num_samples: number of samples with dropout in `mc_probs`.
     """
     tx, axis_name = steps.optimizer(recipe), devices.axis_name
     data = data._replace(label=np.full(len(data.id_hash), -1, np.int32))
@@ -128,11 +128,11 @@ def make_trainer(
         examples = examples_of(data, batch)
         first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * len(mask)
         keys = example_keys(jax.random.fold_in(key, index.step), first, len(mask))
-        shown = steps.Batch(inputs_of(frozen_variables, examples, index.epoch), examples.label, mask)
+        step_batch = steps.Batch(inputs_of(frozen_variables, examples, index.epoch), examples.label, mask)
         state = steps.with_learning_rate(state, steps.learning_rate(recipe, *index))
         objective = steps.Objective(class_weight, recipe.label_smoothing)
         state, info = steps.train_step(
-            keys, state, shown, network=network, tx=tx, objective=objective, axis_name=axis_name
+            keys, state, step_batch, network=network, tx=tx, objective=objective, axis_name=axis_name
         )
         return state, info | {"logit": of_all_devices(info["logit"])}
 
@@ -148,10 +148,10 @@ def make_trainer(
     def mc_probs(key, state, frozen_variables, data, batch):
         examples = examples_of(data, batch)
         x = inputs_of(frozen_variables, examples, first_epoch)
-        # What is drawn for a slice depends on its id, not on its position.
-        of_slice = jax.vmap(jax.random.fold_in, (None, 0))(key, examples.id_hash)
-        of_sample = jax.vmap(jax.random.fold_in, (0, None))
-        keys = jax.vmap(lambda sample: of_sample(of_slice, sample))(jnp.arange(num_samples))
+        # A slice's samples depend on its id, not on its position.
+        slice_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, examples.id_hash)
+        fold_in_all = jax.vmap(jax.random.fold_in, (0, None))
+        keys = jax.vmap(lambda sample: fold_in_all(slice_keys, sample))(jnp.arange(num_samples))
         variables = state.params, state.batch_stats
         logit = jax.vmap(lambda keys: network.sample(*variables, x, keys))(keys)  # the backbone is computed once
         return of_all_devices(steps.probabilities(logit.T))
@@ -185,14 +185,14 @@ def make_trainer(
 
 
 class Hooks(NamedTuple):
-    """What a fit does beside training; None leaves it out.
+    """Objects that `fit` uses beside training, None for none.
 
     Attributes:
-        checkpointer: saves every `checkpoint_every` epochs, and before an interruption.
-        stop: asked after every step whether to stop.
-        monitor: shows what happens.
-        checkpoint_every: epochs.
-        run: JSON, what the fit is a part of: split, config, weights. Kept in each checkpoint, whose run must be this.
+        checkpointer: saves every `checkpoint_every` epochs and before an interruption.
+        stop: stop signal, checked after every step.
+        monitor: shows progress.
+        checkpoint_every: number of epochs between two checkpoints.
+        run: JSON-able description of the run (split, config, weights); a fit resumes from a checkpoint of an equal one.
     """
 
     checkpointer: resume.Checkpointer | None = None
@@ -203,15 +203,15 @@ class Hooks(NamedTuple):
 
 
 class TrainProgress(NamedTuple):
-    """How far a fit is, JSON-able: what a checkpoint records beside its arrays.
+    """Progress of a fit, JSON-able; a checkpoint records it beside its arrays.
 
     Attributes:
-        epoch: that is trained, from 0.
-        step: of it, from 0.
-        total: of this epoch's losses so far, each times its examples.
-        history: scalars of the epochs that are done.
-        best_loss: the lowest on the validation slices.
-        best_epoch: when that was.
+        epoch: index of the current epoch, from 0.
+        step: index of the next step in the epoch, from 0.
+        total: sum over the epoch's steps so far of loss times number of examples.
+        history: scalars of every finished epoch.
+        best_loss: lowest validation loss so far.
+        best_epoch: epoch of `best_loss`.
     """
 
     epoch: int = 0
@@ -223,7 +223,7 @@ class TrainProgress(NamedTuple):
 
 
 class _FitContext(NamedTuple):
-    """What does not change during a fit; arrays are of the M = N · copies examples."""
+    """What stays constant during a fit on M = N · copies examples."""
 
     trainer: Trainer
     hooks: Hooks
@@ -242,23 +242,23 @@ def fit(
     validation: np.ndarray | None = None,
     hooks: Hooks | None = None,
 ) -> tuple[TrainState, list[dict[str, float]]]:
-    """Trains, going on from the newest checkpoint if there is one.
+    """Trains, resuming from the newest checkpoint if there is one.
 
     Args:
         trainer: see `make_trainer`.
-        key: of order and dropout.
-        state: before training, on the host.
-        label: int32 [N]; nothing else of the labels is seen.
-        mask: bool [N], the slices trained on.
-        validation: bool [N], those that patience looks at.
-        hooks: what is done beside.
+        key: key of the examples' order and of dropout.
+        state: state before training, on the host.
+        label: int32 [N], the only labels that training uses; -1 where they are hidden.
+        mask: bool [N], true for the slices to train on.
+        validation: bool [N], true for the slices of early stopping; needed with patience.
+        hooks: checkpoints, stop signal and monitor.
 
     Returns:
-        The last state, or with patience the best, as NumPy; and the scalars of every epoch.
+        The last state, or with patience the best, as NumPy arrays; and the scalars of every epoch.
 
     Raises:
-        UserError: if a loss is not finite; names step, slices and last checkpoint. If a checkpoint is of another run.
-        Interrupted: if a stop was requested; everything is saved before.
+        UserError: if a loss is not finite (it names step, slices and last checkpoint), or a checkpoint cannot be used.
+        Interrupted: if a stop was requested; a checkpoint is saved before, if there is a checkpointer.
     """
     assert label.shape == mask.shape == (len(trainer.slice_id),), (label.shape, mask.shape)
     recipe, hooks, trainer = trainer.recipe, hooks or Hooks(), trainer.with_labels(label)
@@ -269,7 +269,7 @@ def fit(
     ctx = _FitContext(trainer, hooks, run, key, example_mask, weight)
 
     progress, best_state = TrainProgress(), state
-    logit = np.full(len(example_label), np.nan, np.float32)  # of the examples of this epoch so far
+    logit = np.full(len(example_label), np.nan, np.float32)  # of the examples trained on so far in the current epoch
     saved = hooks.checkpointer.restore_latest(run) if hooks.checkpointer else None
     if saved:
         progress, logit = TrainProgress(**saved.record["progress"]), saved.tree["logit"]
@@ -305,7 +305,7 @@ def fit(
 def _train_epoch(
     ctx: _FitContext, state: Any, best_state: TrainState, progress: TrainProgress, logit: np.ndarray
 ) -> tuple[Any, TrainProgress]:
-    """Trains the rest of an epoch from `progress.step` on; `logit` [M] gets those of its examples."""
+    """Trains the rest of an epoch, from step `progress.step`; writes its examples' logits into `logit` [M]."""
     trainer, hooks = ctx.trainer, ctx.hooks
     key_order, key_step = epoch_keys(ctx.key, progress.epoch)
     order = np.asarray(_epoch_order(key_order, jnp.asarray(ctx.mask)))[: int(ctx.mask.sum())]
@@ -342,8 +342,8 @@ def _train_epoch(
         if stop:
             saved = _save(ctx, state, best_state, progress, logit)
             outcome = "all saved" if saved else "not saved, its weights are not finite"
-            where = f"epoch {progress.epoch + 1} after step {progress.step} of {num_steps}"
-            raise Interrupted(f"stopped in {where}, {outcome}")
+            position = f"epoch {progress.epoch + 1} after step {progress.step} of {num_steps}"
+            raise Interrupted(f"stopped in {position}, {outcome}")
     return state, fetch_losses(progress)
 
 
@@ -351,7 +351,7 @@ _epoch_order = jax.jit(epoch_order)
 
 
 def _save(ctx: _FitContext, state: Any, best_state: TrainState, progress: TrainProgress, logit: np.ndarray) -> bool:
-    """Writes a checkpoint, unless its weights are not finite, which the next loss will tell; returns whether it did."""
+    """Writes a checkpoint, unless its weights are not finite (then the next loss fails); returns whether it did."""
     checkpointer, host = ctx.hooks.checkpointer, ctx.trainer.devices.fetch(state)
     if checkpointer is None or not all(np.isfinite(x).all() for x in jax.tree.leaves((host.params, host.batch_stats))):
         return False
@@ -365,12 +365,12 @@ def _save(ctx: _FitContext, state: Any, best_state: TrainState, progress: TrainP
 
 
 def predict(trainer: Trainer, state: TrainState, slices: np.ndarray | None = None) -> np.ndarray:
-    """Returns probabilities of both classes, float32 [N, 2]; of `slices` bool [N] only, NaN elsewhere, if given."""
+    """Returns the probabilities of both classes, float32 [N, 2]; NaN for slices that are not in `slices` bool [N]."""
     return _predict(trainer, trainer.devices.replicate(state), slices)
 
 
 def _predict(trainer: Trainer, state: Any, slices: np.ndarray | None, copy: int = 0) -> np.ndarray:
-    """Predicts with a state that is on the devices, from augmented copy `copy`; 0 is the slice itself."""
+    """Does the same with a state on the devices, for augmented copy `copy` of each slice; 0 is the slice itself."""
 
     def eval_batch(batch: Any) -> Any:
         return trainer.eval_step(state, trainer.frozen_variables, trainer.data_on_devices, batch)
@@ -379,22 +379,22 @@ def _predict(trainer: Trainer, state: Any, slices: np.ndarray | None, copy: int 
 
 
 def pool_outputs(trainer: Trainer, state: TrainState, names: list[str], key: jax.Array) -> dict[str, np.ndarray]:
-    """Returns {name: [N, ...]} of what active labelling may ask of all slices, see `frozen.Learner.pool_outputs`."""
-    state, found = trainer.devices.replicate(state), dict[str, np.ndarray]()
+    """Returns {name: [N, ...]} of the outputs for all slices, see `frozen.Learner.pool_outputs`."""
+    state, outputs = trainer.devices.replicate(state), dict[str, np.ndarray]()
     for name in names:
         if name == "probs":
-            found[name] = _predict(trainer, state, None)
+            outputs[name] = _predict(trainer, state, None)
         elif name == "augmented_probs":
-            found[name] = np.stack([_predict(trainer, state, None, copy) for copy in range(trainer.copies)], axis=1)
+            outputs[name] = np.stack([_predict(trainer, state, None, copy) for copy in range(trainer.copies)], axis=1)
         else:
-            step = functools.partial(trainer.output_step(name), key, state)
-            constants = trainer.frozen_variables, trainer.data_on_devices
-            found[name] = _over_slices(trainer, functools.partial(step, *constants), None, 0)
-    return found
+            constants = key, state, trainer.frozen_variables, trainer.data_on_devices
+            step = functools.partial(trainer.output_step(name), *constants)
+            outputs[name] = _over_slices(trainer, step, None, 0)
+    return outputs
 
 
 def _over_slices(trainer: Trainer, function: Callable[[Any], Any], slices: np.ndarray | None, copy: int) -> np.ndarray:
-    """Runs `function(batch)` over slices: its rows, [N, ...]; NaN for those that were not asked for."""
+    """Returns the rows [N, ...] of `function(batch)` for copy `copy` of each slice; NaN for those not in `slices`."""
     n = len(trainer.data.label)
     rows = np.arange(n) if slices is None else np.flatnonzero(slices)
     examples = (rows * trainer.copies + copy).astype(np.int32)
