@@ -1,1 +1,1 @@
-"""From a configuration to a cross-validated run."""
+"""Transfer experiments: from a configuration to a cross-validated run."""

@@ -1,4 +1,4 @@
-"""Patients in place of slices: the frozen features of several sequences as one padded bag a patient."""
+"""Patients in place of slices: the frozen features of several sequences as one padded bag for each patient."""
 
 import itertools
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ class Patients(NamedTuple):
     """P labelled patients that have a slice in at least one of M sequences, sorted by pseudonym.
 
     Attributes:
-        patient: str [P].
-        label: int32 [P], 0 or 1.
-        num_slices: int64 [P, M], slices each has of each sequence; 0: it lacks the sequence.
-        sequences: the M names.
+        patient: pseudonyms, str [P].
+        label: int32 [P], 0 encephalitis, 1 glioma.
+        num_slices: number of a patient's slices in each sequence, int64 [P, M]; 0 if the sequence is missing.
+        sequences: names of the M sequences.
     """
 
     patient: np.ndarray
@@ -27,7 +27,7 @@ class Patients(NamedTuple):
     sequences: tuple[str, ...]
 
     def have(self, sequence: str) -> np.ndarray:
-        """Returns which patients have slices of a sequence, bool [P]."""
+        """Returns a mask of the patients that have slices of a sequence, bool [P]."""
         return self.num_slices[:, self.sequences.index(sequence)] > 0
 
 
@@ -35,7 +35,7 @@ def find_patients(slices: Mapping[str, Slices]) -> Patients:
     """Finds the labelled patients in the slices of M sequences.
 
     Raises:
-        UserError: if nobody has slices of two sequences.
+        UserError: if no labelled patient has slices of two sequences.
     """
     known = {name: s.label != UNLABELED for name, s in slices.items()}
     label_of = {str(p): int(y) for name, s in slices.items() for p, y in zip(s.patient, s.label, strict=True)}
@@ -50,13 +50,13 @@ def find_patients(slices: Mapping[str, Slices]) -> Patients:
 
 
 def check_classes(patients: Patients, train: np.ndarray, inner_folds: int, least: int) -> None:
-    """Raises a `UserError` unless each fold can choose among the sequences: training patients of both classes in each.
+    """Raises a one-line `UserError` if a fold has too few training patients of a class to choose among the sequences.
 
     Args:
-        patients: P of them.
-        train: bool [F, P].
-        inner_folds: into which the training patients of a fold are dealt once more.
-        least: patients of a class that must be left to train on then.
+        patients: P patients.
+        train: training masks of F folds, bool [F, P].
+        inner_folds: number of inner folds into which a fold's training patients are divided.
+        least: number of patients of each class that every inner fold must have to train on.
     """
     wanted = next(n for n in itertools.count(inner_folds) if n - -(-n // inner_folds) >= least)
     for fold, in_training in enumerate(train):
@@ -76,16 +76,16 @@ def make_bags(patients: Patients, slices: Mapping[str, Slices], features: Mappin
     """Puts the features of each patient's slices into one padded bag.
 
     Copy c of a bag holds copy c of each of its slices, in the order of their ids. Narrower features are padded with
-    zeros to the widest, which adds nothing to any product.
+    zeros to the widest, which changes no product with weights.
 
     Args:
-        patients: P, of `slices`.
-        slices: of each of M sequences.
-        features: [N, 1 + copies, D] of each; they may lie on disk.
+        patients: P patients, as `find_patients` finds them in `slices`.
+        slices: {sequence: its slices} for M sequences.
+        features: {sequence: features [N, 1 + copies, D] of its N slices}; they may be memory-mapped.
 
     Returns:
-        NumPy: features float32 [P, 1 + copies, M, S, D], mask bool [P, 1 + copies, M, S]; S is the most slices that a
-        patient has of a sequence.
+        NumPy arrays: features float32 [P, 1 + copies, M, S, D] and mask bool [P, 1 + copies, M, S]; S is the largest
+        number of slices that a patient has of a sequence.
     """
     assert tuple(slices) == tuple(features) == patients.sequences, (tuple(slices), tuple(features))
     copies, width = features[patients.sequences[0]].shape[1], max(f.shape[-1] for f in features.values())
@@ -95,7 +95,7 @@ def make_bags(patients: Patients, slices: Mapping[str, Slices], features: Mappin
         known = np.flatnonzero(s.label != UNLABELED)
         known = known[np.lexsort((s.slice_id[known], s.patient[known]))]
         row = np.searchsorted(patients.patient, s.patient[known])
-        position = np.arange(len(known)) - np.searchsorted(row, row)  # of the slice among its patient's
+        position = np.arange(len(known)) - np.searchsorted(row, row)  # index of a slice among its patient's
         x = np.asarray(features[name][known], np.float32)
         bags[row, :, m, position, : x.shape[-1]] = x
         mask[row, :, m, position] = True

@@ -1,4 +1,4 @@
-"""Which values of a configuration can be run at all: ranges, choices, and what excludes what."""
+"""Checks of a configuration's values: ranges, choices, and combinations that exclude each other."""
 
 import functools
 import math
@@ -12,14 +12,14 @@ from lesion.errors import UserError
 
 
 class Range(NamedTuple):
-    """Which values a field may have: a test, and what it tests in words."""
+    """The values that a field may have: a predicate, and its meaning in words."""
 
     holds: Callable[[Any], bool]
     text: str
 
 
 def at_least(least: float) -> Range:
-    """Returns the range of finite numbers that are not below `least`."""
+    """Returns the range of finite numbers from `least` on."""
     return Range(lambda value: least <= value < math.inf, f"{least} or more")
 
 
@@ -56,7 +56,7 @@ CHOICES = {
 
 
 def check_fields(config: ConfigDict, ranges: Mapping[str, Range], choices: Mapping[str, Sequence[str]]) -> None:
-    """Raises a one-line `UserError` for a field whose value is out of its range, or none of its choices."""
+    """Raises a one-line `UserError` if a field's value is out of its range or not among its choices."""
 
     def field(name: str) -> Any:
         return functools.reduce(lambda group, key: group[key], name.split("."), config)
@@ -70,7 +70,7 @@ def check_fields(config: ConfigDict, ranges: Mapping[str, Range], choices: Mappi
 
 
 def check_config(config: ConfigDict) -> None:
-    """Raises a one-line `UserError` for a value that cannot be run."""
+    """Raises a one-line `UserError` if a value is invalid or excludes another one."""
     models.get_spec(config.backbone)
     check_fields(config, RANGES, CHOICES)
     if config.mode == "scratch" and config.weights:
@@ -90,7 +90,7 @@ def check_config(config: ConfigDict) -> None:
 
 
 def _check_baseline(config: ConfigDict) -> None:
-    """Raises a one-line `UserError` for what cannot be run with a network of Table 7."""
+    """Raises a one-line `UserError` if a value is invalid for a network of Table 7."""
     spec = models.BASELINES[config.backbone]
     if config.mode not in spec.modes:
         raise UserError(f"{config.backbone} is a baseline: --config.mode={' or '.join(spec.modes)}, not {config.mode}")

@@ -1,4 +1,4 @@
-"""Cross-validation: what the fit of one fold is given and returns, the loop over folds, and what is kept of them."""
+"""Cross-validation: arguments and result of one fold's fit, the loop over folds, and the files of each fold."""
 
 import shutil
 from collections.abc import Callable
@@ -19,15 +19,15 @@ PREDICTIONS = ("fold", "patient", "slice", "label", "probability")
 
 
 class FoldContext(NamedTuple):
-    """Where a fold is fitted.
+    """The surroundings of one fold's fit: folders, title, stop signal.
 
     Attributes:
-        title: begins what is shown.
-        checkpoints: folder of those to go on from.
+        title: beginning of each line of progress.
+        checkpoints: folder of the checkpoints that the fit resumes from.
         tensorboard: folder of all folds' scalars.
-        fold: its number.
-        stop: asks the run to stop.
-        run: JSON, kept in each checkpoint.
+        fold: index of the fold, from 0.
+        stop: signal that asks the run to stop.
+        run: JSON-able description of the run, recorded in each checkpoint.
     """
 
     title: str
@@ -39,13 +39,13 @@ class FoldContext(NamedTuple):
 
 
 class FoldResult(NamedTuple):
-    """What the fit of a fold returns.
+    """The result of one fold's fit.
 
     Attributes:
-        variables: {"params": ..., "batch_stats": ...} of what was trained.
-        probability: of glioma, float32 [N]; NaN where nobody asked.
-        history: scalars of every epoch; none where nothing was trained that another run has not.
-        notes: JSON for the fold's record and the run's metrics.
+        variables: trained {"params": ..., "batch_stats": ...}.
+        probability: probability of glioma, float32 [N]; may be NaN outside the test units.
+        history: scalars of every epoch; empty if the fold only combines networks of other runs.
+        notes: JSON-able notes for the fold's record and the run's metrics.
     """
 
     variables: dict
@@ -55,12 +55,12 @@ class FoldResult(NamedTuple):
 
 
 class Units(NamedTuple):
-    """What is learnt from and predicted, N of it: slices, or patients.
+    """N units that are trained on and predicted: slices, or patients.
 
     Attributes:
         label: int32 [N].
-        patient: str [N].
-        slice_id: str [N], empty where a unit is a patient.
+        patient: pseudonyms, str [N].
+        slice_id: str [N]; empty strings if the units are patients.
     """
 
     label: np.ndarray
@@ -69,7 +69,7 @@ class Units(NamedTuple):
 
     @classmethod
     def of_slices(cls, slices: Slices) -> "Units":
-        """Returns the slices, without their pictures."""
+        """Returns slices as units, without their pictures."""
         return cls(slices.label, slices.patient, slices.slice_id)
 
 
@@ -78,12 +78,12 @@ FitFold = Callable[[Keys, np.ndarray, np.ndarray, FoldContext], FoldResult]
 
 
 class CrossValidation(NamedTuple):
-    """What is cross-validated.
+    """The units and folds of a cross-validation, and the run's identity.
 
     Attributes:
-        title: begins what is shown.
-        units: N of them.
-        folds: over their patients.
+        title: beginning of each line of progress.
+        units: N units.
+        folds: folds of the units' patients (of slices with `split=leaky`).
         run: see `rundir.identity`.
     """
 
@@ -100,7 +100,7 @@ def fold_masks(config: ConfigDict, folds: splits.Splits, units: Units) -> tuple[
 
 
 def training_parts(config: ConfigDict, units: Units, train: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns which of the training units [N] are trained on, and which early stopping looks at, if it is on."""
+    """Divides the training units, bool [N], into those to train on and, with patience, those of early stopping."""
     if not config.patience:
         return train, None
     held = splits.hold_out(units.patient, units.label, train, config.validation, config.seed)
@@ -114,7 +114,7 @@ def _fold_keys(config: ConfigDict, fold: int) -> Keys:
 
 
 def _write_fold(folder: Path, rows: list[tuple], result: FoldResult, provenance: dict[str, Any]) -> None:
-    """Writes the fold's weights and predictions, all at once."""
+    """Writes the fold's weights, record and predictions.csv as one folder, atomically."""
 
     def write_predictions(partial: Path) -> None:
         files.write_csv(partial / "predictions.csv", PREDICTIONS, rows)
@@ -126,7 +126,7 @@ def _write_fold(folder: Path, rows: list[tuple], result: FoldResult, provenance:
 
 
 def _read_fold(folder: Path, provenance: dict[str, Any]) -> tuple[list[dict[str, str]], dict[str, Any]]:
-    """Reads what `_write_fold` wrote: rows and record."""
+    """Returns the rows of predictions.csv and the record in a folder of `_write_fold`."""
     record = checkpoint.read_provenance(folder)
     for name, value in provenance.items():
         if record.get(name) != value:
@@ -142,18 +142,18 @@ def run_folds(
     stop: StopSignal,
     summarise: Callable[[list[Any]], dict[str, Any]] = lambda notes: {},
 ) -> dict[str, Any] | None:
-    """Runs a cross-validation; each finished fold is kept.
+    """Runs a cross-validation; finished folds are kept, so that a killed run resumes.
 
     Args:
-        config: of the recipe.
-        validation: what is cross-validated.
-        workdir: gets config.json, checkpoints/, predictions.csv and, last, metrics.json.
-        build: returns what fits one fold; called if there is one to fit.
-        stop: asks the run to stop.
-        summarise: turns the folds' notes into what metrics.json has beside the scores.
+        config: the run's configuration.
+        validation: units and folds.
+        workdir: the run's folder; gets config.json, checkpoints/, predictions.csv and, last, metrics.json.
+        build: returns the function that fits one fold; called only if a fold is left to fit.
+        stop: signal that asks the run to stop.
+        summarise: turns the list of all folds' notes into further entries of metrics.json.
 
     Returns:
-        The metrics, or None if this run was finished before.
+        The metrics, or None if the run was finished before.
 
     Raises:
         UserError: if a fit diverged, or the folder is another run's.
@@ -175,14 +175,14 @@ def run_folds(
             fold_title = f"{title}, fold {fold + 1} of {config.num_folds}"
             ctx = FoldContext(fold_title, training_folder, workdir / "tensorboard", fold, stop, provenance)
             result = fit_fold(_fold_keys(config, fold), train[fold], test[fold], ctx)
-            if not np.isfinite(result.probability[test[fold]]).all():  # no later loss tells of the last update
+            if not np.isfinite(result.probability[test[fold]]).all():  # the last update comes after the last loss
                 raise UserError(f"{fold_title}: diverged in its last step: lower --config.optim.lr")
             if processes.is_first():
                 _write_fold(folder, _rows(units, fold, test[fold], result.probability), result, provenance)
             processes.wait_for_all(f"{title} fold {fold}")
             if stop.requested() and fold + 1 < config.num_folds:
                 raise Interrupted(f"stopped after fold {fold + 1} of {config.num_folds}, all saved")
-        if processes.is_first():  # the fold is finished: nothing to go on from
+        if processes.is_first():  # the fold is finished and needs its checkpoints no longer
             shutil.rmtree(training_folder, ignore_errors=True)
         fold_rows, record = _read_fold(folder, provenance)
         rows += fold_rows
@@ -191,7 +191,7 @@ def run_folds(
 
 
 def _without_places(settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns a recorded config without where weights lie: the same may lie elsewhere by now."""
+    """Returns a recorded config with empty paths of weights, which may have been moved since."""
     return {k: _without_places(v) if isinstance(v, dict) else "" if k == "weights" else v for k, v in settings.items()}
 
 
@@ -203,7 +203,7 @@ def _rows(units: Units, fold: int, test: np.ndarray, probability: np.ndarray) ->
 
 
 def _finish(workdir: Path, rows: list[dict[str, str]], records: list, summarise: Callable) -> dict[str, Any]:
-    """Joins the folds' predictions, scores them, marks the run as finished."""
+    """Joins the folds' predictions, scores them, marks the run as finished, and returns the metrics."""
     label = np.array([int(row["label"]) for row in rows])
     probability = np.array([float(row["probability"]) for row in rows])
     scores = metrics.evaluate(label, probability, np.array([row["patient"] for row in rows]))

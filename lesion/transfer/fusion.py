@@ -1,7 +1,7 @@
-"""Fusion of a patient's sequences under cross-validation over patients, each way of it beside each sequence alone.
+"""Fusion of a patient's sequences, cross-validated over patients: four ways of it, beside each sequence alone.
 
-features of each sequence → bags, a patient each → only_SEQUENCE, early, attention     trained
-                            only_SEQUENCE → late, best_single                           from their predictions
+features of each sequence → one bag for each patient → only_SEQUENCE, early, attention     (trained)
+                            predictions of only_SEQUENCE → late, best_single               (combined)
 """
 
 import functools
@@ -30,21 +30,19 @@ from lesion.transfer.loading import Setup, cohort_folds, load_weights
 
 CHOICES = {"fusion.late": ("probability", "logit")}
 RANGES = {"fusion.attention_width": at_least(1), "fusion.inner_folds": at_least(2)}
-
-
 LAST_PART = "attention"
 
 
 class FusionSetup(NamedTuple):
-    """What fusion starts from.
+    """The data and weights of a fusion experiment.
 
     Attributes:
-        data_dir: the dataset that launch.prepare wrote.
-        slices: of each of M sequences.
-        patients: P of them.
-        folds: the cohort's, as every experiment's.
-        variables: of each sequence's backbone.
-        weights: their provenance.
+        data_dir: folder of the dataset that launch.prepare wrote.
+        slices: {sequence: its slices} for M sequences.
+        patients: P patients.
+        folds: the cohort's folds, the same for every experiment.
+        variables: {sequence: variables of its backbone}.
+        weights: {sequence: provenance of the variables}.
         run: see `rundir.identity`.
     """
 
@@ -58,18 +56,18 @@ class FusionSetup(NamedTuple):
 
     @property
     def units(self) -> Units:
-        """The P patients, as what is learnt from and predicted."""
+        """The P patients as units."""
         return Units(self.patients.label, self.patients.patient, np.full(len(self.patients.label), ""))
 
     def of_sequence(self, name: str) -> Setup:
-        """Returns what the features of one sequence are computed from."""
+        """Returns the setup from which one sequence's features are computed."""
         return Setup(
             self.data_dir, self.slices[name], self.folds, self.variables[name], {"weights": self.weights[name]}
         )
 
 
 class Part(NamedTuple):
-    """One way to tell patients apart: how a fold of it is fitted, and what its notes come to."""
+    """One way to classify patients: its name, the builder of a fold's fit, and the summary of the folds' notes."""
 
     name: str
     build: Callable[[], FitFold]
@@ -77,21 +75,21 @@ class Part(NamedTuple):
 
 
 def part_names(config: ConfigDict) -> list[str]:
-    """Returns what is run, in order: each sequence alone, then each way of fusion."""
+    """Returns the names of all parts in the order of running: each sequence alone, then each way of fusion."""
     return [*(f"only_{name}" for name in config.fusion.sequences), "early", "late", "best_single", LAST_PART]
 
 
 def sequence_config(config: ConfigDict, sequence: str) -> ConfigDict:
-    """Returns the config of one sequence's features: its own backbone and weights, or the shared ones."""
-    made = ConfigDict({k: v for k, v in config.items() if k != "fusion"})
+    """Returns the config of one sequence's features, with its own backbone and weights or the shared ones."""
+    result = ConfigDict({k: v for k, v in config.items() if k != "fusion"})
     own = config.fusion.backbones[sequence]
-    made.update({"sequence": sequence, "backbone": own.backbone or config.backbone})
-    made.weights = own.weights or config.weights
-    return made.lock()
+    result.update({"sequence": sequence, "backbone": own.backbone or config.backbone})
+    result.weights = own.weights or config.weights
+    return result.lock()
 
 
 def check(config: ConfigDict) -> None:
-    """Raises a one-line `UserError` for a value that cannot be run."""
+    """Raises a one-line `UserError` if a value is invalid or excludes another one."""
     sequences, known = tuple(config.fusion.sequences), tuple(config.fusion.backbones)
     if len(set(sequences)) < max(2, len(sequences)):
         raise UserError(f"--config.fusion.sequences={','.join(sequences)}: fusion needs two or more, each once")
@@ -109,11 +107,11 @@ def check(config: ConfigDict) -> None:
 
 
 def load(config: ConfigDict, data_dir: Path, *, keep: bool = True) -> FusionSetup:
-    """Reads and checks what fusion needs; writes the dataset's split, and without `keep` nothing.
+    """Reads and checks the data and weights of a fusion experiment; with `keep` stores the split in the dataset.
 
     Raises:
-        UserError: if a value cannot be run, a sequence is not in the dataset, nobody has two, or a class of a fold has
-            too few training patients with one of them.
+        UserError: if a value is invalid, a sequence is not in the dataset, no patient has two sequences, or a fold has
+            too few training patients of a class with one of them.
     """
     check(config)
     slices = {name: store.load_slices(data_dir, name) for name in config.fusion.sequences}
@@ -124,7 +122,7 @@ def load(config: ConfigDict, data_dir: Path, *, keep: bool = True) -> FusionSetu
 def make_setup(
     config: ConfigDict, data_dir: Path, info: dict[str, Any], slices: dict[str, Slices], folds: splits.Splits
 ) -> FusionSetup:
-    """Checks what was read (`info` of the dataset, slices of M sequences, folds) and adds the weights."""
+    """Checks the dataset's `info`, the slices of M sequences and the folds, and adds the weights; see `load`."""
     patients = bags.find_patients(slices)
     train, _ = folds.masks(patients.patient, patients.label)
     bags.check_classes(patients, train, config.fusion.inner_folds, 2 if config.patience else 1)
@@ -136,7 +134,7 @@ def make_setup(
 
 
 def _joint_provenance(weights: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Returns the backbones' provenance as one record: that of all where it is the same."""
+    """Returns one record of all backbones' provenance: the common one if they are equal."""
     first = next(iter(weights.values()))
     if all(record == first for record in weights.values()):
         return first
@@ -147,16 +145,16 @@ def _joint_provenance(weights: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def run_fusion(config: ConfigDict, setup: FusionSetup, workdir: Path) -> dict[str, Any] | None:
-    """Runs every way of fusion, and every sequence alone, on the same patients and folds.
+    """Runs every sequence alone and every way of fusion on the same patients and folds.
 
     Args:
-        config: of `configs/fusion.py`.
-        setup: of `load`.
+        config: a configuration of `configs/fusion.py`.
+        setup: the result of `load`.
         workdir: gets only_SEQUENCE/, early/, late/, best_single/ and attention/, each with config.json, checkpoints/,
-            predictions.csv (a row a patient) and, last, metrics.json; those trained here tensorboard/ too.
+            predictions.csv (a row for each patient), metrics.json (last) and, if a network is trained, tensorboard/.
 
     Returns:
-        {part: metrics} of those that were not finished before, or None if all were.
+        {part: metrics} of the parts that were not finished before, or None if all were.
 
     Raises:
         UserError: if a fit diverged, or a folder is another run's.
@@ -176,7 +174,7 @@ def run_fusion(config: ConfigDict, setup: FusionSetup, workdir: Path) -> dict[st
 
 
 def parts_of(config: ConfigDict, setup: FusionSetup, workdir: Path) -> list[Part]:
-    """Returns what is run, in order; features are computed when the first part that trains needs them."""
+    """Returns all parts in the order of running; features are computed when the first part needs them."""
     patients, recipe, dropout = setup.patients, methods.recipe_of(config), config.head.dropout
     widths, label = tuple(config.head.widths), jnp.asarray(patients.label)
 
@@ -195,7 +193,7 @@ def parts_of(config: ConfigDict, setup: FusionSetup, workdir: Path) -> list[Part
     def mean_bags() -> Bags:
         return mean_over_slices(Bags(*map(jnp.asarray, slice_bags())))
 
-    @functools.cache  # one program for all sequences whose features are as wide
+    @functools.cache  # shared, so that sequences with equally wide features share one compilation
     def fit_alone() -> Callable[..., FoldResult]:
         return fit_of(Head(widths, dropout))
 

@@ -1,6 +1,6 @@
-"""One fold of each way of fusion, and what the folds' notes come to.
+"""One fold of each way of fusion, and the summaries of the folds' notes.
 
-`late` and `best_single` train nothing that `only_SEQUENCE` has not: they read its finished folds.
+`late` and `best_single` keep no network of their own: they read the finished folds of the parts `only_SEQUENCE`.
 """
 
 from collections.abc import Callable
@@ -22,20 +22,20 @@ from lesion.train import epoch
 from lesion.train.frozen import Examples
 from lesion.transfer.bags import Patients
 from lesion.transfer.folds import FitFold, FoldContext, FoldResult, Keys, Units
-from lesion.transfer.methods import show_fit
+from lesion.transfer.methods import both_classes, show_fit
 
 Notes = list[dict[str, Any]]
-CLIP = 1e-7  # logits are of probabilities at least so far from 0 and 1
+CLIP = 1e-7  # probabilities are clipped to [CLIP, 1 − CLIP] before their logit is taken
 
 
 class SingleSequence(NamedTuple):
-    """One sequence at patient level.
+    """One sequence's features at patient level, and how a head on them is fitted.
 
     Attributes:
-        fit: of `methods.fit_on_features`.
-        examples: inputs [P, 1 + copies, D], means over a patient's slices.
+        fit: function that `methods.fit_on_features` builds.
+        examples: features [P, 1 + copies, D], means over each patient's slices, and labels [P].
         units: the P patients.
-        have: bool [P], who has the sequence.
+        have: bool [P], true for patients that have the sequence.
     """
 
     fit: Callable[..., FoldResult]
@@ -45,7 +45,7 @@ class SingleSequence(NamedTuple):
 
 
 def only(config: ConfigDict, single: SingleSequence) -> FitFold:
-    """Builds the fit of a head on one sequence; a patient without it gets the share of gliomas trained on."""
+    """Builds the fit of a head on one sequence; patients without it get the training patients' share of gliomas."""
 
     def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, ctx: FoldContext) -> FoldResult:
         result = single.fit(keys, single.examples, single.units, train & single.have)
@@ -58,7 +58,7 @@ def only(config: ConfigDict, single: SingleSequence) -> FitFold:
 
 
 def together(config: ConfigDict, fit: Callable[..., FoldResult], examples: Examples, units: Units) -> FitFold:
-    """Builds the fit of one network on what all sequences give."""
+    """Builds the fit of one network on the features of all sequences."""
 
     def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, ctx: FoldContext) -> FoldResult:
         del test
@@ -68,7 +68,7 @@ def together(config: ConfigDict, fit: Callable[..., FoldResult], examples: Examp
 
 
 def with_attention_shares(fit_fold: FitFold, head: nn.Module, examples: Examples, patients: Patients) -> FitFold:
-    """Adds notes of each sequence's share of the attention in the fold's test patients, and of its share of slices."""
+    """Adds notes to a fit: each sequence's share of the test patients' attention, and its share of their slices."""
 
     @jax.jit
     def attend(params: Any, inputs: Any) -> jax.Array:
@@ -89,15 +89,15 @@ def with_attention_shares(fit_fold: FitFold, head: nn.Module, examples: Examples
 
 
 def mean_present(probability: np.ndarray, have: np.ndarray, scale: str) -> np.ndarray:
-    """Averages over the sequences that a patient has, at least one: late fusion.
+    """Averages over the sequences that each patient has: late fusion.
 
     Args:
-        probability: of glioma, float32 [P, M]; anything where `have` is false.
-        have: bool [P, M].
-        scale: of what is averaged: `probability`; or `logit`, which trusts a sequence that is sure more.
+        probability: probability of glioma by each sequence, float32 [P, M]; ignored where `have` is false.
+        have: bool [P, M]; every patient has at least one sequence.
+        scale: `probability`, or `logit` to average logits, which gives a confident sequence more weight.
 
     Returns:
-        float32 [P].
+        Probability of glioma, float32 [P].
     """
     assert probability.shape == have.shape and probability.ndim == 2, (probability.shape, have.shape)
     value = np.where(have, probability, 0.5).astype(np.float64)
@@ -107,7 +107,7 @@ def mean_present(probability: np.ndarray, have: np.ndarray, scale: str) -> np.nd
 
 
 def late(config: ConfigDict, workdir: Path, patients: Patients) -> FitFold:
-    """Builds the fold that averages the predictions of the sequences' own heads."""
+    """Builds the fit that averages the predictions of the sequences' own heads."""
 
     def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, ctx: FoldContext) -> FoldResult:
         del keys, train
@@ -121,9 +121,9 @@ def late(config: ConfigDict, workdir: Path, patients: Patients) -> FitFold:
 def best_single(
     config: ConfigDict, workdir: Path, patients: Patients, single: Callable[[str], SingleSequence]
 ) -> FitFold:
-    """Builds the fold of the sequence that does best within the training patients.
+    """Builds the fit that takes the predictions of the sequence that does best within the training patients.
 
-    A patient who lacks it gets the next best sequence that is there.
+    For patients who lack that sequence it takes the best one that they have.
     """
 
     def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, ctx: FoldContext) -> FoldResult:
@@ -133,7 +133,7 @@ def best_single(
         order = sorted(patients.sequences, key=lambda name: (-scores[name]["auc"], scores[name]["loss"]))
         probability, heads = _read_singles(workdir, patients, ctx.fold)
         ranked = [patients.sequences.index(name) for name in order]
-        first = np.argmax((patients.num_slices > 0)[:, ranked], axis=1)  # of the ranks that a patient has
+        first = np.argmax((patients.num_slices > 0)[:, ranked], axis=1)  # rank of the best sequence each patient has
         chosen = np.array(ranked)[first]
         used = {order[rank]: heads[order[rank]] for rank in sorted({0, *map(int, first[test])})}
         notes = {"order": order, "inner": scores, "fell_back": int((first[test] > 0).sum())}
@@ -143,26 +143,25 @@ def best_single(
 
 
 def inner_scores(config: ConfigDict, single: SingleSequence, train: np.ndarray, keys: Keys) -> dict[str, float]:
-    """Returns how well a sequence does in cross-validation within the training patients [P] that have it.
+    """Returns AUC and loss, in nats, of a sequence in cross-validation within the training patients that have it.
 
-    Nothing of another patient, above all of no test patient, is looked at. Returns AUC, and loss in nats.
+    No other patient, and no test patient above all, affects them. `train` is bool [P].
     """
     in_training, units = train & single.have, single.units
     folds = splits.make(units.label[in_training], units.patient[in_training], config.fusion.inner_folds, config.seed)
     glioma = np.full(len(in_training), np.nan, np.float32)
     for number, (inner_train, held) in enumerate(zip(*folds.masks(units.patient, units.label), strict=True)):
-        key = jax.random.fold_in(keys[1], 2 + number)  # 0 and 1 are of the fit itself
+        key = jax.random.fold_in(keys[1], 2 + number)  # the fit itself uses 0 and 1
         inner_keys = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
         glioma[held] = single.fit(inner_keys, single.examples, units, inner_train).probability[held]
     if not np.isfinite(glioma[in_training]).all():
         raise UserError("choosing the best sequence diverged: lower --config.optim.lr")
-    probability = np.stack([1 - glioma, glioma], -1)[in_training]
-    scores = epoch.validation_scalars(units.label[in_training], probability)
+    scores = epoch.validation_scalars(units.label[in_training], both_classes(glioma[in_training]))
     return {"auc": scores["validation_auc"], "loss": scores["validation_loss"]}
 
 
 def _read_singles(workdir: Path, patients: Patients, fold: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """Reads the predictions of the sequences' own runs for a fold's test patients, float32 [P, M], and their heads."""
+    """Reads a fold's predictions by each sequence alone, float32 [P, M], NaN but for test patients; and the heads."""
     probability = np.full(patients.num_slices.shape, np.nan, np.float32)
     heads = {}
     for m, name in enumerate(patients.sequences):
@@ -174,19 +173,19 @@ def _read_singles(workdir: Path, patients: Patients, fold: int) -> tuple[np.ndar
 
 
 def total(notes: Notes) -> dict[str, Any]:
-    """Sums counts over folds."""
+    """Returns the sums of counts over folds."""
     return {name: sum(note[name] for note in notes) for name in notes[0] or {}}
 
 
 def choices(notes: Notes) -> dict[str, Any]:
-    """Returns what each fold chose, by which scores, and how many patients lacked it."""
+    """Returns each fold's chosen sequence, its ranking and scores, and the number of patients who lacked the chosen."""
     by_fold = {name: [note[name] for note in notes] for name in ("order", "inner")}
     chosen = [note["order"][0] for note in notes]
     return by_fold | {"chosen": chosen, "fell_back": sum(note["fell_back"] for note in notes)}
 
 
 def mean_shares(notes: Notes) -> dict[str, Any]:
-    """Averages shares over all patients, each as its test fold's network sees it."""
+    """Returns shares averaged over all patients, each patient's from the fold that tests it."""
     counts = [note["patients"] for note in notes]
     return {
         kind: {name: float(np.average([note[kind][name] for note in notes], weights=counts)) for name in notes[0][kind]}

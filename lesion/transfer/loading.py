@@ -1,4 +1,4 @@
-"""What an experiment on one sequence starts from: its slices, folds and weights, read and checked."""
+"""Slices, folds and weights for an experiment on one sequence, read and checked."""
 
 import functools
 from pathlib import Path
@@ -17,13 +17,13 @@ from lesion.weights import pretrained
 
 
 class Setup(NamedTuple):
-    """What every experiment on one sequence starts from.
+    """The data and weights of an experiment on one sequence.
 
     Attributes:
-        data_dir: the dataset that launch.prepare wrote.
-        slices: N of them.
-        folds: over their patients.
-        variables: of the backbone.
+        data_dir: folder of the dataset that launch.prepare wrote.
+        slices: N slices.
+        folds: folds of the slices' patients (of slices with `split=leaky`).
+        variables: variables of the backbone.
         run: see `rundir.identity`.
     """
 
@@ -40,9 +40,9 @@ class Setup(NamedTuple):
 
 
 def cohort_folds(data_dir: Path, num_folds: int, seed: int, keep: bool = True) -> splits.Splits:
-    """Deals the cohort's patients once for all its sequences, so that results on them can be compared and fused.
+    """Returns folds of the cohort's patients, the same for all sequences, so that results can be compared and fused.
 
-    The deal is read from the dataset or, with `keep`, written there.
+    They are read from the dataset if it has them; else they are made and, with `keep`, written there.
     """
     present = [name for name, counts in store.load_info(data_dir)["sequences"].items() if counts]
     loaded = [store.load_slices(data_dir, name) for name in present]
@@ -52,13 +52,13 @@ def cohort_folds(data_dir: Path, num_folds: int, seed: int, keep: bool = True) -
 
 
 def _folds(config: ConfigDict, data_dir: Path, slices: Slices, keep: bool) -> splits.Splits:
-    """Deals patients; or, to measure what a leak is worth, slices, a deal that is kept nowhere."""
+    """Returns folds of patients, or of slices to measure the effect of a leak; the latter are not written."""
     if config.split == "leaky":
         return splits.make(slices.label, slices.slice_id, config.num_folds, config.seed)
     return cohort_folds(data_dir, config.num_folds, config.seed, keep)
 
 
-@functools.cache  # several experiments of one process share them
+@functools.cache  # shared by all experiments of one process
 def _weights(backbone: str, directory: str, seed: int, from_scratch: bool) -> tuple[dict, dict[str, Any]]:
     if directory:
         return pretrained.load(backbone, directory)
@@ -66,15 +66,15 @@ def _weights(backbone: str, directory: str, seed: int, from_scratch: bool) -> tu
 
 
 def load_weights(config: ConfigDict) -> tuple[dict, dict[str, Any]]:
-    """Returns the backbone's variables and provenance: converted where `config.weights` names a folder, else random."""
+    """Returns the backbone's variables and provenance: from the folder `config.weights`, or random if that is empty."""
     from_scratch = config.mode == "scratch" and config.backbone in models.BASELINES
     return _weights(config.backbone, config.weights, config.seed, from_scratch)
 
 
 def load(config: ConfigDict, data_dir: Path, *, with_folds: bool = True, keep: bool = True) -> Setup:
-    """Reads and checks what an experiment needs; writes the dataset's split, and without `keep` nothing.
+    """Reads and checks an experiment's data and weights; with `keep` stores the split in the dataset.
 
-    Without folds nothing is held back, and few labels are enough.
+    Without `with_folds` there is no split, for which a dataset may have too few labels.
     """
     check_config(config)
     slices = store.load_slices(data_dir, config.sequence)

@@ -1,4 +1,4 @@
-"""The transfer modes: from a config to a function that fits one fold, and cross-validation with it on one sequence."""
+"""The transfer modes: the functions that fit one fold as a config says, and cross-validation on one sequence."""
 
 import functools
 from collections.abc import Callable
@@ -36,19 +36,19 @@ from lesion.transfer.folds import (
 )
 from lesion.transfer.loading import Setup
 
-NUM_CHECKPOINTS = 2  # that are kept of a fit
+NUM_CHECKPOINTS = 2  # number of a fit's newest checkpoints that are kept
 
 
 def run_transfer(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any] | None:
     """Runs cross-validation over patients on one sequence (Tables 3-5).
 
     Args:
-        config: of `configs/transfer.py`.
-        setup: of `loading.load`.
-        workdir: gets config.json, checkpoints/, tensorboard/, predictions.csv and, last, metrics.json.
+        config: a configuration of `configs/transfer.py` or `configs/baselines.py`.
+        setup: the result of `loading.load`.
+        workdir: the run's folder; gets config.json, checkpoints/, tensorboard/, predictions.csv, last metrics.json.
 
     Returns:
-        The metrics, or None if this run was finished before.
+        The metrics, or None if the run was finished before.
     """
     units = Units.of_slices(setup.slices)
     validation = CrossValidation(f"transfer {config.sequence}", units, setup.folds, setup.run)
@@ -57,7 +57,7 @@ def run_transfer(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, A
 
 
 def build(config: ConfigDict, setup: Setup) -> FitFold:
-    """Builds the function that fits one fold by the config's method."""
+    """Builds the function that fits one fold in the config's mode."""
     baseline = models.BASELINES.get(config.backbone)
     if baseline is not None and baseline.head is None:
         return _svm(config, setup)
@@ -65,7 +65,7 @@ def build(config: ConfigDict, setup: Setup) -> FitFold:
 
 
 def recipe_of(config: ConfigDict) -> Recipe:
-    """Returns the config's recipe."""
+    """Returns the recipe that the config describes."""
     return Recipe(
         num_epochs=config.num_epochs,
         batch_size=config.batch_size,
@@ -80,17 +80,17 @@ def recipe_of(config: ConfigDict) -> Recipe:
 
 
 def head_of(config: ConfigDict) -> Head:
-    """Returns the config's new classifier."""
+    """Returns the new classifier that the config describes."""
     return Head(tuple(config.head.widths), config.head.dropout)
 
 
 def last_frozen_stage(config: ConfigDict) -> str | None:
-    """Returns the last stage that is not trained; None where all are."""
+    """Returns the name of the last frozen stage; None if all stages are trained."""
     return models.stage_before(config.backbone, config.finetune_from) if config.finetune_from else None
 
 
 def frozen_features(config: ConfigDict, setup: Setup) -> np.ndarray:
-    """Returns features [N, 1 + copies, D] of the config's backbone, computed once and mapped from disk."""
+    """Returns features [N, 1 + copies, D] of the config's backbone, computed once and memory-mapped."""
     return _cached(config, setup, features.last_map_spec(config.backbone, config.head.pooling), "features")
 
 
@@ -108,9 +108,9 @@ def _cached(config: ConfigDict, setup: Setup, spec: features.FeatureSpec, name: 
 
 
 def learner_on_features(config: ConfigDict, setup: Setup, **options: Any) -> tuple[Learner, Examples]:
-    """Returns the learner on frozen features, and the features [N, 1 + copies, D] and labels [N] it learns from.
+    """Returns the learner on frozen features, and its examples: features [N, 1 + copies, D] and labels [N].
 
-    `options` go to `frozen_learner`.
+    `options` are passed to `frozen_learner`.
     """
     learner = frozen_learner(Network(head_of(config)), recipe_of(config), **options)
     x = jnp.asarray(frozen_features(config, setup), jnp.float32)
@@ -118,21 +118,20 @@ def learner_on_features(config: ConfigDict, setup: Setup, **options: Any) -> tup
 
 
 def fit_on_features(config: ConfigDict, learner: Learner) -> Callable[[Keys, Examples, Units, np.ndarray], FoldResult]:
-    """Builds `fit(keys, examples, units, train [N])`: one program, for all fits of a shape.
+    """Builds `fit(keys, examples, units, train [N])`; fits on examples of the same shapes share one compilation.
 
     Args:
-        config: of the recipe.
-        learner: of `frozen_learner`, with logits.
+        config: the run's configuration.
+        learner: a learner of `frozen_learner` with `with_logits`.
 
-    The examples' inputs and the labels of `units`, N of both, are given to each fit.
+    The N examples and the N units of a fit are the same slices or patients.
     """
 
     @jax.jit
     def run(key_init, key_fit, examples, train, held):
-        # Test labels are hidden from the learner, not only masked.
         known = train if held is None else train | held
-        shown = examples._replace(label=jnp.where(known, examples.label, UNLABELED))
-        state, info = learner.fit(key_fit, learner.init(key_init, examples), shown, train, held)
+        visible = examples._replace(label=jnp.where(known, examples.label, UNLABELED))  # test labels are hidden
+        state, info = learner.fit(key_fit, learner.init(key_init, examples), visible, train, held)
         return state, learner.predict(state, examples)[:, 1], info
 
     def fit(keys: Keys, examples: Examples, units: Units, train: np.ndarray) -> FoldResult:
@@ -149,7 +148,7 @@ def fit_on_features(config: ConfigDict, learner: Learner) -> Callable[[Keys, Exa
         for loss, logit in zip(info["loss"][: info["num_epochs"]], info["logit"], strict=False):
             scalars = epoch.training_scalars(float(loss), units.label[train], logit[train])
             if held is not None:
-                scalars |= epoch.validation_scalars(units.label[held], _both_classes(expit(logit[held])))
+                scalars |= epoch.validation_scalars(units.label[held], both_classes(expit(logit[held])))
             history.append(scalars)
         return FoldResult({"params": state.params}, probability, history)
 
@@ -157,13 +156,13 @@ def fit_on_features(config: ConfigDict, learner: Learner) -> Callable[[Keys, Exa
 
 
 def show_fit(result: FoldResult, ctx: FoldContext, num_epochs: int) -> FoldResult:
-    """Shows a fit that was trained in one go: a line, and TensorBoard's scalars; returns it."""
+    """Shows a finished fit, as a line of progress and scalars for TensorBoard, and returns it."""
     Monitor(ctx.title, ctx.tensorboard / f"fold_{ctx.fold}", num_epochs).replay(result.history)
     return result
 
 
-def _both_classes(glioma: np.ndarray) -> np.ndarray:
-    """Returns probabilities [n, 2] of both classes from those of glioma [n]."""
+def both_classes(glioma: np.ndarray) -> np.ndarray:
+    """Returns the probabilities of both classes, [n, 2], given those of glioma, [n]."""
     return np.stack([1 - glioma, glioma], axis=-1)
 
 
@@ -179,31 +178,31 @@ def _frozen(config: ConfigDict, setup: Setup) -> FitFold:
 
 
 def _svm(config: ConfigDict, setup: Setup) -> FitFold:
-    """Fits a support vector machine on features, whole at once, so that a killed fold begins anew."""
+    """Builds the fit of a support vector machine on features; it has no checkpoints, so a killed fold begins anew."""
     x, slices = frozen_features(config, setup), setup.slices
     recipe = svm.SvmRecipe(config.svm.num_features, config.svm.c, config.svm.augmented, config.class_weights)
 
     def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, ctx: FoldContext) -> FoldResult:
-        del keys, test  # nothing is drawn
+        del keys, test  # nothing is random
         params, probability = svm.fit(recipe, x, slices.label, slices.patient, train)
-        scalars = epoch.validation_scalars(slices.label[train], _both_classes(probability[train]))
-        history = [{"loss": scalars["validation_loss"], "auc": scalars["validation_auc"]}]  # of the training slices
+        scalars = epoch.validation_scalars(slices.label[train], both_classes(probability[train]))
+        history = [{"loss": scalars["validation_loss"], "auc": scalars["validation_auc"]}]  # on the training slices
         return show_fit(FoldResult({"params": {"head": params}}, probability, history), ctx, 1)
 
     return fit_fold
 
 
 def make_trainer(config: ConfigDict, setup: Setup, **options: Any) -> train.Trainer:
-    """Builds the trainer of fine-tuning, or of training from random weights; `options` go to `train.make_trainer`."""
-    where, boundary = devices.devices(), last_frozen_stage(config)
+    """Builds the trainer for fine-tuning or training from random weights; `train.make_trainer` gets the `options`."""
+    run_devices, boundary = devices.devices(), last_frozen_stage(config)
     spec, baseline = models.get_spec(config.backbone), models.BASELINES.get(config.backbone)
-    model = models.get_model(config.backbone, None, axis_name=where.axis_name)
+    model = models.get_model(config.backbone, None, axis_name=run_devices.axis_name)
     frozen, trained = models.split(config.backbone, setup.variables, boundary)
     head: nn.Module = head_of(config)
     classifier = {}
     if baseline is not None:
         assert baseline.head is not None, config.backbone
-        head = baseline.head()  # its own, which may begin from ImageNet's weights
+        head = baseline.head()  # a classifier of its own, which may begin from ImageNet's weights
         classifier = {name: tree for name, tree in setup.variables["params"].items() if name in spec.classifier}
     network = Network(
         head,
@@ -229,7 +228,7 @@ def make_trainer(config: ConfigDict, setup: Setup, **options: Any) -> train.Trai
         )
     data = inputs.SliceData(source, augment.id_hashes(setup.slices.slice_id), setup.slices.label)
     return train.make_trainer(
-        where,
+        run_devices,
         network,
         inputs_of,
         recipe_of(config),
@@ -253,7 +252,7 @@ def _finetune(config: ConfigDict, setup: Setup) -> FitFold:
         hooks = train.Hooks(checkpointer, ctx.stop, monitor, config.checkpoint_every, ctx.run)
         train_mask, held = training_parts(config, units, train_mask)
         known = train_mask if held is None else train_mask | held
-        label = np.where(known, units.label, UNLABELED)  # test labels are hidden, not only masked
+        label = np.where(known, units.label, UNLABELED)  # test labels are hidden
         try:
             state, history = train.fit(trainer, keys[1], trainer.init(keys[0]), label, train_mask, held, hooks)
             probability = train.predict(trainer, state, test)[:, 1]

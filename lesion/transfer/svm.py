@@ -1,4 +1,4 @@
-"""A classical classifier on features that a network gives: selection, then a support vector machine (Table 7, [12])."""
+"""A classical classifier on a network's features: feature selection and a support vector machine (Table 7, [12])."""
 
 import warnings
 from typing import Any, NamedTuple
@@ -14,16 +14,16 @@ from sklearn.svm import SVC
 
 from lesion.errors import UserError
 
-CALIBRATION_FOLDS = 5  # at most: of the training patients, for the sigmoid
+CALIBRATION_FOLDS = 5  # largest number of folds of the training patients by which the sigmoid is fitted
 
 
 class SvmRecipe(NamedTuple):
-    """How to select features and fit the machine.
+    """Hyperparameters of feature selection and of the machine.
 
     Attributes:
-        num_features: that are kept, those with the largest F of an analysis of variance between the classes.
-        c: C of the support vector machine, whose kernel is Gaussian, gamma 1 / num_features.
-        augmented: whether the training slices' augmented copies are fitted too.
+        num_features: number of features to keep, those with the largest F of an analysis of variance of the classes.
+        c: penalty C of the support vector machine; its kernel is Gaussian with gamma 1 / num_features.
+        augmented: whether it is fitted on the training slices' augmented copies too.
         balanced: whether both classes weigh the same.
     """
 
@@ -34,14 +34,14 @@ class SvmRecipe(NamedTuple):
 
 
 def pipeline(recipe: SvmRecipe) -> Pipeline:
-    """Builds what standardises features, selects some and fits the machine."""
+    """Builds the pipeline that standardises features, selects some and fits the machine."""
     machine = SVC(C=recipe.c, kernel="rbf", gamma="auto", class_weight="balanced" if recipe.balanced else None)
     steps = [("scale", StandardScaler()), ("select", SelectKBest(f_classif, k=recipe.num_features)), ("svm", machine)]
     return Pipeline(steps)
 
 
 def _folds(label: np.ndarray, patient: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Deals examples [M] to as many folds as the rarer class has patients, at most five; patients stay together."""
+    """Returns folds of examples [M] by patient: as many as the rarer class has patients, five at most."""
     count = min(len(np.unique(patient[label == c])) for c in (0, 1))
     if count < 2:
         raise UserError(
@@ -53,20 +53,20 @@ def _folds(label: np.ndarray, patient: np.ndarray) -> list[tuple[np.ndarray, np.
 def fit(
     recipe: SvmRecipe, features: np.ndarray, label: np.ndarray, patient: np.ndarray, train: np.ndarray
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Fits on some slices and predicts all.
+    """Fits on the training slices and predicts all slices.
 
     The probability is Platt's: a sigmoid of the machine's decision value, fitted to the decision values of training
-    slices whose patients were left out (`CalibratedClassifierCV`, not ensembled); the machine itself sees all of them.
+    slices whose patients were left out (`CalibratedClassifierCV`, not ensembled); the machine itself is fitted on all.
 
     Args:
         recipe: see `SvmRecipe`.
         features: [N, 1 + copies, D]; [:, 0] are the slices themselves.
         label: int32 [N]; read only where `train` is true.
-        patient: str [N].
-        train: bool [N].
+        patient: pseudonyms, str [N].
+        train: bool [N], true for the training slices.
 
     Returns:
-        The numbers that predict, see `decide`, as {name: array}; and the probability of glioma, float32 [N].
+        The parameters of `decide` and `probability`, {name: array}; and the probability of glioma, float32 [N].
 
     Raises:
         UserError: if a class has fewer than two training patients.
@@ -78,7 +78,7 @@ def fit(
     folds = _folds(train_label, train_patient)
     calibrated = CalibratedClassifierCV(pipeline(recipe), method="sigmoid", cv=folds, ensemble=False)
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
-        # A feature that is 0 for all, as many of ReLU's are, has no F: it is selected last.
+        # A constant feature, such as a ReLU that is always 0, has no F and is selected last.
         warnings.filterwarnings("ignore", "Features .* are constant", UserWarning)
         calibrated.fit(x, train_label)
     (whole,) = calibrated.calibrated_classifiers_
@@ -100,7 +100,7 @@ def _parameters(fitted: Pipeline, sigmoid: Any) -> dict[str, Any]:
 
 
 def decide(params: dict[str, Any], features: np.ndarray) -> np.ndarray:
-    """Returns the machine's decision values [N], positive for glioma, of features [N, D]."""
+    """Returns the machine's decision values [N], positive for glioma, for features [N, D]."""
     x = ((features - params["mean"]) / params["scale"])[:, params["selected"]]
     vectors = params["support_vectors"]
     squared = (x**2).sum(1)[:, None] + (vectors**2).sum(1) - 2 * x @ vectors.T
@@ -108,6 +108,6 @@ def decide(params: dict[str, Any], features: np.ndarray) -> np.ndarray:
 
 
 def probability(params: dict[str, Any], features: np.ndarray) -> np.ndarray:
-    """Returns the probability of glioma, float32 [N], of features [N, D]."""
+    """Returns the probability of glioma, float32 [N], for features [N, D]."""
     a, b = params["sigmoid"]
     return expit(-(a * decide(params, features) + b)).astype(np.float32)
