@@ -24,7 +24,7 @@ class FoldContext(NamedTuple):
     Attributes:
         title: beginning of each line of progress.
         checkpoints: folder of the checkpoints that the fit resumes from.
-        tensorboard: folder of all folds' scalars.
+        tensorboard: folder of the fold's scalars.
         fold: index of the fold, from 0.
         stop: signal that asks the run to stop.
         run: JSON-able description of the run, recorded in each checkpoint.
@@ -173,7 +173,7 @@ def run_folds(
         if not folder.exists():
             fit_fold = fit_fold or build()
             fold_title = f"{title}, fold {fold + 1} of {config.num_folds}"
-            ctx = FoldContext(fold_title, training_folder, workdir / "tensorboard", fold, stop, provenance)
+            ctx = FoldContext(fold_title, training_folder, workdir / "tensorboard" / folder.name, fold, stop, provenance)
             result = fit_fold(_fold_keys(config, fold), train[fold], test[fold], ctx)
             if not np.isfinite(result.probability[test[fold]]).all():  # the last update comes after the last loss
                 raise UserError(f"{fold_title}: diverged in its last step: lower --config.optim.lr")

@@ -203,17 +203,16 @@ def parts_of(config: ConfigDict, setup: FusionSetup, workdir: Path) -> list[Part
         return fusion_folds.SingleSequence(fit_alone(), Examples(x, label), setup.units, patients.have(name))
 
     def only(name: str) -> Part:
-        return Part(f"only_{name}", lambda: fusion_folds.only(config, single(name)), fusion_folds.total)
+        return Part(f"only_{name}", lambda: fusion_folds.only(single(name)), fusion_folds.total)
 
     def early() -> FitFold:
-        return fusion_folds.together(
-            config, fit_of(EarlyFusion(widths, dropout)), Examples(mean_bags(), label), setup.units
-        )
+        examples = Examples(mean_bags(), label)
+        return methods.fold_on_features(fit_of(EarlyFusion(widths, dropout)), examples, setup.units)
 
     def attention() -> FitFold:
         head = GatedAttention(widths, config.fusion.attention_width, dropout)
         examples = Examples(Bags(*map(jnp.asarray, slice_bags())), label)
-        fit_fold = fusion_folds.together(config, fit_of(head), examples, setup.units)
+        fit_fold = methods.fold_on_features(fit_of(head), examples, setup.units)
         return fusion_folds.with_attention_shares(fit_fold, head, examples, patients)
 
     return [

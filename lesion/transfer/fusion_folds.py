@@ -44,7 +44,7 @@ class SingleSequence(NamedTuple):
     have: np.ndarray
 
 
-def only(config: ConfigDict, single: SingleSequence) -> FitFold:
+def only(single: SingleSequence) -> FitFold:
     """Builds the fit of a head on one sequence; patients without it get the training patients' share of gliomas."""
 
     def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, ctx: FoldContext) -> FoldResult:
@@ -52,17 +52,7 @@ def only(config: ConfigDict, single: SingleSequence) -> FitFold:
         prior = single.units.label[train].mean(dtype=np.float32)
         probability = np.where(single.have, result.probability, prior)
         notes = {"lack_the_sequence": int((test & ~single.have).sum())}
-        return show_fit(result._replace(probability=probability, notes=notes), ctx, config.num_epochs)
-
-    return fit_fold
-
-
-def together(config: ConfigDict, fit: Callable[..., FoldResult], examples: Examples, units: Units) -> FitFold:
-    """Builds the fit of one network on the features of all sequences."""
-
-    def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, ctx: FoldContext) -> FoldResult:
-        del test
-        return show_fit(fit(keys, examples, units, train), ctx, config.num_epochs)
+        return show_fit(result._replace(probability=probability, notes=notes), ctx)
 
     return fit_fold
 

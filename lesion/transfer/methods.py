@@ -40,15 +40,12 @@ NUM_CHECKPOINTS = 2  # number of a fit's newest checkpoints that are kept
 
 
 def run_transfer(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any] | None:
-    """Runs cross-validation over patients on one sequence (Tables 3-5).
+    """Runs cross-validation over patients on one sequence (Tables 3-5) and returns the metrics; None if it was finished.
 
     Args:
         config: a configuration of `configs/transfer.py` or `configs/baselines.py`.
         setup: the result of `loading.load`.
         workdir: the run's folder; gets config.json, checkpoints/, tensorboard/, predictions.csv, last metrics.json.
-
-    Returns:
-        The metrics, or None if the run was finished before.
     """
     units = Units.of_slices(setup.slices)
     validation = CrossValidation(f"transfer {config.sequence}", units, setup.folds, setup.run)
@@ -118,13 +115,11 @@ def learner_on_features(config: ConfigDict, setup: Setup, **options: Any) -> tup
 
 
 def fit_on_features(config: ConfigDict, learner: Learner) -> Callable[[Keys, Examples, Units, np.ndarray], FoldResult]:
-    """Builds `fit(keys, examples, units, train [N])`; fits on examples of the same shapes share one compilation.
+    """Builds `fit(keys, examples, units, train)` for N slices or patients; equal shapes share one compilation.
 
     Args:
         config: the run's configuration.
         learner: a learner of `frozen_learner` with `with_logits`.
-
-    The N examples and the N units of a fit are the same slices or patients.
     """
 
     @jax.jit
@@ -155,10 +150,20 @@ def fit_on_features(config: ConfigDict, learner: Learner) -> Callable[[Keys, Exa
     return fit
 
 
-def show_fit(result: FoldResult, ctx: FoldContext, num_epochs: int) -> FoldResult:
+def show_fit(result: FoldResult, ctx: FoldContext) -> FoldResult:
     """Shows a finished fit, as a line of progress and scalars for TensorBoard, and returns it."""
-    Monitor(ctx.title, ctx.tensorboard / f"fold_{ctx.fold}", num_epochs).replay(result.history)
+    Monitor(ctx.title, ctx.tensorboard, len(result.history)).replay(result.history)
     return result
+
+
+def fold_on_features(fit: Callable[..., FoldResult], examples: Examples, units: Units) -> FitFold:
+    """Builds the function that fits one fold by a `fit` of `fit_on_features`, and shows it."""
+
+    def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, ctx: FoldContext) -> FoldResult:
+        del test
+        return show_fit(fit(keys, examples, units, train), ctx)
+
+    return fit_fold
 
 
 def both_classes(glioma: np.ndarray) -> np.ndarray:
@@ -168,13 +173,7 @@ def both_classes(glioma: np.ndarray) -> np.ndarray:
 
 def _frozen(config: ConfigDict, setup: Setup) -> FitFold:
     learner, examples = learner_on_features(config, setup, with_logits=True)
-    fit, units = fit_on_features(config, learner), Units.of_slices(setup.slices)
-
-    def fit_fold(keys: Keys, train: np.ndarray, test: np.ndarray, ctx: FoldContext) -> FoldResult:
-        del test
-        return show_fit(fit(keys, examples, units, train), ctx, config.num_epochs)
-
-    return fit_fold
+    return fold_on_features(fit_on_features(config, learner), examples, Units.of_slices(setup.slices))
 
 
 def _svm(config: ConfigDict, setup: Setup) -> FitFold:
@@ -187,7 +186,7 @@ def _svm(config: ConfigDict, setup: Setup) -> FitFold:
         params, probability = svm.fit(recipe, x, slices.label, slices.patient, train)
         scalars = epoch.validation_scalars(slices.label[train], both_classes(probability[train]))
         history = [{"loss": scalars["validation_loss"], "auc": scalars["validation_auc"]}]  # on the training slices
-        return show_fit(FoldResult({"params": {"head": params}}, probability, history), ctx, 1)
+        return show_fit(FoldResult({"params": {"head": params}}, probability, history), ctx)
 
     return fit_fold
 
@@ -248,7 +247,7 @@ def _finetune(config: ConfigDict, setup: Setup) -> FitFold:
 
     def fit_fold(keys: Keys, train_mask: np.ndarray, test: np.ndarray, ctx: FoldContext) -> FoldResult:
         checkpointer = Checkpointer(ctx.checkpoints, NUM_CHECKPOINTS)
-        monitor = Monitor(ctx.title, ctx.tensorboard / f"fold_{ctx.fold}", config.num_epochs)
+        monitor = Monitor(ctx.title, ctx.tensorboard, config.num_epochs)
         hooks = train.Hooks(checkpointer, ctx.stop, monitor, config.checkpoint_every, ctx.run)
         train_mask, held = training_parts(config, units, train_mask)
         known = train_mask if held is None else train_mask | held
