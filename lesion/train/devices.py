@@ -1,4 +1,4 @@
-"""The devices that steps run on: `jit` on one, `pmap` on several, of one machine or more. No other module chooses."""
+"""The devices that steps run on: `jit` on one, `pmap` on several, of one machine or more; chosen only here."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence

@@ -30,7 +30,7 @@ def example_keys(key: jax.Array, first: jax.Array | int, size: int) -> jax.Array
 
 
 def batch_indices(key: jax.Array, epoch: int, step: int, mask: np.ndarray, batch_size: int) -> np.ndarray:
-    """Returns the indices int [B] of the examples in a step's batch, of a fit with `key` on the `mask` bool [M]."""
+    """Returns the indices, int [B], of the examples in one step of a fit with `key` on those in `mask` bool [M]."""
     order = np.asarray(epoch_order(epoch_keys(key, epoch)[0], jnp.asarray(mask)))[: int(mask.sum())]
     return order[step * batch_size : (step + 1) * batch_size]
 
@@ -48,7 +48,7 @@ def is_over(recipe: Recipe, best: BestEpoch, epoch: Any) -> Any:
 
 
 def training_scalars(loss: float, label: np.ndarray, logit: np.ndarray) -> dict[str, float]:
-    """Returns an epoch's scalars on its training examples: the mean loss in nats, given, and the AUC of logits [M]."""
+    """Returns an epoch's scalars on its training examples: the given mean loss, in nats, and the AUC of logits [M]."""
     return {"loss": loss, "auc": auc(label, logit)}
 
 

@@ -54,7 +54,7 @@ InputsOf = Callable[[Any, ExampleBatch, jax.Array], jax.Array]  # (frozen variab
 
 
 class StepIndex(NamedTuple):
-    """A step's position in training: its epoch, its index in it, the number of steps an epoch, each int32 []."""
+    """A step's position in training: its epoch, its index in it, and the number of steps in an epoch; int32 [] each."""
 
     epoch: Any
     step: Any
@@ -93,7 +93,7 @@ def picture_inputs(
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), examples.id_hash)
         if fresh:
             keys = jax.vmap(jax.random.fold_in, (0, None))(keys, epoch)
-        # One picture at a time: under `vmap` the switch would compute all six operations for each. Not at all if all
+        # One picture at a time: under `vmap` the switch would compute all six operations for each. Skipped if all
         # examples are the slices themselves, as in prediction.
         image = jax.lax.cond(
             jnp.any(examples.copy > 0),

@@ -192,7 +192,7 @@ class Hooks(NamedTuple):
         stop: stop signal, checked after every step.
         monitor: shows progress.
         checkpoint_every: number of epochs between two checkpoints.
-        run: JSON-able description of the run (split, config, weights); a fit resumes from a checkpoint of an equal one.
+        run: JSON-able description of the run (split, config, weights); a checkpoint of another run is refused.
     """
 
     checkpointer: resume.Checkpointer | None = None
@@ -370,7 +370,7 @@ def predict(trainer: Trainer, state: TrainState, slices: np.ndarray | None = Non
 
 
 def _predict(trainer: Trainer, state: Any, slices: np.ndarray | None, copy: int = 0) -> np.ndarray:
-    """Does the same with a state on the devices, for augmented copy `copy` of each slice; 0 is the slice itself."""
+    """Predicts like `predict`, from a state on the devices, for copy `copy` of each slice; 0 is the slice itself."""
 
     def eval_batch(batch: Any) -> Any:
         return trainer.eval_step(state, trainer.frozen_variables, trainer.data_on_devices, batch)

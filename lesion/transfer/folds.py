@@ -167,13 +167,13 @@ def run_folds(
     records: list[dict[str, Any]] = []
     for fold in range(config.num_folds):
         folder = workdir / "checkpoints" / f"fold_{fold}"
-        training_folder = folder.with_name(f"fold_{fold}_training")
+        checkpoints = folder.with_name(f"fold_{fold}_training")
         provenance = {"fold": fold, "split_hash": run["split_hash"], "backbone": run["weights"]["sha256"]}
         provenance |= {"config": _without_places(run["config"])} | {k: run[k] for k in ("part",) if k in run}
         if not folder.exists():
             fit_fold = fit_fold or build()
             fold_title = f"{title}, fold {fold + 1} of {config.num_folds}"
-            ctx = FoldContext(fold_title, training_folder, workdir / "tensorboard" / folder.name, fold, stop, provenance)
+            ctx = FoldContext(fold_title, checkpoints, workdir / "tensorboard" / folder.name, fold, stop, provenance)
             result = fit_fold(_fold_keys(config, fold), train[fold], test[fold], ctx)
             if not np.isfinite(result.probability[test[fold]]).all():  # the last update comes after the last loss
                 raise UserError(f"{fold_title}: diverged in its last step: lower --config.optim.lr")
@@ -183,7 +183,7 @@ def run_folds(
             if stop.requested() and fold + 1 < config.num_folds:
                 raise Interrupted(f"stopped after fold {fold + 1} of {config.num_folds}, all saved")
         if processes.is_first():  # the fold is finished and needs its checkpoints no longer
-            shutil.rmtree(training_folder, ignore_errors=True)
+            shutil.rmtree(checkpoints, ignore_errors=True)
         fold_rows, record = _read_fold(folder, provenance)
         rows += fold_rows
         records.append(record)

@@ -168,7 +168,7 @@ def total(notes: Notes) -> dict[str, Any]:
 
 
 def choices(notes: Notes) -> dict[str, Any]:
-    """Returns each fold's chosen sequence, its ranking and scores, and the number of patients who lacked the chosen."""
+    """Returns each fold's ranking, scores and chosen sequence, and the number of test patients who lack the chosen."""
     by_fold = {name: [note[name] for note in notes] for name in ("order", "inner")}
     chosen = [note["order"][0] for note in notes]
     return by_fold | {"chosen": chosen, "fell_back": sum(note["fell_back"] for note in notes)}

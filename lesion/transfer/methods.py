@@ -40,7 +40,7 @@ NUM_CHECKPOINTS = 2  # number of a fit's newest checkpoints that are kept
 
 
 def run_transfer(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any] | None:
-    """Runs cross-validation over patients on one sequence (Tables 3-5) and returns the metrics; None if it was finished.
+    """Cross-validates on one sequence (Tables 3-5); returns the metrics, or None if the run was finished before.
 
     Args:
         config: a configuration of `configs/transfer.py` or `configs/baselines.py`.
