@@ -1,6 +1,6 @@
-"""The registry of networks: a row of `MODELS` is a variant of a backbone, a row of `BASELINES` a network of Table 7.
+"""The registry of networks: each row of `MODELS` is a variant of a backbone, each of `BASELINES` one of Table 7's.
 
-A backbone is added as a `stages.Backbone` and a row here, see README.md in this folder.
+A new backbone needs a `stages.Backbone` and a row here, see README.md in this folder.
 """
 
 import functools
@@ -77,7 +77,7 @@ MODELS = {
     "inception_v3": ModelSpec(
         module=InceptionV3,
         input_size=299,
-        preprocess=keras_tf,  # [-1, 1], which torchvision's mean and deviation followed by its transform_input give
+        preprocess=keras_tf,  # [-1, 1], as torchvision's normalisation followed by its `transform_input`
         feature_width=2048,
         num_params=23_834_568,
         title="Inception-V3, torchvision",
@@ -105,7 +105,7 @@ MODELS = {
 
 
 def get_spec(name: str) -> ModelSpec:
-    """Returns the row of `MODELS`, or a baseline's model; an unknown name is a `UserError` that lists the others."""
+    """Returns the spec of a row of `MODELS` or `BASELINES`; an unknown name is a `UserError` that lists the rows."""
     if name in BASELINES:
         return BASELINES[name].model
     if name not in MODELS:
@@ -118,7 +118,7 @@ def get_model(name: str, num_classes: int | None = 1000, **options: Any) -> Back
 
     Args:
         name: a row of `MODELS` or `BASELINES`.
-        num_classes: width of the classifier; None gives features [B, D].
+        num_classes: width of the classifier; None builds a network that returns features [B, D].
         **options: further attributes of the module, e.g. `axis_name`, see `stages.Backbone`.
 
     Returns:
@@ -129,32 +129,32 @@ def get_model(name: str, num_classes: int | None = 1000, **options: Any) -> Back
 
 
 def table() -> dict[str, dict[str, Any]]:
-    """Returns Table 2, JSON-able: title, parameters, input size and feature width of every row of `MODELS`."""
+    """Returns the paper's Table 2 as JSON-able values: title, parameters, input size, feature width."""
     fields = ("title", "num_params", "input_size", "feature_width")
     return {name: {field: getattr(spec, field) for field in fields} for name, spec in MODELS.items()}
 
 
 def stage_names(name: str) -> tuple[str, ...]:
-    """Returns a backbone's stages in order, as `start` and `stop` take them."""
+    """Returns the names of a backbone's stages in order; `start` and `stop` of its call accept them."""
     return tuple(stage for stage, _ in get_model(name).stages(False))
 
 
 def map_stages(name: str) -> tuple[str, ...]:
-    """Returns a backbone's stages in order, up to the one that gives its last map."""
+    """Returns the names of a backbone's stages in order, up to the stage whose output is its last map."""
     names = stage_names(name)
     return names[: find_stages(names, get_spec(name).last_map)[-1] + 1]
 
 
 def stage_before(name: str, first: str) -> str | None:
-    """Returns the stage before `first`, or before the first of those it begins, None if there is none.
+    """Returns the name of the stage before `first`, None if `first` is a network's first stage.
 
-    An unknown stage is a `UserError` that lists the known ones.
+    `first` may be a prefix, see `find_stages`. An unknown stage raises a `UserError` that lists the known ones.
     """
     names = stage_names(name)
-    found = find_stages(names, first)
-    if not found:
+    positions = find_stages(names, first)
+    if not positions:
         raise UserError(f"no stage {first!r} in {name}: choose one of {', '.join(names)}")
-    return names[found[0] - 1] if found[0] else None
+    return names[positions[0] - 1] if positions[0] else None
 
 
 def split(name: str, variables: Mapping[str, Any], boundary: str | None) -> tuple[dict, dict]:
@@ -163,7 +163,7 @@ def split(name: str, variables: Mapping[str, Any], boundary: str | None) -> tupl
     Args:
         name: a row of `MODELS` or `BASELINES`.
         variables: {"params": {module: ...}, "batch_stats": {module: ...}}.
-        boundary: the last stage of the lower part; None makes that empty.
+        boundary: last stage of the lower part; None leaves that part empty.
     """
     names = stage_names(name)
     below = set(names[: names.index(boundary) + 1]) if boundary else set()
@@ -186,7 +186,7 @@ def preprocess(name: str, image: jax.Array) -> jax.Array:
         image: [B, H, W], grey values 0-255, uint8 or float32.
 
     Returns:
-        float32 [B, H, W, channels], where the row says so resized (linear, smoothed where it becomes smaller).
+        float32 [B, H, W, channels]; if the row has `resized`, resized to its `input_size` (linear, antialiased).
     """
     assert image.ndim == 3, image.shape
     spec, grey = get_spec(name), image.astype(jnp.float32)

@@ -1,6 +1,6 @@
-"""The baselines of Table 7: what each is, how many parameters it has, and what of it is not published but assumed.
+"""The baselines of Table 7: their networks, numbers of parameters, losses, and the assumptions behind each.
 
-A row of `BASELINES` is added as README.md in this folder shows.
+README.md in this folder shows how to add a row of `BASELINES`.
 """
 
 import functools
@@ -15,7 +15,7 @@ from lesion.models.spec import BaselineSpec, ModelSpec
 
 
 def _grey_images(**row: Any) -> ModelSpec:
-    """Returns the row of a network on grey images of one size, without a classifier, its last map flattened."""
+    """Returns the spec of a network for grey images of one size, with flattened features and without a classifier."""
     return ModelSpec(**row, preprocess=unit, pooling="flatten", classifier=(), channels=1, resized=True)
 
 
@@ -153,12 +153,12 @@ BASELINES = {
 
 
 def baseline_table() -> dict[str, dict[str, Any]]:
-    """Returns `describe` of every row."""
+    """Returns {name: `describe(name)`} of all baselines."""
     return {name: describe(name) for name in BASELINES}
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Returns what run and report tell of a row, JSON-able."""
+    """Returns a baseline's description for the run's config.json and the report, as JSON-able values."""
     spec = BASELINES[name]
     fields = ("title", "paper_row", "num_params", "loss", "guesses")
     return {field: getattr(spec, field) for field in fields} | {"input_size": spec.model.input_size}

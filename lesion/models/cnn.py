@@ -1,4 +1,4 @@
-"""The small CNNs of Table 7: two in the place of [9], one in that of [10]. What is a guess, `baselines` says."""
+"""The small CNNs of Table 7: two in place of [9], one in place of [10]. `baselines` lists what is guessed in them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,14 +10,14 @@ from lesion.models.stages import Backbone, Stage
 
 
 class Block(NamedTuple):
-    """A convolution, a maximum and an activation.
+    """A convolution, a max pool and an activation.
 
     Attributes:
         features: output channels.
         kernel_size: side of the kernel.
-        stride: of the convolution.
-        padding: zeros on either side.
-        pool: (side, stride) of the maximum's window; None leaves it out.
+        stride: stride of the convolution.
+        padding: rows and columns of zeros on each side.
+        pool: (window side, stride) of the max pool; None leaves it out.
     """
 
     features: int
@@ -33,11 +33,11 @@ KIRYU = tuple(Block(f, 3, 1, 1, pool) for f in (32, 64, 128) for pool in (None, 
 
 
 class SmallCNN(Backbone):
-    """Blocks of convolution, maximum and activation, without a classifier; no BatchNorm.
+    """A chain of `Block`s, without a classifier; no BatchNorm.
 
     Attributes:
-        blocks: in order.
-        kind: of the activation, see `layers.activation`.
+        blocks: the blocks, in order.
+        kind: kind of the activations, see `layers.activation`.
     """
 
     blocks: Sequence[Block]
@@ -46,7 +46,7 @@ class SmallCNN(Backbone):
     classifier = None
 
     def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
-        """Returns `conv1`, `pool1`, `relu1` (or `leaky1`, `prelu1`), ..."""
+        """Returns the stages `conv1`, `pool1`, `relu1` (or `leaky1`, `prelu1`), `conv2`, ..."""
 
         def pool(i: int, size: int, stride: int) -> Stage:
             return f"pool{i}", lambda x: max_pool(x, size, stride, impl=self.impl)

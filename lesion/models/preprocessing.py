@@ -1,27 +1,27 @@
-"""Pixel values as a network's weights were trained on them; a row of the registry names one of these functions.
+"""Preprocessing: turns pixel values 0-255 into what a network's weights were trained on.
 
-Weights and features keep the function's name.
+A row of the registry names one of these functions; converted weights and cached features record the function's name.
 """
 
 import jax
 import numpy as np
 
-MEAN_RGB = (123.68, 116.779, 103.939)  # ImageNet's, in grey values
-TORCH_MEAN, TORCH_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of values 0-1
+MEAN_RGB = (123.68, 116.779, 103.939)  # ImageNet's mean, of values 0-255
+TORCH_MEAN, TORCH_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's mean and deviation, of values 0-1
 
 
 def lite(x: jax.Array) -> jax.Array:
-    """Scales as EfficientNet-Lite: (x − 127) / 128."""
+    """Scales as EfficientNet-Lite does: (x − 127) / 128."""
     return (x - 127.0) / 128.0
 
 
 def torchvision_mean_std(x: jax.Array) -> jax.Array:
-    """Scales as torchvision: ImageNet's mean to 0, its deviation to 1, each channel."""
+    """Scales as torchvision does: each channel's ImageNet mean to 0 and deviation to 1."""
     return (x / 255.0 - np.array(TORCH_MEAN, np.float32)) / np.array(TORCH_STD, np.float32)
 
 
 def keras_tf(x: jax.Array) -> jax.Array:
-    """Scales as Keras' "tf" mode, to [-1, 1]."""
+    """Scales to [-1, 1], Keras' "tf" mode."""
     return x / 127.5 - 1.0
 
 
@@ -36,7 +36,7 @@ def bvlc(x: jax.Array) -> jax.Array:
 
 
 def minus_mean(x: jax.Array) -> jax.Array:
-    """Subtracts ImageNet's mean, red first; how a file's own mean differs, its conversion puts into conv1."""
+    """Subtracts ImageNet's mean, red first; conversion moves the difference from a file's own mean into conv1."""
     return x - np.array(MEAN_RGB, np.float32)
 
 
