@@ -1,4 +1,4 @@
-"""AlexNet and its kin: the paper's single tower, the original's two groups, torchvision's later variant, and CNN-F.
+"""AlexNet and relatives: the paper's single tower, the original's two groups, torchvision's later variant, CNN-F.
 
 Sources: Krizhevsky, Sutskever & Hinton, NIPS 2012; Caffe's `bvlc_alexnet` for the layer order, the response
 normalisation's constants and the layers' names; torchvision's `alexnet` after Krizhevsky 2014 (arXiv:1404.5997);
@@ -13,17 +13,17 @@ from lesion.models.layers import adaptive_avg_pool, local_response_norm, max_poo
 from lesion.models.stages import Backbone, Stage
 
 HIDDEN = 4096  # width of the hidden dense layers
-CELLS = 6  # height and width of the last map, that the dense layers are made for
+CELLS = 6  # height and width of the map that the dense layers take
 
 
 def flatten_cells(x: jax.Array) -> jax.Array:
-    """Returns [B, 6, 6, C] as [B, 36 C]; the order is H, W, C, in which the converted kernels are."""
+    """Flattens [B, 6, 6, C] to [B, 36 C] in the order H, W, C, which the converted kernels follow."""
     assert x.shape[1:3] == (CELLS, CELLS), f"{x.shape}: the dense layers want 6x6 cells, that is images of about 224"
     return x.reshape(len(x), -1)
 
 
 def fc6_fc7(features: jax.Array, dropout: float, train: bool) -> jax.Array:
-    """Returns fc7's output [B, 4096] for features [B, D]: fc6 and fc7, each with ReLU and dropout after it."""
+    """Applies fc6 and fc7, each followed by ReLU and dropout, to features [B, D]; returns [B, 4096]."""
     x = features
     for name in ("fc6", "fc7"):
         x = nn.relu(nn.Dense(HIDDEN, name=name)(x))
@@ -34,12 +34,12 @@ def fc6_fc7(features: jax.Array, dropout: float, train: bool) -> jax.Array:
 class AlexNet(Backbone):
     """The single tower (`groups=1`, 62,378,344 parameters) and the original (`groups=2`, 60,965,224).
 
-    The first convolution is not padded and pools round up, as Caffe does: images of 224 and 227 both end in 6x6.
-    The kernels of two groups, laid on the diagonal of the single tower's, give exactly the same network. There is no
-    BatchNorm, so that `axis_name` and `mask` change nothing.
+    The first convolution is not padded and pools round up, as in Caffe: images of 224 and 227 both end in 6x6.
+    The two groups' kernels, placed on the block diagonal of the single tower's, give exactly the same network. It has
+    no BatchNorm, so `axis_name` and `mask` have no effect.
 
     Attributes:
-        groups: of the second, fourth and fifth convolution.
+        groups: number of groups of the second, fourth and fifth convolution.
     """
 
     groups: int = 1
@@ -48,7 +48,7 @@ class AlexNet(Backbone):
     classifier = "fc8"
 
     def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
-        """Returns Caffe's layers up to the last pool."""
+        """Returns the stages, which are Caffe's layers up to the last pool."""
         conv, groups = self.conv_stage, self.groups
 
         def norm(i: int) -> Stage:
@@ -69,14 +69,14 @@ class AlexNet(Backbone):
 
 
 class AlexNetTorchvision(Backbone):
-    """torchvision's `alexnet`: narrower, no response normalisation, 61,100,840 parameters; no BatchNorm either."""
+    """torchvision's `alexnet`: narrower, without response normalisation or BatchNorm; 61,100,840 parameters."""
 
     dropout: float = 0.5
 
     classifier = "classifier_6"
 
     def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
-        """Returns torchvision's `features` by number, then `avgpool`."""
+        """Returns the stages: the numbered layers of torchvision's `features`, then `avgpool`."""
 
         def conv(i: int, features: int, kernel_size: int, stride: int, padding: int) -> list[Stage]:
             return [
@@ -92,7 +92,7 @@ class AlexNetTorchvision(Backbone):
         return [*first, *second, ("avgpool", lambda x: adaptive_avg_pool(x, CELLS))]
 
     def hidden_layers(self, features: jax.Array, train: bool) -> jax.Array:
-        """Returns the second layer's output [B, 4096]; dropout comes before the layers here, not after them."""
+        """Returns the second dense layer's output [B, 4096]; dropout is before each layer here, not after it."""
         x = features
         for name in ("classifier_1", "classifier_4"):
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
@@ -103,12 +103,12 @@ class AlexNetTorchvision(Backbone):
 class CNNF(Backbone):
     """CNN-F, the fast network of Chatfield 2014: 60,834,536 parameters at 1000 classes, no BatchNorm.
 
-    The names are MatConvNet's. Its response normalisation is Krizhevsky's: k = 2 and, by its own formula, 1e-4 times
-    the sum over five channels.
+    Stages have MatConvNet's names. The response normalisation is Krizhevsky's: k = 2, and alpha = 1e-4 times the sum
+    over five channels, not their mean.
 
     Attributes:
-        dense_stages: whether fc6 and fc7 are stages, so that the features are fc7's [B, 4096], after its ReLU, instead
-            of the last pool's [B, 9216].
+        dense_stages: whether fc6 and fc7 are stages; the features are then fc7's output [B, 4096] after its ReLU, else
+            the last pool's [B, 9216].
     """
 
     dense_stages: bool = False
@@ -117,7 +117,7 @@ class CNNF(Backbone):
     classifier = "fc8"
 
     def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
-        """Returns MatConvNet's layers up to the last pool, or to fc7's ReLU."""
+        """Returns the stages, which are MatConvNet's layers up to the last pool or, if dense, to fc7's ReLU."""
         conv = self.conv_stage
 
         def norm(i: int) -> Stage:
@@ -137,15 +137,15 @@ class CNNF(Backbone):
         return x if self.dense_stages else flatten_cells(x)
 
     def hidden_layers(self, features: jax.Array, train: bool) -> jax.Array:
-        """Returns fc7's output [B, 4096]; where fc7 is a stage, the features are it, and there is no dropout."""
+        """Returns fc7's output [B, 4096]; with `dense_stages` these are the features themselves, without dropout."""
         return features if self.dense_stages else fc6_fc7(features, self.dropout, train)
 
 
 def relu(i: int) -> Stage:
-    """Returns the i-th activation."""
+    """Returns the stage of the i-th ReLU."""
     return f"relu{i}", nn.relu
 
 
 def ceil_pool(i: int, impl: ConvImpl) -> Stage:
-    """Returns the i-th pool, which rounds up: padded by one row and column at the end."""
+    """Returns the stage of the i-th max pool, which rounds up: the end is padded by one row and one column."""
     return f"pool{i}", lambda x: max_pool(x, 3, 2, ((0, 1), (0, 1)), impl)

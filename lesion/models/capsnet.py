@@ -1,7 +1,7 @@
 """CapsNet: Sabour, Frosst & Hinton, NIPS 2017 (arXiv:1710.09829), with the trunk of Afshar et al., ICIP 2018.
 
-Capsules have no bias, the routing's start is zero and not trained, and the decoder sees both class capsules, one of
-them masked: only so is the published number of parameters met.
+Capsules have no bias, the routing logits start at zero and are not trained, and the decoder takes both class capsules,
+one of them masked: only this gives the published number of parameters.
 """
 
 import jax
@@ -16,12 +16,12 @@ CLASSES = 2
 UPPER, LOWER, ABSENT = 0.9, 0.1, 0.5  # m+, m- and lambda of the margin loss
 RECONSTRUCTION = 0.0005  # weight of the summed squared error
 DECODER = (512, 1024)  # hidden layers
-EPSILON = 1e-9  # below the squared length of a vector, whose root's gradient is infinite at 0
+EPSILON = 1e-9  # added to a squared length, because the gradient of its root is infinite at 0
 ITERATIONS = 3  # of routing
 
 
 def squash(s: jax.Array) -> jax.Array:
-    """Returns vectors [..., D] of the same directions, of lengths |s|² / (1 + |s|²) (Sabour 2017, eq. 1)."""
+    """Scales vectors s [..., D] to the lengths |s|² / (1 + |s|²) (Sabour 2017, eq. 1)."""
     squared = jnp.sum(jnp.square(s), axis=-1, keepdims=True)
     return s * squared / (1.0 + squared) / jnp.sqrt(squared + EPSILON)
 
@@ -34,11 +34,11 @@ def length(v: jax.Array) -> jax.Array:
 def route(votes: jax.Array, iterations: int = ITERATIONS) -> jax.Array:
     """Routes by agreement (Sabour 2017, procedure 1).
 
-    Gradients go through all iterations, as in the authors' published code; others' stop those of all but the last.
+    Gradients go through all iterations, as in the authors' published code; other codes stop them in all but the last.
 
     Args:
         votes: û [B, I, J, D], the prediction of the lower layer's capsule i for capsule j.
-        iterations: r, at least 1.
+        iterations: number r of iterations, at least 1.
 
     Returns:
         The upper layer's capsules v [B, J, D], each shorter than 1.
@@ -56,11 +56,11 @@ def margin_loss(lengths: jax.Array, label: jax.Array) -> jax.Array:
     """Returns Σ T max(0, .9 − |v|)² + .5 (1 − T) max(0, |v| − .1)² over classes (eq. 4).
 
     Args:
-        lengths: [B, J].
-        label: int32 [B].
+        lengths: lengths |v| of the class capsules, [B, J].
+        label: int32 [B], index of the true class.
 
     Returns:
-        [B].
+        Loss of each example, [B].
     """
     assert lengths.ndim == 2 and label.shape == lengths.shape[:1], (lengths.shape, label.shape)
     present = jax.nn.one_hot(label, lengths.shape[1], dtype=lengths.dtype)
@@ -69,10 +69,10 @@ def margin_loss(lengths: jax.Array, label: jax.Array) -> jax.Array:
 
 
 class CapsuleTrunk(Backbone):
-    """The two convolutions below the capsules, for images [B, 64, 64, 1] in [0, 1]; features [B, 147456]; no BatchNorm.
+    """The two convolutions below the capsules: images [B, 64, 64, 1] in [0, 1]; features [B, 147456]; no BatchNorm.
 
     Attributes:
-        widths: channels of both; eight of the second are a capsule.
+        widths: output channels of the two convolutions; eight channels of the second form a capsule.
     """
 
     widths: tuple[int, int] = (64, 256)
@@ -80,21 +80,21 @@ class CapsuleTrunk(Backbone):
     classifier = None
 
     def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
-        """Returns `conv1`, `relu1` and `primary`, whose map [B, 24, 24, 256] is squashed to capsules."""
+        """Returns the stages `conv1`, `relu1` and `primary`; the head squashes the map [B, 24, 24, 256] to capsules."""
         first, second = self.widths
         return [self.conv_stage("conv1", first, 9), ("relu1", nn.relu), self.conv_stage("primary", second, 9, 2)]
 
 
 class CapsuleHead(nn.Module):
-    """Class capsules, and the decoder that draws the image from the right one.
+    """The class capsules, and the decoder that draws the image from the true class's capsule.
 
     The logit of glioma is ln |v_glioma| − ln |v_encephalitis|: its sigmoid is glioma's share of the two lengths, above
     one half exactly where the longer capsule, the network's own answer, is glioma.
 
     Attributes:
-        pixels: side of the image.
-        capsules: I, of the lower layer.
-        dropout: there is none.
+        pixels: side S of the image, pixels.
+        capsules: number I of capsules in the lower layer.
+        dropout: unused; an attribute of all heads.
     """
 
     pixels: int = 64
@@ -102,9 +102,9 @@ class CapsuleHead(nn.Module):
     dropout: float = 0.0
 
     def setup(self) -> None:
-        """Makes the class capsules' transformations, and the decoder's layers."""
+        """Creates the class capsules' transformations and the decoder's layers."""
         shape = self.capsules, CLASSES, PRIMARY, CLASS
-        # So wide that both lengths begin away from 0 and from 1, where squash has hardly a gradient.
+        # Wide enough that both lengths start away from 0 and 1, where the gradient of squash nearly vanishes.
         self.transformation = self.param("transformation", nn.initializers.truncated_normal(0.1), shape, jnp.float32)
         self.decoder = [*(nn.Dense(width) for width in DECODER), nn.Dense(self.pixels**2)]
 
@@ -115,7 +115,7 @@ class CapsuleHead(nn.Module):
         return route(jnp.einsum("bik,ijkd->bijd", primary, self.transformation))
 
     def reconstruct(self, v: jax.Array, label: jax.Array) -> jax.Array:
-        """Draws the image [B, S·S] in [0, 1] from the capsule of class `label` int32 [B]; v [B, 2, 16]."""
+        """Draws images [B, S·S] in [0, 1] from the capsules v [B, 2, 16] of classes `label`, int32 [B]."""
         x = (v * jax.nn.one_hot(label, CLASSES, dtype=v.dtype)[..., None]).reshape(len(v), -1)
         for layer in self.decoder[:-1]:
             x = nn.relu(layer(x))
@@ -124,7 +124,7 @@ class CapsuleHead(nn.Module):
     def __call__(self, features: jax.Array, train: bool = False, embed: bool = False) -> jax.Array:
         """Returns the logit of glioma [B] for features [B, 8 I], or with `embed` both class capsules, [B, 32]."""
         v = self.capsules_of(features)
-        if self.is_initializing():
+        if self.is_initializing():  # creates the decoder's parameters too
             self.reconstruct(v, jnp.zeros(len(v), jnp.int32))
         if embed:
             return v.reshape(len(v), -1)
@@ -132,7 +132,7 @@ class CapsuleHead(nn.Module):
         return lengths[:, 1] - lengths[:, 0]
 
     def loss(self, features: jax.Array, images: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns margin loss + 0.0005 × the summed squared error of the drawn image, [B], and the logit [B].
+        """Returns the margin loss + 0.0005 × the drawn image's summed squared error, [B], and the logit of glioma [B].
 
         Args:
             features: [B, 8 I].

@@ -1,7 +1,7 @@
 """EfficientNet-Lite0: EfficientNet-B0 without squeeze-and-excitation and with ReLU6.
 
-Source: Tan & Le, ICML 2019, and the EfficientNet-Lite release in TensorFlow's TPU repository. Submodules bear the
-names of lukemelas' PyTorch port without their leading underscores, in which the public weights come.
+Source: Tan & Le, ICML 2019, and the EfficientNet-Lite release in TensorFlow's TPU repository. Submodules have
+the names of lukemelas' PyTorch port, the source of the public weights, without their leading underscores.
 """
 
 import functools
@@ -18,7 +18,7 @@ from lesion.models.stages import Backbone, Stage
 
 
 class BlockGroup(NamedTuple):
-    """Blocks of one output size."""
+    """A row of the paper's table: `repeats` blocks of `features` output channels that widen theirs `expand` times."""
 
     repeats: int
     kernel_size: int
@@ -39,13 +39,13 @@ GROUPS = (
 
 
 class InvertedResidual(nn.Module):
-    """A block: widen 1x1, depthwise kxk, narrow 1x1, plus the input where the shapes agree.
+    """A block: widening 1x1, depthwise kxk, narrowing 1x1 convolution, plus the input where the shapes agree.
 
     Attributes:
-        group: that the block is of.
-        stride: of the depthwise convolution.
-        norm: builds a BatchNorm by name.
-        impl: see `conv.conv2d`.
+        group: group that the block belongs to.
+        stride: stride of the depthwise convolution.
+        norm: function that builds a BatchNorm of a name.
+        impl: how convolutions are computed, see `conv.conv2d`.
     """
 
     group: BlockGroup
@@ -69,12 +69,12 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(Backbone):
-    """EfficientNet-Lite0."""
+    """EfficientNet-Lite0: 4,652,008 parameters at 1000 classes; features [B, 1280]."""
 
     dropout: float = 0.2
 
     def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
-        """Returns the stem, the blocks, the last convolution and the global mean."""
+        """Returns the stages: the stem, the blocks, the last convolution and the global mean."""
 
         def norm(name: str) -> Callable:
             module = BatchNorm(not train, momentum=0.99, epsilon=1e-3, axis_name=self.axis_name, name=name)

@@ -1,8 +1,8 @@
 """Inception-V3, torchvision's and Keras', from one table.
 
 Sources: Szegedy et al., CVPR 2016; torchvision's `inception_v3`, whose names are used; keras.applications'
-`InceptionV3`: the same graph without BatchNorm's scale, and with means that do not count the padding. torchvision's
-auxiliary classifier, which only training from scratch needs, is left out.
+`InceptionV3`: the same graph, without BatchNorm's scale and with average pools that do not count the padding.
+torchvision's auxiliary classifier, which only training from scratch needs, is left out.
 """
 
 import functools
@@ -19,7 +19,7 @@ from lesion.models.stages import Backbone, Stage
 
 
 class Unit(NamedTuple):
-    """Convolution, BatchNorm, ReLU."""
+    """The table's entry for a convolution with BatchNorm and ReLU; `name` is that of its module."""
 
     name: str
     features: int
@@ -40,7 +40,7 @@ def _strided(name: str, features: int) -> Unit:
     return Unit(name, features, (3, 3), 2)
 
 
-# A branch is a chain of units; a tuple of units is a fork whose outputs are concatenated; "avg" and "max" are pools.
+# A branch is a chain of units; a tuple of units is a fork with concatenated outputs; "avg" and "max" are pools.
 def _mixed_a(pool: int) -> tuple:
     double = (Unit("branch3x3dbl_1", 64), _square("branch3x3dbl_2", 96, 3), _square("branch3x3dbl_3", 96, 3))
     five = (Unit("branch5x5_1", 48), _square("branch5x5_2", 64, 5))
@@ -114,7 +114,7 @@ def unit_names() -> list[str]:
 
 
 class BasicConv(nn.Module):
-    """One `Unit`."""
+    """The convolution, BatchNorm and ReLU of a `Unit`; `conv` and `norm` build the first two."""
 
     unit: Unit
     conv: Callable
@@ -128,7 +128,7 @@ class BasicConv(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Branches side by side, concatenated in the table's order."""
+    """Parallel branches whose outputs are concatenated in the table's order; `build` makes the module of a `Unit`."""
 
     branches: tuple
     build: Callable
@@ -152,12 +152,12 @@ class Mixed(nn.Module):
 
 
 class InceptionV3(Backbone):
-    """Inception-V3.
+    """Inception-V3: features [B, 2048].
 
     Attributes:
         bn_scale: whether BatchNorm has a scale.
-        count_padding: whether the means of the pooling branches count the padding.
-        momentum: of BatchNorm's running statistics.
+        count_padding: whether the pooling branches count the padding in their means.
+        momentum: momentum of BatchNorm's running statistics.
     """
 
     bn_scale: bool = True
@@ -166,7 +166,7 @@ class InceptionV3(Backbone):
     momentum: float = 0.9
 
     def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
-        """Returns torchvision's modules up to the global mean."""
+        """Returns the stages, which are torchvision's modules up to the global mean."""
         conv = functools.partial(Conv, impl=self.impl)
         pools = {
             "avg": lambda x: avg_pool(x, 3, 1, symmetric_padding(1), self.count_padding, self.impl),

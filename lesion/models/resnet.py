@@ -16,20 +16,20 @@ from lesion.models.conv import symmetric_padding
 from lesion.models.layers import BatchNorm, Conv, max_pool
 from lesion.models.stages import Backbone, Stage
 
-# (blocks, channels inside a block, stride of the first)
+# (number of blocks, channels inside a block, stride of the first block)
 LAYERS = ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2))
 EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """1x1 narrow, 3x3, 1x1 wide, plus the input.
+    """A block: narrowing 1x1, 3x3, widening 1x1 convolution, plus the input.
 
     Attributes:
-        features: channels inside; four times as many come out.
-        strides: of the first and second convolution.
-        downsample: whether the input is brought to the output's shape by a convolution of its own.
-        conv: builds a convolution.
-        norm: builds a BatchNorm by name.
+        features: channels inside the block; the output has four times as many.
+        strides: strides of the first and second convolution.
+        downsample: whether a convolution brings the input to the output's shape.
+        conv: function that builds a convolution.
+        norm: function that builds a BatchNorm of a name.
     """
 
     features: int
@@ -53,13 +53,13 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(Backbone):
-    """ResNet-50.
+    """ResNet-50: features [B, 2048].
 
     Attributes:
-        v1: stride in the first 1x1 of a block instead of in its 3x3.
+        v1: whether a block strides in its first 1x1 convolution instead of its 3x3.
         conv_bias: whether convolutions have biases.
-        epsilon: of BatchNorm.
-        momentum: of BatchNorm's running statistics.
+        epsilon: constant that BatchNorm adds to the variance.
+        momentum: momentum of BatchNorm's running statistics.
     """
 
     v1: bool = False
@@ -68,7 +68,7 @@ class ResNet50(Backbone):
     momentum: float = 0.9
 
     def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
-        """Returns torchvision's modules up to the global mean, a block a stage."""
+        """Returns the stages: torchvision's modules up to the global mean, each block a stage of its own."""
         conv = functools.partial(Conv, use_bias=self.conv_bias, impl=self.impl)
 
         def norm(name: str) -> Callable:

@@ -1,4 +1,4 @@
-"""How a network runs: stage by stage, from any of them to any other, with its classifier on top or without."""
+"""Networks as lists of stages: any part can be run, from one stage to another, with or without the classifier."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -13,32 +13,32 @@ Stage = tuple[str, Callable[[Any], Any]]
 
 
 def find_stages(names: Sequence[str], name: str) -> list[int]:
-    """Returns the positions of the stages that `name` stands for: itself, or all it begins (`layer3` of `layer3_0`)."""
+    """Returns the positions of the stages called `name`, or `name` and an underscore (`layer3` finds `layer3_0`)."""
     return [i for i, stage in enumerate(names) if stage == name or stage.startswith(f"{name}_")]
 
 
 def run_stages(stages: Sequence[Stage], x: Any, start: str | None, stop: str | None) -> tuple[Any, bool]:
-    """Runs a network's stages, or those between two of them; names are as `find_stages` takes them.
+    """Runs a network's stages, or those after `start` up to `stop`; `find_stages` looks the names up.
 
     Args:
-        stages: (name, function), in order.
-        x: the input, or the output of stage `start`.
-        start: the stage whose output `x` is; None runs from the beginning.
-        stop: the last stage to run; None runs all.
+        stages: (name, function) of each stage, in order.
+        x: the network's input, or the output of stage `start`.
+        start: stage whose output `x` is; None runs from the beginning.
+        stop: last stage to run; None runs to the end.
 
     Returns:
         The output, and whether the last stage was run.
 
     Raises:
-        ValueError: for a name that no stage has, or that comes too early.
+        ValueError: if no stage has a name, or `stop` comes before `start`.
     """
     names = [name for name, _ in stages]
 
     def last_index(name: str) -> int:
-        found = find_stages(names, name)
-        if not found:
+        positions = find_stages(names, name)
+        if not positions:
             raise ValueError(f"no stage {name!r}: choose one of {', '.join(names)}")
-        return found[-1]
+        return positions[-1]
 
     begin = 0 if start is None else last_index(start) + 1
     end = len(stages) if stop is None else last_index(stop) + 1
@@ -50,14 +50,14 @@ def run_stages(stages: Sequence[Stage], x: Any, start: str | None, stop: str | N
 
 
 class Backbone(nn.Module, kw_only=True):
-    """The base class of all networks that slices are shown to.
+    """The base class of all networks that take slices as input.
 
     A subclass defines `stages`, and `hidden_layers` if its classifier is more than dropout and one dense layer.
 
     Attributes:
-        num_classes: width of the classifier; None gives the features before it.
-        axis_name: of the devices over which BatchNorm takes its statistics, None on one.
-        dropout: rate in the classifier.
+        num_classes: width of the classifier; None for a network that returns the features before it.
+        axis_name: name of the `pmap` axis over which BatchNorm takes its statistics, None on one device.
+        dropout: dropout rate in the classifier.
         impl: how convolutions and pools are computed, see `conv.conv2d`.
     """
 
@@ -66,21 +66,21 @@ class Backbone(nn.Module, kw_only=True):
     dropout: float = 0.0
     impl: ConvImpl = "auto"
 
-    classifier: ClassVar[str | None] = "fc"  # module name of the classifier's last layer; None: it has no classifier
+    classifier: ClassVar[str | None] = "fc"  # module name of the classifier's last layer; None for no classifier
 
     def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
-        """Returns (name, function) of each stage in order; one with parameters bears its module's name.
+        """Returns (name, function) of each stage in order; a stage with parameters has its module's name.
 
         Args:
-            train: whether BatchNorm takes the batch's statistics, and updates the running ones.
-            mask: bool [B], the examples that BatchNorm counts; None counts all.
+            train: whether BatchNorm uses the batch's statistics and updates the running ones.
+            mask: bool [B], true for the examples that BatchNorm counts; None counts all.
         """
         raise NotImplementedError
 
     def conv_stage(
         self, name: str, features: int, kernel_size: int, stride: int = 1, padding: int = 0, groups: int = 1
     ) -> Stage:
-        """Returns the stage of a convolution with bias: a square kernel, the same padding on all sides."""
+        """Returns the stage of a convolution with bias, a square kernel and the same padding on all sides."""
 
         def conv(x: jax.Array) -> jax.Array:
             size, pads = (kernel_size, kernel_size), symmetric_padding(padding)
@@ -89,11 +89,11 @@ class Backbone(nn.Module, kw_only=True):
         return name, conv
 
     def flatten(self, x: jax.Array) -> jax.Array:
-        """Returns the last stage's output as features [B, D], a map [B, H, W, C] in the order H, W, C."""
+        """Flattens the last stage's output to features [B, D], a map [B, H, W, C] in the order H, W, C."""
         return x.reshape(len(x), -1)
 
     def hidden_layers(self, features: jax.Array, train: bool) -> jax.Array:
-        """Returns what the classifier's last layer sees, [B, W], for features [B, D]."""
+        """Returns the input [B, W] of the classifier's last layer for features [B, D]."""
         return nn.Dropout(self.dropout, deterministic=not train)(features)
 
     @nn.compact
@@ -109,11 +109,11 @@ class Backbone(nn.Module, kw_only=True):
         """Runs the network, or its stages from `start` to `stop`, see `run_stages`.
 
         Args:
-            images: [B, H, W, channels], preprocessed; with `start` that stage's output.
-            train: whether to train: BatchNorm as `stages` tells, and dropout, which wants the key `dropout`.
-            mask: see `stages`.
-            start: the stage whose output `images` is.
-            stop: the stage whose output is returned.
+            images: [B, H, W, channels], preprocessed; with `start` the output of that stage.
+            train: whether to train: BatchNorm as in `stages`, and dropout, which needs a random key named `dropout`.
+            mask: bool [B], see `stages`.
+            start: stage whose output `images` is.
+            stop: stage whose output is returned.
 
         Returns:
             Logits [B, num_classes], features [B, D] if `num_classes` is None, or the output of stage `stop`.
