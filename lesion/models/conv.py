@@ -1,8 +1,8 @@
-"""The convolution, computed in the way each machine runs fastest; the numbers are the same either way.
+"""The convolution, computed in the way that is fastest on each backend; all ways give the same numbers.
 
 On CPU a 1x1 convolution runs as a matrix product, a depthwise one as shifted multiply-adds and the input gradient of a
-strided one as matrix products (1.4-5, 4-14 and 1.2-1.7 times faster than XLA's convolution there); on GPU the library's
-convolution is best. The others are XLA's own on CPU too, which is fast where launch/setup.sh chose its library.
+strided one as matrix products (1.4-5, 4-14 and 1.2-1.7 times faster than XLA's convolution there); on GPU XLA's is
+fastest. All other convolutions are XLA's on CPU too, which is fast with the library that launch/setup.sh chooses.
 """
 
 import functools
@@ -15,23 +15,23 @@ import jax.numpy as jnp
 ConvImpl = Literal["auto", "lax", "matmul"]
 Padding = tuple[tuple[int, int], tuple[int, int]]
 NO_PADDING: Padding = ((0, 0), (0, 0))
-# How a kernel gradient's sum over rows is cut, measured on two AVX-512 cores: parts of 4096 rows or more, at most 8.
+# A kernel gradient's sum over rows is split into at most 8 parts of at least 4096 rows: fastest on two AVX-512 cores.
 MIN_PART_ROWS, MAX_PARTS = 4096, 8
 
 
 def symmetric_padding(height: int, width: int | None = None) -> Padding:
-    """Returns torch's `padding=` as numbers: as much on either side, the same for both axes if `width` is None."""
+    """Returns torch's `padding=(height, width)`, the same on opposite sides; `width` None stands for `height`."""
     width = height if width is None else width
     return (height, height), (width, width)
 
 
 def same_padding(size: tuple[int, int], kernel_size: tuple[int, int], stride: int) -> Padding:
-    """Returns TensorFlow's SAME as numbers: the odd pixel goes to the bottom and right.
+    """Returns the padding of TensorFlow's SAME, which puts an odd pixel at the bottom and right.
 
     Args:
         size: height and width of the input.
         kernel_size: height and width of the kernel.
-        stride: of both axes.
+        stride: step of the window along both axes.
 
     Returns:
         ((top, bottom), (left, right)).
@@ -45,12 +45,12 @@ def same_padding(size: tuple[int, int], kernel_size: tuple[int, int], stride: in
 
 
 def uses_matmul(impl: ConvImpl) -> bool:
-    """Tells whether the CPU's ways to compute are asked for: by name, or by `auto` on a CPU."""
+    """Tells whether to compute in the CPU's way: for `matmul`, and for `auto` where the backend is a CPU."""
     return impl == "matmul" or (impl == "auto" and jax.default_backend() == "cpu")
 
 
 def shifted_views(x: jax.Array, kernel_size: tuple[int, int], stride: int) -> list[jax.Array]:
-    """Returns the kh·kw shifted images [B, H', W', C] that a window over `x` [B, H, W, C] sees, row by row."""
+    """Returns views [B, H', W', C] of `x` [B, H, W, C], one for each of the window's kh·kw cells, row by row."""
     assert x.ndim == 4, x.shape
     height, width = ((n - k) // stride + 1 for n, k in zip(x.shape[1:3], kernel_size, strict=True))
     rows = (slice(i, i + (height - 1) * stride + 1, stride) for i in range(kernel_size[0]))
@@ -76,7 +76,7 @@ def _lax_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, gr
 
 @jax.custom_vjp
 def _matmul(rows: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Multiplies [N, I] by [I, O]; the kernel's gradient, of few cells and very long sums, adds shorter products."""
+    """Multiplies [N, I] by [I, O]; the kernel's gradient, few cells of very long sums, is summed in parts."""
     return rows @ kernel
 
 
@@ -100,12 +100,12 @@ _matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
 def _pointwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Multiplies [..., I] by [I, O] in two dimensions: the gradient of a product of four is transposed first."""
+    """Multiplies [..., I] by [I, O] as two-dimensional arrays, which spares their gradient a transposition."""
     return _matmul(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def _shifted_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """Convolves by kh·kw products of shifted images, summed."""
+    """Convolves by summing kh·kw matrix products of shifted images."""
     kh, kw, inputs, features = kernel.shape
     views = shifted_views(jnp.pad(x, ((0, 0), *padding, (0, 0))), (kh, kw), stride)
     return sum(map(_pointwise_conv, views, kernel.reshape(-1, inputs, features)))  # type: ignore[return-value]
@@ -113,7 +113,7 @@ def _shifted_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _strided_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """Convolves as XLA does, but for the gradient by x, where XLA would multiply mostly zeros."""
+    """Convolves as XLA does, except in the gradient by x, where XLA would multiply mostly zeros."""
     return _lax_conv(x, kernel, stride, padding)
 
 
@@ -139,10 +139,10 @@ def conv2d(
     Args:
         x: [B, H, W, I].
         kernel: [kh, kw, I / groups, O].
-        stride: of both axes.
+        stride: step of the window along both axes.
         padding: ((top, bottom), (left, right)).
         groups: number of channel groups.
-        impl: `lax` is XLA's convolution; `matmul` the CPU's way where there is one; `auto` chooses by backend.
+        impl: `lax` for XLA's convolution, `matmul` for the CPU's way where there is one, `auto` to choose by backend.
 
     Returns:
         [B, H', W', O].

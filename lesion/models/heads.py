@@ -1,7 +1,7 @@
 """Heads, from features to the logit of glioma: the paper's, the baselines' own, and those that fuse sequences.
 
-All are called alike, `head(features, train, embed)`, and have a rate `dropout`; CapsNet's is in `capsnet`. Those that
-fuse, the paper's future work, see all sequences of a patient at once.
+All are called as `head(features, train, embed)` and have an attribute `dropout`; CapsNet's head is in `capsnet`. The
+heads that fuse sequences, the paper's future work, take `Bags` of all sequences of a patient.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from lesion.models.layers import activation
 
 
 class Head(nn.Module):
-    """The paper's new classifier, 512-256-1 (section 1.2), with ReLU: the paper names no activation, a guess.
+    """The paper's new classifier, 512-256-1 (section 1.2), with ReLU: a guess, the paper names no activation.
 
     Attributes:
-        widths: of the hidden layers.
-        dropout: rate before each layer; 0 is none.
+        widths: widths of the hidden layers.
+        dropout: dropout rate before each layer; 0 for none.
     """
 
     widths: Sequence[int] = (512, 256)
@@ -27,9 +27,9 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, train: bool = False, embed: bool = False) -> jax.Array:
-        """Returns the logit of glioma [B] for features [B, D], or with `embed` what the last layer sees, [B, W].
+        """Returns the logit of glioma [B] for features [B, D], or with `embed` the last layer's input [B, W].
 
-        Dropout wants the key `dropout` when training.
+        Training with dropout needs a random key named `dropout`.
         """
         assert features.ndim == 2, features.shape
         x = features
@@ -43,13 +43,13 @@ class Head(nn.Module):
 
 
 class BaselineHead(nn.Module):
-    """A baseline's own dense layers: an activation and dropout after each, then one logit.
+    """A baseline's own dense layers: each followed by an activation and dropout, then one logit.
 
     Attributes:
-        widths: of the hidden layers.
-        dropout: rate after each of them; empty is none.
-        kind: of the activation, see `activation`.
-        names: of the hidden layers, `fc1`, `fc2`, ... if not given.
+        widths: widths of the hidden layers.
+        dropout: dropout rate after each hidden layer; empty for none.
+        kind: kind of the activations, see `layers.activation`.
+        names: names of the hidden layers; empty for `fc1`, `fc2`, ...
     """
 
     widths: Sequence[int]
@@ -59,7 +59,7 @@ class BaselineHead(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, train: bool = False, embed: bool = False) -> jax.Array:
-        """Returns as `Head` does."""
+        """Returns the logit [B] or the last layer's input [B, W], as `Head` does."""
         assert features.ndim == 2, features.shape
         x = features
         names = self.names or [f"fc{i}" for i in range(1, len(self.widths) + 1)]
@@ -71,11 +71,11 @@ class BaselineHead(nn.Module):
 
 
 class Bags(NamedTuple):
-    """Patients as bags of frozen features: slices of M sequences, in no order; NumPy or on the device.
+    """Patients as bags of frozen features: slices of M sequences, in no order; NumPy or JAX arrays.
 
     Attributes:
-        features: float32 [..., M, S, D] of up to S slices of each of M sequences; anything where `mask` is false.
-        mask: bool [..., M, S]: false for padding; a sequence that a patient lacks is padding alone.
+        features: float32 [..., M, S, D], up to S slices of each of M sequences; any value where `mask` is false.
+        mask: bool [..., M, S], false for padding; a sequence that a patient lacks is all padding.
     """
 
     features: Any
@@ -83,7 +83,7 @@ class Bags(NamedTuple):
 
 
 def _without_padding(bags: Bags) -> Bags:
-    """Returns the bags with zeros for padding, so that none of it, not even NaN, reaches a product or its gradient."""
+    """Returns the bags with zeros for padding, so that no NaN in it reaches a product or its gradient."""
     assert bags.features.ndim >= 3 and bags.features.shape[:-1] == bags.mask.shape, jax.tree.map(jnp.shape, bags)
     return bags._replace(features=jnp.where(bags.mask[..., None], bags.features, 0.0))
 
@@ -91,7 +91,7 @@ def _without_padding(bags: Bags) -> Bags:
 def mean_over_slices(bags: Bags) -> Bags:
     """Returns each sequence's mean slice as a bag of that one slice, [..., M, 1, D]; zeros where a sequence is missing.
 
-    The mean of one slice is that slice: whoever takes means of bags may be given these, 1 / S of the memory.
+    Code that takes means of bags may be given these instead, at 1 / S of the memory: the mean of one slice is itself.
     """
     features, mask = _without_padding(bags)
     count = jnp.sum(mask, -1, dtype=features.dtype)[..., None]
@@ -102,22 +102,22 @@ def mean_over_slices(bags: Bags) -> Bags:
 def masked_softmax(score: jax.Array, mask: jax.Array) -> jax.Array:
     """Returns the softmax over the last axis of `score` [..., K] where `mask` [..., K], exactly 0 elsewhere.
 
-    Of an empty bag all weights are 0, and the gradient is finite.
+    For an empty bag all weights are 0, and the gradient is finite.
     """
     assert score.shape == mask.shape, (score.shape, mask.shape)
     largest = jnp.max(jnp.where(mask, score, -jnp.inf), -1, keepdims=True)
-    # Masked before exp: a value that is masked after it, and overflowed, has the gradient 0 · inf.
+    # Masked before exp, not only after: where exp overflows, masking it afterwards gives the gradient 0 · inf.
     shifted = jnp.where(mask, score - jax.lax.stop_gradient(jnp.where(jnp.isfinite(largest), largest, 0.0)), 0.0)
     weight = jnp.where(mask, jnp.exp(shifted), 0.0)
-    return weight / jnp.maximum(jnp.sum(weight, -1, keepdims=True), 1.0)  # the largest of a bag weighs 1
+    return weight / jnp.maximum(jnp.sum(weight, -1, keepdims=True), 1.0)  # a bag's largest score weighs 1
 
 
 class EarlyFusion(nn.Module):
-    """Early fusion: the sequences' means side by side, with M flags that tell which are there, and the paper's head.
+    """Early fusion: the paper's head on the sequences' concatenated means and M flags of which sequences are present.
 
     Attributes:
-        widths: of the head's hidden layers.
-        dropout: rate before each layer; 0 is none.
+        widths: widths of the head's hidden layers.
+        dropout: dropout rate before each layer; 0 for none.
     """
 
     widths: Sequence[int] = (512, 256)
@@ -125,7 +125,7 @@ class EarlyFusion(nn.Module):
 
     @nn.compact
     def __call__(self, bags: Bags, train: bool = False, embed: bool = False) -> jax.Array:
-        """Returns as `Head` does, for bags [B, M, S, D]."""
+        """Returns the logit [B] or the last layer's input [B, W], as `Head` does, for bags [B, M, S, D]."""
         assert bags.features.ndim == 4, bags.features.shape
         mean, present = mean_over_slices(bags)
         flags = present.reshape(len(present), -1).astype(mean.dtype)
@@ -136,17 +136,17 @@ class EarlyFusion(nn.Module):
 class GatedAttention(nn.Module):
     """Gated attention over all slices of all sequences (Ilse, Tomczak and Welling 2018, arXiv:1802.04712, eq. 9).
 
-    Each sequence has a first layer of its own, by which the rest can tell the sequences apart: h = relu(x W_m + b_m).
+    Each sequence has a first layer of its own, so that later ones can tell the sequences apart: h = relu(x W_m + b_m).
     Then a = softmax(w · (tanh(V h) * sigmoid(U h))) over the patient's slices, z = Σ a h, and the head's other layers:
-    as deep as the others, with the attention after the first layer. U and V have biases, as in their authors' code.
+    the depth is that of `Head`. U and V have biases, as in their authors' code.
 
-    The weights a [B, M, S], which sum to 1 over a patient's slices, are kept as `attention` among the
-    `intermediates`, where the caller makes that collection mutable.
+    The weights a [B, M, S], which sum to 1 over a patient's slices, are sown as `attention` into the collection
+    `intermediates`, if the caller makes it mutable.
 
     Attributes:
-        widths: of the head's hidden layers; the first is that of h.
-        attention_width: rows of V and U.
-        dropout: rate before each layer; 0 is none.
+        widths: widths of the hidden layers; the first is that of h.
+        attention_width: number of rows of V and of U.
+        dropout: dropout rate before each of these layers; 0 for none.
     """
 
     widths: Sequence[int] = (512, 256)
@@ -155,7 +155,7 @@ class GatedAttention(nn.Module):
 
     @nn.compact
     def __call__(self, bags: Bags, train: bool = False, embed: bool = False) -> jax.Array:
-        """Returns as `Head` does, for bags [B, M, S, D]."""
+        """Returns the logit [B] or the last layer's input [B, W], as `Head` does, for bags [B, M, S, D]."""
         features, mask = _without_padding(bags)
         assert features.ndim == 4, features.shape
         b, m, s, d = features.shape

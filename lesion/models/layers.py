@@ -1,4 +1,4 @@
-"""Pooling, normalisation, activations and the modules that the networks are built of."""
+"""Pooling, normalisation, activations and the modules that the networks are made of."""
 
 import functools
 from collections.abc import Callable
@@ -19,14 +19,14 @@ def max_pool(x: jax.Array, size: int, stride: int, padding: Padding = NO_PADDING
     """Returns the largest value of each window, the border padded with -inf.
 
     On CPU this is a maximum over shifted images, whose gradient costs a quarter of XLA's select-and-scatter. Where
-    several values of a window are the largest, the two ways divide the gradient differently between them.
+    several values of a window are equally large, the two ways divide the gradient between them differently.
 
     Args:
         x: [B, H, W, C].
         size: side of the window.
-        stride: of both axes.
+        stride: step of the window along both axes.
         padding: ((top, bottom), (left, right)).
-        impl: see `conv2d`.
+        impl: how it is computed, see `conv2d`.
 
     Returns:
         [B, H', W', C].
@@ -41,15 +41,15 @@ def max_pool(x: jax.Array, size: int, stride: int, padding: Padding = NO_PADDING
 def avg_pool(
     x: jax.Array, size: int, stride: int, padding: Padding, count_padding: bool, impl: ConvImpl = "auto"
 ) -> jax.Array:
-    """Returns the mean of each window: [B, H, W, C] to [B, H', W', C].
+    """Returns the mean of each window, [B, H', W', C].
 
     Args:
-        x: the images.
+        x: [B, H, W, C].
         size: side of the window.
-        stride: of both axes.
-        padding: ((top, bottom), (left, right)), zeros.
-        count_padding: whether they count as pixels: torch yes, Keras no.
-        impl: see `conv2d`.
+        stride: step of the window along both axes.
+        padding: ((top, bottom), (left, right)), of zeros.
+        count_padding: whether the padding counts as pixels, as in torch; in Keras it does not.
+        impl: how it is computed, see `conv2d`.
     """
     assert x.ndim == 4, x.shape
     if uses_matmul(impl):
@@ -66,7 +66,7 @@ def avg_pool(
 
 
 def adaptive_avg_pool(x: jax.Array, side: int) -> jax.Array:
-    """Pools [B, H, W, C] to [B, side, side, C] as torch: cell i averages ⌊iH/side⌋ to ⌈(i+1)H/side⌉."""
+    """Pools [B, H, W, C] to [B, side, side, C] as torch does: row i averages rows ⌊iH/side⌋ to ⌈(i+1)H/side⌉ − 1."""
     assert x.ndim == 4, x.shape
     for axis in (1, 2):
         n = x.shape[axis]
@@ -84,13 +84,13 @@ def local_response_norm(x: jax.Array, size: int = 5, alpha: float = 1e-4, beta: 
 
     Args:
         x: [B, H, W, C].
-        size: odd number of channels of the sum.
-        alpha: its factor, divided by `size` as in Caffe, ONNX and torch.
+        size: number of channels in the sum, odd.
+        alpha: factor of the sum, divided by `size` as in Caffe, ONNX and torch.
         beta: exponent.
-        k: constant; Caffe's 1 (Krizhevsky 2012, section 3.3: 2, and alpha not divided).
+        k: constant; 1 as in Caffe (Krizhevsky 2012, section 3.3: 2, and alpha not divided).
 
     Returns:
-        The same shape.
+        [B, H, W, C].
     """
     assert x.ndim == 4 and size % 2 == 1, (x.shape, size)
     reach = size // 2
@@ -100,17 +100,17 @@ def local_response_norm(x: jax.Array, size: int = 5, alpha: float = 1e-4, beta: 
 
 
 class PReLU(nn.Module):
-    """x where it is positive, else a trained share of it, one a channel (He et al., ICCV 2015)."""
+    """The parametric ReLU: x if positive, else x times a trained slope of its channel (He et al., ICCV 2015)."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns [..., C] for [..., C]."""
+        """Returns the activations of x [..., C] in its shape."""
         slope = self.param("slope", PRELU_INIT, x.shape[-1:], jnp.float32)
         return jnp.where(x > 0, x, x * slope.astype(x.dtype))
 
 
 def activation(kind: str, name: str) -> Callable[[jax.Array], jax.Array]:
-    """Returns the activation `relu`, `leaky` (slope .01) or `prelu`, a module that bears `name`."""
+    """Returns the activation `relu`, `leaky` (slope .01) or `prelu`, a module called `name`."""
     if kind == "prelu":
         return lambda x: PReLU(name=name)(x)
     return {"relu": nn.relu, "leaky": nn.leaky_relu}[kind]
@@ -122,11 +122,11 @@ class Conv(nn.Module):
     Attributes:
         features: output channels.
         kernel_size: height and width of the kernel.
-        stride: of both axes.
-        padding: in numbers, or `same` as in TensorFlow.
-        groups: of channels.
+        stride: step of the window along both axes.
+        padding: ((top, bottom), (left, right)), or `same` as in TensorFlow.
+        groups: number of channel groups.
         use_bias: whether a bias is added.
-        impl: see `conv2d`.
+        impl: how it is computed, see `conv2d`.
     """
 
     features: int
@@ -155,10 +155,10 @@ class Conv(nn.Module):
 def _normalise(
     x: jax.Array, scale: jax.Array, bias: jax.Array, statistics: tuple, mask: jax.Array | None, axis_name: str | None
 ) -> jax.Array:
-    """Normalises x [B, ..., C] by its own statistics: mean [C], 1 / deviation [C], number of values each is of.
+    """Normalises x [B, ..., C] by its own statistics: mean [C], 1 / standard deviation [C], number of values.
 
-    The gradient by x includes what goes through the statistics. It keeps only x and reads it twice, once for the sums;
-    XLA's own of the same formula is slower.
+    The gradient by x includes the part through the statistics. It keeps only x and reads it twice, once for the sums;
+    XLA's own gradient of the same formula is slower.
     """
     mean, inverse, _ = statistics
     return ((x.astype(jnp.float32) - mean) * (inverse * scale) + bias).astype(x.dtype)
@@ -192,17 +192,17 @@ def _expand(mask: jax.Array, x: jax.Array) -> jax.Array:
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy, ICML 2015) whose statistics are those of the examples that count.
+    """Batch normalisation (Ioffe & Szegedy, ICML 2015) that leaves padding out and is exact over several devices.
 
-    Where `axis_name` is given they are of all devices' examples together, and where a mask is, without the padding:
-    unlike Flax's own, which averages the devices' means, this is exact when their counts differ. They are float32.
+    With `axis_name` the statistics are those of all devices' examples together, and with a mask only of those where it
+    is true: unlike Flax's own, which averages the devices' means, they are exact when counts differ. They are float32.
 
     Attributes:
-        use_running_average: normalise by the running statistics instead of the batch's.
-        momentum: the share of the running statistics that is kept at each step.
-        epsilon: added to the variance.
+        use_running_average: whether to normalise by the running statistics instead of the batch's.
+        momentum: share of the running statistics that is kept at each step.
+        epsilon: constant added to the variance.
         use_scale: whether there is a scale.
-        axis_name: of the devices, None on one.
+        axis_name: name of the `pmap` axis of devices, None on one device.
     """
 
     use_running_average: bool
@@ -213,7 +213,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """Returns [B, ..., C] in the same shape and type; mask [B] bool, all true if None."""
+        """Returns x [B, ..., C] normalised, in its type; `mask` is bool [B], true for examples that count, or None."""
         assert mask is None or mask.shape == x.shape[:1], (x.shape, mask)
         shape = x.shape[-1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
@@ -224,7 +224,7 @@ class BatchNorm(nn.Module):
             factor = jax.lax.rsqrt(var.value + self.epsilon) * scale
             return ((x.astype(jnp.float32) - mean.value) * factor + bias).astype(x.dtype)
         axis_name = None if self.is_initializing() else self.axis_name
-        # No gradient here: `_normalise` has what goes through the statistics.
+        # No gradient here: that of `_normalise` includes the part through the statistics.
         batch_mean, batch_var, count = jax.lax.stop_gradient(self._statistics(x.astype(jnp.float32), mask, axis_name))
         if not self.is_initializing():
             mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
@@ -234,14 +234,14 @@ class BatchNorm(nn.Module):
 
     @staticmethod
     def _statistics(x: jax.Array, mask: jax.Array | None, axis_name: str | None) -> tuple[jax.Array, ...]:
-        """Returns mean and variance [C] over all devices' masked examples, and the number of values each is of."""
+        """Returns mean and variance [C] over all devices' masked examples, and the number of values they average."""
         axes = tuple(range(x.ndim - 1))
         cells = x.size // (x.shape[0] * x.shape[-1])
         if mask is None:
-            kept, count = x, jnp.float32(x.shape[0] * cells)
+            counted, count = x, jnp.float32(x.shape[0] * cells)
         else:
-            kept, count = jnp.where(_expand(mask, x), x, 0.0), jnp.sum(mask, dtype=jnp.float32) * cells
-        sums = kept.sum(axes), jnp.square(kept).sum(axes)
+            counted, count = jnp.where(_expand(mask, x), x, 0.0), jnp.sum(mask, dtype=jnp.float32) * cells
+        sums = counted.sum(axes), jnp.square(counted).sum(axes)
         if axis_name is not None:
             sums, count = jax.lax.psum((sums, count), axis_name)
         mean, square = (total / jnp.maximum(count, 1.0) for total in sums)
