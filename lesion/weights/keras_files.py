@@ -1,11 +1,12 @@
 """Keras checkpoints: `.weights.h5`, `.keras`, and the older `.h5` of whole models or of weights alone.
 
-All come out under `layer/leaf` (`conv1_conv/kernel`), with the leaves kernel, bias, gamma, beta, moving_mean and
-moving_variance, whatever the file calls them. The layouts were read from files that Keras 3.15 wrote and, for the
-published ones, from Keras' source.
+All arrays are returned as `layer/leaf` (`conv1_conv/kernel`), with the leaves kernel, bias, gamma, beta, moving_mean
+and moving_variance, whatever the file calls them. The layouts are taken from files that Keras 3.15 wrote and, for those
+of the published files, from Keras' source.
 """
 
 import io
+import itertools
 import re
 import zipfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import numpy as np
 # Keras 1 names. Its `running_std` holds the variance.
 LEAVES = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
 KNOWN_LEAVES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
-# Which leaves `vars/0`, `vars/1`, ... are, by class of the layer and their number.
+# The leaves that `vars/0`, `vars/1`, ... hold, by class of the layer and number of arrays.
 VARIABLES = {
     ("conv2d", 1): ("kernel",),
     ("conv2d", 2): ("kernel", "bias"),
@@ -35,7 +36,7 @@ def read_zip(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_hdf5(source: Path | BinaryIO) -> dict[str, np.ndarray]:
-    """Reads any of Keras' HDF5 layouts; returns {layer/leaf: array} in the file's layout (kernels kh, kw, I, O)."""
+    """Reads any of Keras' HDF5 layouts; returns {layer/leaf: array}, kernels in the order kh, kw, I, O."""
     with h5py.File(source, "r") as file:
         if "layers" in file:
             return dict(_read_numbered(file["layers"]))
@@ -44,7 +45,7 @@ def read_hdf5(source: Path | BinaryIO) -> dict[str, np.ndarray]:
 
 
 def _read_numbered(layers: h5py.Group) -> Iterator[tuple[str, np.ndarray]]:
-    """Reads Keras 3's layout: a group's number counts layers of its class by depth, the layer's name is in `vars`."""
+    """Reads Keras 3's layout, where groups are numbered by class and depth and `vars` has the layer's name."""
     for group_name, group in layers.items():
         variables = group.get("vars", {})
         if not len(variables):
@@ -61,12 +62,9 @@ def _read_numbered(layers: h5py.Group) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _read_names(group: h5py.Group, name: str) -> list[str]:
-    """Returns a list of names, which Keras splits into `name0`, `name1`, ... where it is too long for one attribute."""
-    parts = [name] if name in group.attrs else []
-    while not parts or parts[-1] != name:
-        if f"{name}{len(parts)}" not in group.attrs:
-            break
-        parts.append(f"{name}{len(parts)}")
+    """Returns the names in an attribute, which Keras splits into `name0`, `name1`, ... where it would be too long."""
+    numbered = itertools.takewhile(group.attrs.__contains__, (f"{name}{i}" for i in itertools.count()))
+    parts = [name] if name in group.attrs else list(numbered)
     if not parts:
         raise ValueError(f"the group {group.name} has no attribute {name}: not a file of Keras")
     values = [value for part in parts for value in group.attrs[part]]
@@ -74,7 +72,7 @@ def _read_names(group: h5py.Group, name: str) -> list[str]:
 
 
 def _read_named(group: h5py.Group) -> Iterator[tuple[str, np.ndarray]]:
-    """Reads Keras 1, 2 and 3's older layout: every layer lists its weights' names."""
+    """Reads the older layout of Keras 1, 2 and 3, where every layer lists its weights' names."""
     for layer in _read_names(group, "layer_names"):
         for name in _read_names(group[layer], "weight_names"):
             leaf = name.rpartition("/")[2].partition(":")[0].removeprefix(f"{layer}_")
