@@ -1,4 +1,4 @@
-"""Foreign checkpoints to Flax variables: fetched (`public_files`), read (`formats`), renamed (`rules`) and merged."""
+"""Conversion of foreign checkpoints: fetched (`public_files`), read (`formats`), renamed (`rules`), and merged."""
 
 from lesion.weights.formats import read
 from lesion.weights.merge import merge

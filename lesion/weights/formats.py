@@ -1,4 +1,4 @@
-"""Reads foreign checkpoint files into `{source name: ndarray}` without running anything they contain."""
+"""Readers of foreign checkpoint files, which give `{source name: ndarray}` and run nothing the files contain."""
 
 import zipfile
 from pathlib import Path
@@ -15,28 +15,28 @@ PICKLE_MAGIC = b"\x80\x02"
 
 
 def read(path: Path | str) -> dict[str, np.ndarray]:
-    """Reads a checkpoint; its content, not its name, tells the format.
+    """Reads a checkpoint, whose format is recognised by its content, not its name.
 
     Args:
-        path: torch's `.pth` (zip or old format), `.safetensors`, Keras' `.h5`, `.weights.h5` or `.keras`, ONNX,
+        path: a file: torch's `.pth` (zip or old format), `.safetensors`, Keras' `.h5`, `.weights.h5` or `.keras`, ONNX,
             or MatConvNet's `.mat`.
 
     Returns:
-        The arrays under their source names and in its layout; Keras' always as `layer/leaf`, see `keras_files`,
-        MatConvNet's too, see `matlab_files`.
+        The arrays under the source's names and in its layout; names are `layer/leaf` for Keras, see `keras_files`,
+        and for MatConvNet, see `matlab_files`.
 
     Raises:
-        UserError: if the file is missing, truncated, of another format, or asks for code to be run.
+        UserError: if the file is missing, truncated, of another format, or would run code.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no file {path}: name a checkpoint with --input")
     try:
         return _read(path)
-    except Exception as error:  # each format's reader has errors of its own for a file that is cut short or damaged
+    except Exception as error:  # every reader raises errors of its own for a truncated or damaged file
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"{path} cannot be read ({reason}): get it again; known are torch's .pth, .safetensors, Keras' .h5, "
+            f"{path} cannot be read ({reason}): get it again; formats: torch's .pth, .safetensors, Keras' .h5, "
             ".weights.h5 and .keras, ONNX, and MatConvNet's .mat"
         ) from error
 
@@ -60,9 +60,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_onnx(path: Path) -> dict[str, np.ndarray]:
-    import onnx  # here, because it takes half a second and one backbone's users need it
+    import onnx  # here, because the import takes half a second and only AlexNet needs it
 
-    # Arrays kept in other files are not followed: a model names any path it likes.
+    # Arrays in other files are not loaded: a model may name any path.
     graph = onnx.load(path, load_external_data=False).graph
     if not graph.node:
         raise ValueError("it is none of the known formats")

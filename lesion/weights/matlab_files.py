@@ -1,8 +1,8 @@
 """MatConvNet's `simplenn` networks, read by SciPy as data.
 
-The layout is that of MatConvNet's documentation and code (`layers`, a cell of structs with `name` and `weights`, older
-ones with `filters` and `biases`; `meta.normalization.averageImage`, older ones without `meta`). No published file was
-at hand: it is tested on files written so.
+The layout is that of MatConvNet's documentation and code (`layers`, a cell of structs with `name` and `weights`, in
+older files `filters` and `biases`; `meta.normalization.averageImage`, in older files without `meta`). No published file
+was at hand: the tests write files in this layout.
 """
 
 from collections.abc import Iterator
@@ -13,24 +13,24 @@ import numpy as np
 import scipy.io
 
 MAGIC = b"MATLAB "
-READABLE = b"MATLAB 5.0"  # 7.3 is HDF5 behind a header, which SciPy does not read
+READABLE = b"MATLAB 5.0"  # version 7.3 is HDF5 behind a header, which SciPy does not read
 LEAVES = ("filters", "biases")
 MEAN = "averageImage"
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Reads a network's arrays.
+    """Reads the arrays of a network; raises a ValueError for a file of MATLAB 7.3 or without layers.
 
     Args:
         path: a `.mat` file, of version 7 or older.
 
     Returns:
-        `layer/filters` (H, W, I, O; of a dense layer on one cell I, O), `layer/biases` [O], and `averageImage` [3], the
-        mean over its pixels of the image that is subtracted from others, if there is one.
+        {name: array}: `layer/filters` [H, W, I, O], or [I, O] of a dense layer on one cell; `layer/biases` [O]; and, if
+        the file has it, `averageImage` [3], the mean over pixels of the image that is subtracted from inputs.
     """
     with open(path, "rb") as file:
         if not file.read(len(READABLE)).startswith(READABLE):
-            raise ValueError("it is of MATLAB 7.3: save it there once more with save(..., '-v7')")
+            raise ValueError("it is of MATLAB 7.3: save it again in MATLAB with save(..., '-v7')")
     names = ("layers", "meta", "normalization")
     content = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False, variable_names=names)
     if "layers" not in content:

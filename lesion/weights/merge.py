@@ -1,4 +1,4 @@
-"""Puts loaded arrays in the place of a model's own, strictly."""
+"""Replaces a model's variables by loaded ones; both must agree in names, shapes and types."""
 
 import re
 from collections.abc import Mapping
@@ -9,22 +9,22 @@ import numpy as np
 from lesion import trees
 from lesion.errors import UserError
 
-SHOWN = 8  # names in an error's line
+SHOWN = 8  # number of names that an error lists
 
 
 def merge(variables: Mapping[str, Any], loaded: Mapping[str, Any], reinitialise: str | None = None) -> dict:
-    """Replaces every leaf of `variables` by the loaded one of the same name.
+    """Replaces every leaf of `variables` by the loaded leaf of the same name.
 
     Args:
-        variables: what `model.init` gave (arrays or `jax.ShapeDtypeStruct`).
-        loaded: the same tree from a checkpoint.
-        reinitialise: regex of leaf names, e.g. `^params/fc/`, that keep `variables`' value whatever was loaded.
+        variables: variables from `model.init` (arrays or `jax.ShapeDtypeStruct`).
+        loaded: tree of a checkpoint with the same leaves.
+        reinitialise: regex of names, e.g. `^params/fc/`, of leaves that keep the value in `variables`.
 
     Returns:
         The merged tree.
 
     Raises:
-        UserError: if a leaf is missing, extra, or of another shape or type; it lists the names.
+        UserError: if a leaf is missing, extra, or of another shape or type; lists the names.
     """
 
     def is_kept(name: str) -> bool:
@@ -36,9 +36,9 @@ def merge(variables: Mapping[str, Any], loaded: Mapping[str, Any], reinitialise:
     wrong = [f"missing {name}" for name in wanted.keys() - given.keys()]
     wrong += [f"extra {name}" for name in given.keys() - wanted.keys()]
     for name in wanted.keys() & given.keys():
-        expected, found = wanted[name], given[name]
-        if tuple(expected.shape) != tuple(found.shape) or np.dtype(expected.dtype) != np.dtype(found.dtype):
-            wrong.append(f"{name} is {found.dtype}{list(found.shape)}, not {expected.dtype}{list(expected.shape)}")
+        expected, actual = wanted[name], given[name]
+        if tuple(expected.shape) != tuple(actual.shape) or np.dtype(expected.dtype) != np.dtype(actual.dtype):
+            wrong.append(f"{name} is {actual.dtype}{list(actual.shape)}, not {expected.dtype}{list(expected.shape)}")
     if wrong:
         more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         names = "; ".join(sorted(wrong)[:SHOWN]) + more

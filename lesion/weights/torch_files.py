@@ -1,4 +1,4 @@
-"""Torch checkpoints, old format and zip, read without torch and without running anything they contain."""
+"""Readers of torch checkpoints, legacy and zip, that need no torch and run nothing the files contain."""
 
 import io
 import pickle
@@ -47,7 +47,7 @@ def _rebuild_parameter(tensor: _Tensor, *_: Any) -> _Tensor:
 
 
 class _TensorsOnly(pickle.Unpickler):
-    """An unpickler that knows the few names a state dict needs and refuses every other one."""
+    """An unpickler that resolves the few names a state dict needs and refuses all others."""
 
     _KNOWN = {
         ("collections", "OrderedDict"): OrderedDict,
@@ -91,16 +91,16 @@ def read_legacy(path: Path) -> dict[str, np.ndarray]:
     """Reads a state dict in torch's old, non-zip format.
 
     Args:
-        path: a `.pth` file written by torch < 1.6, or later with the old format asked for.
+        path: a `.pth` file of torch < 1.6, or of later versions in the old format.
 
     Returns:
-        The arrays under their source names, in the file's order and layout (kernels O, I, kh, kw).
+        {source name: array} in the file's order and layout (kernels O, I, kh, kw).
     """
     with open(path, "rb") as file:
         if _TensorsOnly(file).load() != LEGACY_MAGIC:
             raise ValueError("it does not begin with torch's magic number")
         _TensorsOnly(file).load()  # protocol version
-        _TensorsOnly(file).load()  # byte order and integer sizes of the machine that wrote it
+        _TensorsOnly(file).load()  # byte order and integer sizes of the machine that wrote the file
         tensors = _state_dict(_TensorsOnly(file).load())
         keys = _TensorsOnly(file).load()
         wanted = {t.storage.key: t.storage for t in tensors.values()}
@@ -109,7 +109,7 @@ def read_legacy(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_zip(path: Path) -> dict[str, np.ndarray]:
-    """Reads a state dict of torch >= 1.6, a zip of `data.pkl` and one file a storage; returns as `read_legacy`."""
+    """Reads a state dict of torch >= 1.6, a zip of `data.pkl` and a file for each storage; see `read_legacy`."""
     with zipfile.ZipFile(path) as archive:
         (pickled,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))
         folder = pickled.removesuffix("data.pkl")
@@ -127,7 +127,7 @@ def read_zip(path: Path) -> dict[str, np.ndarray]:
 
 
 def _state_dict(content: Any) -> dict[str, _Tensor]:
-    """Returns the tensors of a state dict, or of a training checkpoint that has one."""
+    """Returns the tensors of a state dict, or of a training checkpoint that holds one as `state_dict`."""
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not any(isinstance(t, _Tensor) for t in content.values()):
