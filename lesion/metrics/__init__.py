@@ -4,8 +4,8 @@ Patients, not slices, are the independent units: the slices of one patient show 
 label. Every interval here therefore resamples, or averages over, units no smaller than a patient.
 
 All scores are fractions in [0, 1]; label 1 (glioma) is the positive class; a slice or patient is called
-glioma where its probability is above ½ (strictly, as Keras' `binary_accuracy` and an argmax over two classes
-do). A score that the data do not define (an AUC with one class) is NaN, never a made-up number.
+glioma if its probability is above ½ (strictly, as in Keras' `binary_accuracy` and an argmax over two classes).
+A score that the data do not define (an AUC with one class) is NaN.
 """
 
 from lesion.metrics.active_curves import (

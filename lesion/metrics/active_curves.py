@@ -13,10 +13,10 @@ class Band(NamedTuple):
     """A mean curve with a two-sided 95 % interval of the mean.
 
     Attributes:
-        mean: float64 [T].
-        low: float64 [T], NaN where fewer than two units are left.
-        high: float64 [T], likewise.
-        num_units: int64 [T], how many independent units the interval at each point stands on.
+        mean: mean at each of T points, float64 [T].
+        low: lower end of the interval, float64 [T]; NaN where fewer than two units have a value.
+        high: upper end of the interval, likewise.
+        num_units: number of independent units behind each interval, int64 [T].
     """
 
     mean: np.ndarray
@@ -26,23 +26,23 @@ class Band(NamedTuple):
 
 
 def mean_band(curves: np.ndarray, fold: np.ndarray | None = None) -> Band:
-    """Returns the mean curve and the 95 % t-interval of the mean, over folds if there are several, else over runs.
+    """Returns the mean curve and the 95 % t-interval of the mean, over several folds, or over the runs of one.
 
-    Runs of one fold share their test patients, so several seeds are not as many independent repetitions:
-    seeds are averaged first and the folds are the units. Folds share training patients too; the variance of
-    the mean of J folds is therefore taken as s² (1/J + 1/(J−1)), test over train size being 1/(J−1), instead
-    of s²/J (Nadeau and Bengio 2003, Machine Learning 52:239). With one fold (or `fold` None) the runs are the
-    units, s²/J, and the interval speaks of the seeds alone.
+    Runs of one fold share their test patients, so several seeds are no independent repetitions: seeds are
+    averaged first and the folds are the units. Folds share training patients too; the variance of the mean
+    of J folds is therefore taken as s² (1/J + 1/(J−1)) instead of s²/J, as the test set has 1/(J−1) of the
+    training set's size (Nadeau and Bengio 2003, Machine Learning 52:239). With one fold (or None) the runs
+    are the units, with s²/J, and the interval reflects the seeds alone.
 
     Args:
-        curves: [M, T], one run a row; NaN where a run has no value.
-        fold: [M], the fold of each run, or None.
+        curves: [M, T], a row for each run; NaN where a run has no value.
+        fold: [M], fold of each run; None if all are of one fold.
 
     Returns:
         A `Band` of [T].
 
     Raises:
-        ValueError: shapes do not fit, or there is no run.
+        ValueError: if shapes do not fit or there is no run.
     """
     curves = np.asarray(curves, np.float64)
     if curves.ndim != 2 or not curves.shape[0]:
@@ -63,20 +63,20 @@ def mean_band(curves: np.ndarray, fold: np.ndarray | None = None) -> Band:
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray, fold: np.ndarray | None = None) -> Band:
-    """Returns how far `first` lies above `second` at each round, run by run, with `mean_band`'s interval.
+    """Returns the mean of `first` − `second` at each round, paired by run, with the interval of `mean_band`.
 
-    Both rows of a pair share fold, seed and starting set, so what makes a fold easy cancels.
+    Both runs of a pair share fold, seed and starting set, so the difficulty of a fold cancels.
 
     Args:
-        first: [M, T] of one strategy.
-        second: [M, T] of the other, in the same order of (fold, seed).
-        fold: [M] or None.
+        first: [M, T], curves of one strategy.
+        second: [M, T], curves of the other, in the same order of (fold, seed).
+        fold: [M], fold of each run, or None, see `mean_band`.
 
     Returns:
-        A `Band` of [T] of the differences; an interval that holds 0 shows no difference.
+        A `Band` [T] of the differences; an interval that contains 0 shows no difference.
 
     Raises:
-        ValueError: shapes do not fit.
+        ValueError: if shapes do not fit.
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape:
@@ -85,7 +85,7 @@ def paired_difference(first: np.ndarray, second: np.ndarray, fold: np.ndarray | 
 
 
 def shared_budget(costs: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Returns the range (low, high) of costs that all curves cover, from the costs [R] of each, in rising order."""
+    """Returns the range (low, high) of costs that all curves cover; `costs` are those of each curve, [R], rising."""
     return max(float(cost[0]) for cost in costs), min(float(cost[-1]) for cost in costs)
 
 
@@ -94,9 +94,9 @@ def area_under_curve(cost: np.ndarray, value: np.ndarray, low: float, high: floa
 
     Args:
         cost: [R], in rising order.
-        value: [R], the score at each cost; interpolated linearly between them.
-        low: where the range of costs begins.
-        high: where it ends; if not above `low`, the value at `low` is returned.
+        value: [R], score at each cost; interpolated linearly in between.
+        low: lower end of the range of costs.
+        high: upper end of the range; if it is not above `low`, the value at `low` is returned.
     """
     assert cost.shape == value.shape, (cost.shape, value.shape)
     if high <= low:
@@ -106,12 +106,12 @@ def area_under_curve(cost: np.ndarray, value: np.ndarray, low: float, high: floa
 
 
 def cost_to_reach(cost: np.ndarray, value: np.ndarray, target: float) -> float:
-    """Returns the cost at which the values [R] over the costs [R] first reach `target`; infinite if they never do."""
+    """Returns the cost at which the values [R] over the costs [R] first reach `target`; inf if they never do."""
     assert cost.shape == value.shape, (cost.shape, value.shape)
     reached = np.flatnonzero(value >= target)
     return float(cost[reached[0]]) if reached.size else float("inf")
 
 
 def _nanmean(rows: np.ndarray) -> np.ndarray:
-    """Returns the mean over the first axis without NaN; NaN (and no warning) where nothing is left."""
+    """Returns the mean over the first axis without NaN; NaN, without a warning, where all values are NaN."""
     return ratio(np.nansum(rows, 0), (~np.isnan(rows)).sum(0))

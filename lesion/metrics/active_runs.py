@@ -1,6 +1,6 @@
-"""Runs of Algorithm 1 as a table: their mean curves, differences to random queries, and where rules would stop them.
+"""A table of runs of Algorithm 1: mean curves, differences from random queries, and the rounds where rules would stop.
 
-The table is that of curves.csv: a row a fold, seed, strategy and round, in this order, with the columns labeled_slices,
+The table is curves.csv: a row for each fold, seed, strategy and round, in this order, with the columns labeled_slices,
 labeled_patients, accuracy, auc, max_entropy, mean_entropy, p95_entropy and agreement (see `stopping.Trace`).
 """
 
@@ -14,7 +14,7 @@ import pandas as pd
 from lesion.metrics import stopping
 from lesion.metrics.active_curves import Band, mean_band, paired_difference
 
-# With two classes all three are monotone in |p − ½| and pick the same slices.
+# With two classes these three are monotone in |p − ½| and query the same slices.
 SAME = ("entropy", "margin", "least_confidence")
 RANDOM = "random"
 SCORES = ("accuracy", "auc")
@@ -24,15 +24,15 @@ Triple = tuple[float, float, float]
 
 
 class Curve(NamedTuple):
-    """The mean of one strategy's runs over the rounds that all of them reached.
+    """The mean curve of a strategy's runs over the T rounds that all of them reached.
 
     Attributes:
-        strategy: the name in the table.
-        names: all strategies that this curve stands for.
+        strategy: name of the strategy in the table.
+        names: names of all strategies with this curve.
         costs: {"slices" or "patients": float64 [T], mean number labelled at each round}.
-        bands: {"accuracy" or "auc": `Band` of [T]}.
-        num_runs: how many (fold, seed).
-        num_folds: how many folds among them.
+        bands: {"accuracy" or "auc": `Band` [T]}.
+        num_runs: number of runs, that is of (fold, seed).
+        num_folds: number of folds among the runs.
     """
 
     strategy: str
@@ -44,14 +44,14 @@ class Curve(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A strategy minus random, paired by (fold, seed).
+    """The scores of a strategy minus those of random queries, paired by (fold, seed).
 
     Attributes:
-        strategy: the name in the table.
-        slices: float64 [T], mean labelled slices at each round.
-        bands: {"accuracy" or "auc": `Band` of [T]}.
-        overall: {"accuracy" or "auc": (mean, low, high)}, averaged over all rounds after the common start.
-        num_pairs: how many (fold, seed) both have.
+        strategy: name of the strategy in the table.
+        slices: mean number of labelled slices at each round, float64 [T].
+        bands: {"accuracy" or "auc": `Band` [T] of the differences}.
+        overall: {"accuracy" or "auc": (mean, low, high)} of the mean difference over all rounds after the common start.
+        num_pairs: number of pairs, that is of (fold, seed) that both have.
     """
 
     strategy: str
@@ -62,16 +62,16 @@ class Difference(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """Where a rule would have ended a strategy's runs, looking back.
+    """The stops of a strategy's runs by one rule, in hindsight.
 
     Attributes:
-        strategy: the name in the table.
-        rule: a key of `stopping.RULES`, or `exhausted`.
-        num_stopped: runs that it would have stopped.
-        num_runs: all runs.
-        slices: (least, median, most) labelled slices at the stop, NaN where it stopped none.
-        regret: (mean, low, high) accuracy at the last round minus at the stop, over the stopped runs, NaN where it
-            stopped none; no interval from fewer than three folds.
+        strategy: name of the strategy in the table.
+        rule: name of the rule, a key of `stopping.RULES` or `exhausted`.
+        num_stopped: number of runs that the rule would have stopped.
+        num_runs: number of all runs.
+        slices: (least, median, most) labelled slices at the stop; NaN if no run would have stopped.
+        regret: (mean, low, high) of the accuracy at the last round minus that at the stop, over the stopped runs; NaN
+            if no run would have stopped; low and high are NaN too with fewer than three folds.
     """
 
     strategy: str
@@ -83,23 +83,23 @@ class Stop(NamedTuple):
 
 
 def strategies(table: pd.DataFrame) -> list[str]:
-    """Returns the strategies in the order in which they are shown, random last."""
+    """Returns the names of the strategies in the order of the report, random last."""
     return sorted(set(table["strategy"]), key=lambda name: (name == RANDOM, name not in SAME, name))
 
 
 def rows_of(table: pd.DataFrame, strategy: str) -> pd.DataFrame:
-    """Returns the rows of one strategy."""
+    """Returns the rows of one strategy, indexed anew from 0."""
     return table[table["strategy"] == strategy].reset_index(drop=True)
 
 
 def run_mean(values: np.ndarray, folds: Sequence[str] | pd.Series) -> Triple:
-    """Returns mean, low and high of a value [M] of each run, see `mean_band`; `folds` [M] are the runs'."""
+    """Returns (mean, low, high) of one value for each run, [M], see `mean_band`; `folds` [M] are the runs' folds."""
     band = mean_band(values[:, None], np.asarray(folds, str))
     return float(band.mean[0]), float(band.low[0]), float(band.high[0])
 
 
 def mean_curves(table: pd.DataFrame) -> list[Curve]:
-    """Returns one curve a strategy; strategies of `SAME` whose runs agree in every number become one."""
+    """Returns a curve for each strategy; strategies of `SAME` whose runs agree in every number share one."""
     columns = [*_RUN, "round", *_COSTS.values(), *SCORES]
     result: list[Curve] = []
     for strategy in strategies(table):
@@ -119,7 +119,7 @@ def mean_curves(table: pd.DataFrame) -> list[Curve]:
 
 
 def difference_to_random(table: pd.DataFrame, strategy: str) -> Difference | None:
-    """Returns a strategy minus random at each round that all pairs reached; None where they share no (fold, seed)."""
+    """Returns a strategy's difference from random at the rounds that all pairs reached; None if there is no pair."""
     ours, theirs = (rows_of(table, name) for name in (strategy, RANDOM))
     both = ours.merge(theirs, on=[*_RUN, "round"], suffixes=("", "_random"))
     if strategy == RANDOM or both.empty:
@@ -130,12 +130,12 @@ def difference_to_random(table: pd.DataFrame, strategy: str) -> Difference | Non
 
     slices = pivot("labeled_slices").dropna(axis="columns")
     reached, folds = slices.columns, slices.index.get_level_values("fold").to_numpy(str)
-    start = 1 if len(reached) > 1 else 0  # the first round is common
+    start = 1 if len(reached) > 1 else 0  # both begin with the same labels
     bands, overall = {}, {}
     for score in SCORES:
         own, other = (pivot(column)[reached].to_numpy() for column in (score, f"{score}_random"))
         bands[score] = paired_difference(own, other, folds)
-        # One number for the whole curve, fixed before looking: no picking of the best budget.
+        # One number for the whole curve, defined in advance: no choice of the best budget afterwards.
         overall[score] = run_mean(own[:, start:].mean(1) - other[:, start:].mean(1), folds)
     return Difference(strategy, slices.mean().to_numpy(), bands, overall, len(slices))
 
@@ -143,27 +143,27 @@ def difference_to_random(table: pd.DataFrame, strategy: str) -> Difference | Non
 def stops_of_runs(
     table: pd.DataFrame, strategy: str, criteria: stopping.StoppingCriteria, entropy_statistic: str = "max"
 ) -> list[Stop]:
-    """Returns where each rule would have stopped a strategy's runs.
+    """Returns the stops of a strategy's runs by each rule that would have stopped any.
 
-    Rules that would have stopped none are left out, but not the entropy's, which comes first unless it is off.
+    The entropy rule, unless it is off, comes first and is included even if it would have stopped none.
     """
     runs = [rows for _, rows in rows_of(table, strategy).groupby(_RUN)]
-    found: dict[str, list[pd.Series]] = {"entropy": []} if criteria.entropy else {}
+    stops_by_rule: dict[str, list[pd.Series]] = {"entropy": []} if criteria.entropy else {}
     for rows in runs:
         entropy = rows[f"{entropy_statistic}_entropy"].where(np.isfinite(rows["max_entropy"]), -np.inf)
         columns = rows["labeled_slices"], rows["labeled_patients"], entropy, rows["agreement"]
         trace = stopping.Trace(*(column.to_numpy() for column in columns))
         regret = rows["accuracy"].iloc[-1] - rows["accuracy"]
         for rule, r in stopping.stops(trace, criteria).items():
-            found.setdefault(rule, []).append(rows.assign(regret=regret).iloc[r])
+            stops_by_rule.setdefault(rule, []).append(rows.assign(regret=regret).iloc[r])
     result = []
-    for rule, stopped in found.items():
+    for rule, stopped in stops_by_rule.items():
         slices = regrets = (math.nan,) * 3
         if stopped:
             at_stop = pd.DataFrame(stopped)
             least, median, most = at_stop["labeled_slices"].quantile([0, 0.5, 1])
             slices, regrets = (least, median, most), run_mean(at_stop["regret"].to_numpy(float), at_stop["fold"])
-            if at_stop["fold"].nunique() < 3:  # a t-interval on two units says nothing but its own width
+            if at_stop["fold"].nunique() < 3:  # a t-interval of two units is too wide to mean anything
                 regrets = regrets[0], math.nan, math.nan
         result.append(Stop(strategy, rule, len(stopped), len(runs), slices, regrets))
     return result

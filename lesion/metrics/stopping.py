@@ -1,4 +1,4 @@
-"""When to stop querying: rules looked at in hindsight, each by what it would have cost."""
+"""Stopping rules: the rounds at which each rule would have stopped a run, in hindsight."""
 
 import itertools
 from collections.abc import Callable
@@ -7,17 +7,17 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
-WINDOW = 3  # pairs of successive models whose agreement is averaged
+WINDOW = 3  # number of rounds whose agreement is averaged
 
 
 class Trace(NamedTuple):
-    """What the rules see of one run of Algorithm 1, R rounds; nothing here needs a label that was not queried.
+    """The input of the rules: R rounds of one run of Algorithm 1. It needs no label that was not queried.
 
     Attributes:
-        labeled_slices: int [R].
-        labeled_patients: int [R].
-        entropy: float [R], of the rest of the pool, nats: `max`, `mean` or `p95`; -inf where nothing is left.
-        agreement: float [R], of each model with the one before, see `agreement`.
+        labeled_slices: number of labelled slices, int [R].
+        labeled_patients: number of patients with a labelled slice, int [R].
+        entropy: largest, mean or 95th percentile entropy of the remaining pool, nats, float [R]; -inf if it is empty.
+        agreement: agreement of each round's model with the previous round's, float [R], see `agreement`.
     """
 
     labeled_slices: np.ndarray
@@ -30,10 +30,10 @@ class StoppingCriteria(NamedTuple):
     """The threshold of each rule; 0 turns a rule off.
 
     Attributes:
-        entropy: δ of the paper's Algorithm 1, in nats: stops below it.
-        slices: a budget of labelled slices.
-        patients: a budget of labelled patients.
-        stabilizing_predictions: Cohen's kappa of successive models: stops at or above it.
+        entropy: δ of the paper's Algorithm 1, in nats; a run stops below it.
+        slices: budget of labelled slices.
+        patients: budget of labelled patients.
+        stabilizing_predictions: Cohen's kappa of successive models; a run stops at or above it.
     """
 
     entropy: float = 0.3
@@ -43,12 +43,12 @@ class StoppingCriteria(NamedTuple):
 
 
 def agreement(probs: np.ndarray) -> np.ndarray:
-    """Returns Cohen's kappa of each round's predictions with the round's before.
+    """Returns Cohen's kappa of each round's predictions with those of the previous round.
 
-    It is 1 where two rounds predict the same everywhere, even if that is one class and kappa itself is undefined.
+    It is 1 if two rounds agree everywhere, even on a single class, for which kappa itself is undefined.
 
     Args:
-        probs: [R, N] of glioma.
+        probs: [R, N], probability of glioma.
 
     Returns:
         [R], NaN in the first round.
@@ -59,12 +59,12 @@ def agreement(probs: np.ndarray) -> np.ndarray:
 
 
 def _stabilizing_predictions(trace: Trace, limit: float) -> np.ndarray:
-    """Returns bool [R], whether predictions are stable (Bloodgood and Vijay-Shanker 2009).
+    """Returns bool [R], true where predictions are stable (Bloodgood and Vijay-Shanker 2009).
 
-    They are where the agreement, mean of `WINDOW` rounds, reaches `limit`.
+    They are stable where the mean agreement of the last `WINDOW` rounds reaches `limit`.
     """
     mean = [np.mean(trace.agreement[max(0, r - WINDOW + 1) : r + 1]) for r in range(len(trace.agreement))]
-    return np.array(mean) >= limit  # NaN, before there are enough rounds, is not
+    return np.array(mean) >= limit  # False where NaN, before there are enough rounds
 
 
 RULES: dict[str, Callable[[Trace, float], np.ndarray]] = {
@@ -76,9 +76,9 @@ RULES: dict[str, Callable[[Trace, float], np.ndarray]] = {
 
 
 def stops(trace: Trace, criteria: StoppingCriteria) -> dict[str, int]:
-    """Returns {rule: round at which it would have stopped the run}, without the rules that never would.
+    """Returns {rule: index of the round at which it would have stopped the run}, without rules that never would.
 
-    `exhausted`, nothing left to query, is always on; after it no other rule stops anything.
+    The rule `exhausted`, for an empty pool, is always on; from that round on no other rule stops the run.
     """
     assert len({column.shape for column in trace}) == 1, [column.shape for column in trace]
     fired = {"exhausted": trace.entropy == -np.inf}
