@@ -1,7 +1,7 @@
 """Calibration: does a probability of 0.8 mean that 80 of 100 have a glioma?
 
-A model may rank patients well (AUC) and still give 0.99 where 0.8 would be true. Three answers: the reliability
-diagram, the expected calibration error (ECE; Naeini, Cooper and Hauskrecht 2015), and the Brier score, which pays for
+A model may rank patients well (AUC) and still give 0.99 where 0.8 would be true. Three measures: the reliability
+diagram, the expected calibration error (ECE; Naeini, Cooper and Hauskrecht 2015), and the Brier score, which depends on
 both ranking and calibration.
 """
 
@@ -17,18 +17,18 @@ BINS = 10
 
 
 class Reliability(NamedTuple):
-    """Points of a reliability diagram, bins without a row left out.
+    """The K points of a reliability diagram, one for each bin that is not empty.
 
     Attributes:
-        predicted: float64 [K], mean probability in the bin.
-        observed: float64 [K], share of glioma.
-        low: float64 [K], of Wilson's 95 % interval of the share, on `effective` units.
-        high: float64 [K].
-        rows: int64 [K], how many in the bin.
-        effective: float64 [K], independent units they are worth: slices of one patient all carry its label, so that
-            they count as (Σm)²/Σm² (Kish 1965), m slices of each patient. At patient level, `rows`.
-        left: float64 [K], the bin's edges.
-        right: float64 [K].
+        predicted: mean probability in the bin, float64 [K].
+        observed: share of glioma in the bin, float64 [K].
+        low: lower end of Wilson's 95 % interval of that share out of `effective` units, float64 [K].
+        high: upper end of the interval, float64 [K].
+        rows: number of rows in the bin, int64 [K].
+        effective: number of independent units in the bin, float64 [K]: the slices of a patient all have its label, so
+            the rows count as (Σm)²/Σm² (Kish 1965) with m slices of each patient. At patient level, `rows`.
+        left: left edge of the bin, float64 [K].
+        right: right edge of the bin, float64 [K].
     """
 
     predicted: np.ndarray
@@ -42,9 +42,9 @@ class Reliability(NamedTuple):
 
 
 def _bin_index(probability: np.ndarray, bins: int) -> np.ndarray:
-    """Returns int [N], each probability's bin of `bins` of equal width.
+    """Returns the index, int [N], of each probability's bin among `bins` of equal width.
 
-    A bin holds its right edge, the first one 0 as well, as in scikit-learn's `calibration_curve`.
+    A bin includes its right edge, and the first one 0 too, as in scikit-learn's `calibration_curve`.
     """
     if bins < 1:
         raise ValueError(f"want at least one bin, got {bins}")
@@ -52,16 +52,16 @@ def _bin_index(probability: np.ndarray, bins: int) -> np.ndarray:
 
 
 def reliability(label: np.ndarray, probability: np.ndarray, patient: np.ndarray, *, bins: int = BINS) -> Reliability:
-    """Returns the points of the reliability diagram of [N] slices, or of patients (one row each).
+    """Returns the points of the reliability diagram of N slices, or of N patients (one row each).
 
     Args:
         label: [N] in {0, 1}.
         probability: [N] of glioma.
         patient: [N] pseudonyms.
-        bins: how many, of equal width.
+        bins: number of bins, of equal width.
 
     Raises:
-        ValueError: no bin, or as `evaluate`, except that a patient may carry both labels.
+        ValueError: if there is no bin, or as `evaluate`, except that a patient may have both labels.
     """
     label, probability, patient = check_columns(label, probability, patient)
     bin_index, edges = _bin_index(probability, bins), np.linspace(0, 1, bins + 1)
@@ -77,24 +77,24 @@ def reliability(label: np.ndarray, probability: np.ndarray, patient: np.ndarray,
 
 
 def _gaps(label: np.ndarray, probability: np.ndarray, unit: np.ndarray, bins: int) -> np.ndarray:
-    """Returns [U, K], each patient's sum of (probability − label) in each bin: ECE is Σ_k |Σ_u gap| / N."""
+    """Returns each patient's sum of (probability − label) in each bin, [U, K]: ECE is Σ_k |Σ_u gap| / N."""
     num_units = int(unit.max()) + 1
     index = unit * bins + _bin_index(probability, bins)
     return np.bincount(index, probability - label, num_units * bins).reshape(num_units, bins)
 
 
 def calibration_error(label: np.ndarray, probability: np.ndarray, *, bins: int = BINS) -> float:
-    """Returns the expected calibration error.
+    """Returns the expected calibration error, ECE.
 
-    It is |mean probability − share of glioma| of each bin, weighted by the rows in it.
+    It is the mean of |mean probability − share of glioma| over bins, weighted by their numbers of rows.
 
     Args:
         label: [N] in {0, 1}.
-        probability: [N] of glioma: of class 1, not of the predicted class.
-        bins: how many, of equal width.
+        probability: [N] of glioma (class 1, not the predicted class).
+        bins: number of bins, of equal width.
 
     Raises:
-        ValueError: no bin, or as `evaluate`.
+        ValueError: if there is no bin, or as `evaluate`.
     """
     label, probability, unit = check_columns(label, probability, np.zeros(np.shape(label), np.int64))
     return float(np.abs(_gaps(label, probability, unit, bins).sum(0)).sum() / label.size)
@@ -129,18 +129,18 @@ def calibration_scores(
 ) -> dict[str, Any]:
     """Returns calibration at slice and at patient level, with 95 % intervals over patients on `evaluate`'s draws.
 
-    With few patients an ECE is above 0 even for a perfect model, for no bin holds exactly the share it should, and
-    its percentile interval lies too high for the same reason. So that it can be read, `chance` is what a perfectly
-    calibrated model with these very probabilities would show: labels are drawn from them (consistency resampling,
-    Bröcker and Smith 2007). It is of patients alone, for the slices of one share their label.
+    With few patients even a perfect model has an ECE above 0, since no bin has exactly the share it should, and the
+    percentile interval lies too high for the same reason. For reference, `chance` is the ECE that a perfectly
+    calibrated model with the same probabilities would have: labels are drawn from them (consistency resampling,
+    Bröcker and Smith 2007). It is given for patients only, because the slices of a patient share their label.
 
     Args:
         label: [N] in {0, 1}.
         probability: [N] of glioma, in [0, 1].
         patient: [N] pseudonyms.
-        bins: of ECE, of equal width.
-        num_resamples: bootstrap draws, and draws of labels.
-        seed: of both.
+        bins: number of bins of ECE, of equal width.
+        num_resamples: number of bootstrap draws, and of draws of labels.
+        seed: random seed of both.
 
     Returns:
         {"slice": {"ece", "brier": {"value", "low", "high"}, "predicted" (mean probability), "observed" (share of
@@ -148,7 +148,7 @@ def calibration_scores(
         "high" (95th percentile)}, "num_bins"}.
 
     Raises:
-        ValueError: no bin, or as `evaluate`.
+        ValueError: if there is no bin, or as `evaluate`.
     """
     label, probability, patient = check_columns(label, probability, patient)
     patient_label, patient_probability, name = patient_means(label, probability, patient)

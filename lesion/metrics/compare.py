@@ -1,7 +1,7 @@
-"""Several models on the same patients: paired bootstrap of any score, DeLong's test of AUCs, McNemar's test, Holm.
+"""Comparisons of models on the same patients: paired bootstrap, DeLong's and McNemar's tests, Holm's correction.
 
-Paired, because a patient that is hard for one model is mostly hard for the other: the difference is surer than two
-intervals side by side suggest.
+The patients are paired, because one that is hard for one model is mostly hard for the other: the difference is more
+certain than two separate intervals suggest.
 """
 
 from collections.abc import Sequence
@@ -26,16 +26,16 @@ Columns = tuple[np.ndarray, np.ndarray, np.ndarray]  # label, probability, patie
 
 
 class DeLong(NamedTuple):
-    """DeLong's test of two correlated AUCs.
+    """The result of DeLong's test of two correlated AUCs.
 
     Attributes:
         first: AUC of the first model.
-        second: AUC of the second.
+        second: AUC of the second model.
         difference: first minus second.
-        low: of its 95 % interval, normal; NaN where no variance is defined or it is 0.
-        high: likewise.
+        low: lower end of the normal 95 % interval of the difference; NaN if its variance is undefined or 0.
+        high: upper end of the interval, likewise.
         z: difference over its standard error.
-        p: two-sided; 1 where both rank every pair alike, NaN where the test has no answer.
+        p: two-sided p value; 1 if both rank every pair alike, NaN if the test has no answer.
     """
 
     first: float
@@ -48,14 +48,14 @@ class DeLong(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """McNemar's test of two sets of calls on the same patients.
+    """The result of McNemar's test of two sets of calls on the same patients.
 
     Attributes:
-        both: patients that both called right.
-        first_only: discordant pairs: only the first called right.
-        second_only: discordant pairs: only the second.
-        neither: none.
-        p: exact, two-sided; 1 where they never differ.
+        both: number of patients that both called right.
+        first_only: number that only the first called right, discordant pairs.
+        second_only: number that only the second called right, discordant pairs.
+        neither: number that neither called right.
+        p: exact two-sided p value; 1 without discordant pairs.
     """
 
     both: int
@@ -66,16 +66,16 @@ class McNemar(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A model minus the one that it is compared with, on the patients that both scored.
+    """The scores of a model minus those of its reference, on the patients that both scored.
 
     Attributes:
-        num_patients: how many these are.
-        num_left_out: patients that only one scored.
-        slice: {score: entry} of `differences`.
-        patient: likewise.
-        mcnemar: of the calls of patients.
-        p: {"auc": of DeLong's test, "accuracy": of McNemar's}.
-        adjusted: the same, corrected over both tests of all models compared, by Holm's method.
+        num_patients: number of patients that both scored.
+        num_left_out: number of patients that only one scored.
+        slice: {score: entry} at slice level, as in `differences`.
+        patient: {score: entry} at patient level.
+        mcnemar: McNemar's test of the patients' calls.
+        p: p values {"auc": of DeLong's test, "accuracy": of McNemar's test}.
+        adjusted: the same p values, corrected by Holm's method over both tests of all models compared.
     """
 
     num_patients: int
@@ -88,10 +88,10 @@ class Comparison(NamedTuple):
 
 
 def common_patients(first: Columns, second: Columns) -> tuple[Columns, Columns, int]:
-    """Returns both models' rows of the patients that both scored, and how many patients only one of them scored.
+    """Returns each model's rows of the patients that both scored, and the number of patients that only one scored.
 
     Raises:
-        ValueError: as `evaluate`, no patient in common, or one with another label in each.
+        ValueError: as `evaluate`, or if no patient is common or one has different labels in the two.
     """
     (label_a, probability_a, patient_a), (label_b, probability_b, patient_b) = (
         check_columns(*first),
@@ -112,22 +112,22 @@ def common_patients(first: Columns, second: Columns) -> tuple[Columns, Columns, 
 def differences(first: Columns, second: Columns, *, num_resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
     """Returns every score of `first` minus that of `second`, by a paired bootstrap over the patients of both.
 
-    In each resample both models are scored on the same patients, with all slices that each has of them: they need
-    not be the same slices, or of the same sequence. Interval and p are those of percentiles (Efron and Tibshirani
-    1993, ch. 13 and 15), not corrected for how many comparisons are made: see `holm`.
+    In each resample both models are scored on the same patients, each on all its slices of them: these need not be
+    the same slices, or of the same sequence. Interval and p come from percentiles (Efron and Tibshirani 1993, ch. 13
+    and 15) and are not corrected for the number of comparisons, see `holm`.
 
     Args:
         first: (label, probability, patient), each [N], of one model.
-        second: of the other, [M].
-        num_resamples: bootstrap draws B; no p is below 2 / (B + 1).
-        seed: of the draws, which are `evaluate`'s where both scored the same patients.
+        second: (label, probability, patient), each [M], of the other model.
+        num_resamples: number B of bootstrap draws; no p is below 2 / (B + 1).
+        seed: random seed of the draws, which are those of `evaluate` if both scored the same patients.
 
     Returns:
         {"slice": {score: {"first", "second", "value", "low", "high", "p"}}, "patient": likewise, "num_patients",
         "num_left_out" (patients that only one scored), "num_degenerate"}; NaN where undefined.
 
     Raises:
-        ValueError: see `common_patients`.
+        ValueError: as `common_patients`.
     """
     ours, theirs, left_out = common_patients(first, second)
     name = np.unique(ours[2])
@@ -145,18 +145,18 @@ def differences(first: Columns, second: Columns, *, num_resamples: int = 2000, s
 
 
 def compare_models(reference: Columns, models: Sequence[Columns]) -> list[Comparison]:
-    """Returns each model minus `reference`, with tests of the AUC and the accuracy of patients.
+    """Returns a `Comparison` of each model with `reference`, with tests of the AUC and accuracy of patients.
 
-    The models need not be of one sequence: a fusion of sequences may be compared with the best single one.
+    The models may be of different sequences: a fusion of sequences can be compared with the best single one.
 
     Args:
-        reference: (label, probability, patient), each [N].
-        models: likewise, each of as many rows as it has.
+        reference: (label, probability, patient), each [N], of the reference.
+        models: (label, probability, patient) of each model, whose number of rows may differ.
 
     Raises:
-        ValueError: see `common_patients`.
+        ValueError: as `common_patients`.
     """
-    found = []
+    comparisons = []
     for model in models:
         change = differences(model, reference)
         ours, theirs, _ = common_patients(model, reference)
@@ -164,22 +164,22 @@ def compare_models(reference: Columns, models: Sequence[Columns]) -> list[Compar
         calls = mcnemar((own > THRESHOLD) == label, (other > THRESHOLD) == label)
         p = {"auc": delong(label, own, other).p, "accuracy": calls.p}
         sizes = change["num_patients"], change["num_left_out"]
-        found.append(Comparison(*sizes, change["slice"], change["patient"], calls, p, p))
-    adjusted = holm(np.array([p for comparison in found for p in comparison.p.values()])).reshape(-1, 2).tolist()
-    return [c._replace(adjusted=dict(zip(c.p, p, strict=True))) for c, p in zip(found, adjusted, strict=True)]
+        comparisons.append(Comparison(*sizes, change["slice"], change["patient"], calls, p, p))
+    adjusted = holm(np.array([p for c in comparisons for p in c.p.values()])).reshape(-1, 2).tolist()
+    return [c._replace(adjusted=dict(zip(c.p, p, strict=True))) for c, p in zip(comparisons, adjusted, strict=True)]
 
 
 def mean_scores(models: Sequence[Columns], *, num_resamples: int = 2000, seed: int = 0) -> dict[str, dict[str, float]]:
-    """Returns each score's mean over several models, with a 95 % interval: patients are drawn for all of them at once.
+    """Returns each score's mean over models, with a 95 % interval; each draw of patients applies to all models.
 
     Args:
         models: (label, probability, patient), each [N], of each model, at least one. The rows are slices or patients;
-            a patient's slices may carry both labels.
-        num_resamples: bootstrap draws; a draw that leaves one model with one class only is left out.
-        seed: of the draws, which are `evaluate`'s where all scored the same patients.
+            a patient's slices may have both labels.
+        num_resamples: number of bootstrap draws; a draw that leaves any model with one class only is left out.
+        seed: random seed of the draws, which are those of `evaluate` if all scored the same patients.
 
     Returns:
-        {score: {"value", "low", "high"}}; NaN where undefined. Of one model, these are the scores of `evaluate`.
+        {score: {"value", "low", "high"}}; NaN where undefined. For one model these are the scores of `evaluate`.
     """
     checked = [check_columns(*columns) for columns in models]
     name = np.unique(np.concatenate([patient for _, _, patient in checked]))
@@ -197,7 +197,7 @@ def mean_scores(models: Sequence[Columns], *, num_resamples: int = 2000, seed: i
 
 
 def _count(columns: Columns, name: np.ndarray) -> PatientCounts:
-    """Returns the `PatientCounts` of checked columns, patients in the order of `name` [U], which is sorted."""
+    """Returns the `PatientCounts` of checked columns, with patients in the order of the sorted `name` [U]."""
     label, probability, patient = columns
     return count_by_patient(label, probability, np.searchsorted(name, patient), name.size)
 
@@ -205,7 +205,7 @@ def _count(columns: Columns, name: np.ndarray) -> PatientCounts:
 def _score_differences(
     first: PatientCounts, second: PatientCounts, times_drawn: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """Returns the entries of `differences` of one level; resamples `times_drawn` [B, U] hold both classes."""
+    """Returns the entries of `differences` for one level; resamples `times_drawn` [B, U] hold both classes."""
     whole = np.ones((1, times_drawn.shape[1]))
     estimates = [score_resamples(whole, counts) for counts in (first, second)]
     resampled = [score_resamples(times_drawn, counts) for counts in (first, second)]
@@ -222,18 +222,18 @@ def _score_differences(
 def delong(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> DeLong:
     """Returns DeLong's test of two correlated AUCs (DeLong, DeLong and Clarke-Pearson 1988).
 
-    By midranks (Sun and Xu 2014). For patients, one row each: slices of one patient are not independent.
+    It uses midranks (Sun and Xu 2014) and is for patients, one row each: slices of a patient are not independent.
 
     Args:
         label: [P] in {0, 1}.
         first: [P], one model's probability of glioma.
-        second: [P], the other's, of the same patients in the same order.
+        second: [P], the other model's probability of the same patients in the same order.
 
     Returns:
-        A `DeLong`. With fewer than two patients of a class, or no variance though the AUCs differ, p is NaN.
+        A `DeLong`, whose p is NaN with fewer than two patients of a class, or if the AUCs differ without variance.
 
     Raises:
-        ValueError: shapes differ, or what `evaluate` refuses.
+        ValueError: if shapes differ, or as `evaluate`.
     """
     label, first, patient = check_columns(label, first, np.arange(np.size(label)))
     _, second, _ = check_columns(label, second, patient)
@@ -256,9 +256,9 @@ def delong(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> DeLong:
 
 
 def _structural_components(label: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns V10 of the gliomas and V01 of the encephalitides: the share of the other class ranked on the right side.
+    """Returns V10 of each glioma and V01 of each encephalitis: the share of the other class ranked on the right side.
 
-    From midranks among all and within the class.
+    They are computed from midranks among all and within the class.
     """
     positive = label == 1
     num_positive, num_negative = int(positive.sum()), int((~positive).sum())
@@ -269,14 +269,14 @@ def _structural_components(label: np.ndarray, probability: np.ndarray) -> tuple[
 
 
 def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
-    """Returns McNemar's exact test: of the patients that one calls right and the other wrong, does either get more?
+    """Returns McNemar's exact test of whether one calls more patients right, among those where only one is right.
 
     Args:
-        first_right: bool [P], which patients the first called right.
-        second_right: bool [P], the second, in the same order.
+        first_right: bool [P], true for patients that the first called right.
+        second_right: bool [P], true for those that the second called right, in the same order.
 
     Raises:
-        ValueError: shapes differ.
+        ValueError: if shapes differ.
     """
     first, second = np.asarray(first_right, bool), np.asarray(second_right, bool)
     if first.ndim != 1 or first.shape != second.shape:
@@ -288,10 +288,10 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Returns the p values [K] corrected for there being K of them, by Holm's (1979) step-down method.
+    """Returns the p values [K], corrected for multiple testing by Holm's (1979) step-down method.
 
     The chance that any true null hypothesis among them gets a corrected p below 5 % is at most 5 %, however they
-    depend on each other. NaN, a test without an answer, stays NaN and is not counted.
+    depend on each other. NaN, a test without an answer, stays NaN and is not counted in K.
     """
     p = np.asarray(p, np.float64)
     if p.ndim != 1:

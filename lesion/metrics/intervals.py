@@ -1,4 +1,4 @@
-"""Where intervals come from: bootstrap draws of patients, their percentiles, Wilson's interval of a share."""
+"""Intervals: bootstrap draws of patients, percentile intervals and p values, Wilson's interval of a share."""
 
 import numpy as np
 from scipy import stats
@@ -12,22 +12,22 @@ def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
 
 
 def draw_patients(num_patients: int, num_resamples: int, seed: int) -> np.ndarray:
-    """Returns how often each bootstrap resample holds each patient: float64 [B, P], rows sum to P.
+    """Returns the number of times each resample draws each patient: float64 [B, P], whose rows sum to P.
 
-    The same arguments give the same draws: scores of several models on the same patients share them and are pairs.
+    The same arguments give the same draws: scores of several models on the same patients are paired.
     """
     share = np.full(num_patients, 1 / num_patients)
     return np.random.default_rng(seed).multinomial(num_patients, share, num_resamples).astype(np.float64)
 
 
 def percentile_interval(value: float, resampled: np.ndarray) -> tuple[float, float]:
-    """Returns the percentile bootstrap's 95 % interval of a score; NaN where there is no resample or no score.
+    """Returns the percentile bootstrap's 95 % interval of a score; NaN without resamples or score.
 
-    With a handful of patients the percentile interval of a skewed score may miss the estimate itself: it is widened.
+    With few patients the percentile interval of a skewed score may miss the estimate itself; it is widened to it.
 
     Args:
-        value: the score of all patients.
-        resampled: [B], the score of each resample.
+        value: score of all patients.
+        resampled: [B], score of each resample.
     """
     if np.isnan(value) or not resampled.size:
         return float("nan"), float("nan")
@@ -39,9 +39,9 @@ def percentile_interval(value: float, resampled: np.ndarray) -> tuple[float, flo
 def bootstrap_p(resampled: np.ndarray) -> float:
     """Returns the two-sided p of a difference from its resamples [B]: twice the smaller share on one side of 0.
 
-    It is the percentile interval turned round: that of level 1 − p just reaches 0. The estimate itself counts as one
-    more resample (Davison and Hinkley 1997, eq. 4.11), so no p is 0; none is above 1. Rounding must not decide: 1e-12
-    counts as 0.
+    It inverts the percentile interval: that of level 1 − p just reaches 0. The estimate itself counts as one more
+    resample (Davison and Hinkley 1997, eq. 4.11), so no p is 0; none is above 1. Differences within 1e-12 count as 0,
+    so that rounding does not decide.
     """
     if not resampled.size:
         return float("nan")
@@ -50,16 +50,16 @@ def bootstrap_p(resampled: np.ndarray) -> float:
 
 
 def wilson(share: np.ndarray | float, count: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns Wilson's 95 % interval of a share out of `count` independent units, which need not be whole.
+    """Returns Wilson's 95 % interval of a share out of `count` independent units.
 
-    Wilson 1927, Journal of the American Statistical Association 22:209.
+    Source: Wilson 1927, Journal of the American Statistical Association 22:209.
 
     Args:
         share: [...] in [0, 1].
-        count: [...], 0 where there is nothing: NaN.
+        count: [...], need not be whole; where it is 0 the interval is NaN.
 
     Returns:
-        low and high, each [...].
+        The lower and upper ends, each [...].
     """
     share, count = np.broadcast_arrays(np.asarray(share, np.float64), np.asarray(count, np.float64))
     z = stats.norm.ppf((1 + LEVEL) / 2)

@@ -1,6 +1,6 @@
-"""Readers: doctors who named a disease for each patient, and whether a model does better on the same patients.
+"""Scores of readers, doctors who named a disease for each patient, and comparisons of a model with them.
 
-A reader who names one of two diseases has one point on a ROC figure and no curve; an AUC is not made up for them.
+A reader who names one of two diseases has one point on a ROC figure, not a curve, and therefore no AUC.
 """
 
 from typing import Any
@@ -17,21 +17,21 @@ _CLASSES_OF_SHARE = {"accuracy": (0, 1), "sensitivity": (1,), "specificity": (0,
 def reader_scores(
     label: np.ndarray, call: np.ndarray, patient: np.ndarray, *, num_resamples: int = 2000, seed: int = 0
 ) -> dict[str, Any]:
-    """Returns a reader's scores: shares with Wilson's 95 % interval, F1 with `evaluate`'s bootstrap.
+    """Returns a reader's scores: shares with Wilson's 95 % intervals, F1 with the bootstrap of `evaluate`.
 
     Args:
         label: [P] in {0, 1}, the truth.
         call: [P] in {0, 1}, the reader's answers.
         patient: [P] pseudonyms, each once.
-        num_resamples: bootstrap draws for F1.
-        seed: of the draws.
+        num_resamples: number of bootstrap draws for F1.
+        seed: random seed of the draws.
 
     Returns:
         {"accuracy", "sensitivity", "specificity", "f1_weighted", "f1_glioma": {"value", "low", "high"},
-        "num_patients"}; NaN where a class is not there.
+        "num_patients"}; NaN where a class is missing.
 
     Raises:
-        ValueError: shapes differ, another number than 0 and 1, a patient twice.
+        ValueError: if shapes differ, a number is not 0 or 1, or a patient occurs twice.
     """
     label, call, patient = _check_calls(label, call, patient)
     bootstrap = evaluate(label, call, patient, num_resamples=num_resamples, seed=seed)["patient"]
@@ -47,27 +47,27 @@ def reader_scores(
 def model_vs_reader(model: Columns, reader: Columns, *, num_resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
     """Returns a model's scores minus a reader's, on the patients that both judged.
 
-    The model calls a patient by its mean probability.
+    The model's call of a patient is that of the mean probability of its slices.
 
     Args:
-        model: (label, probability, patient), each [N], slices or patients.
+        model: (label, probability, patient), each [N], of slices or patients.
         reader: (label, call in {0, 1}, patient), each [P].
-        num_resamples: bootstrap draws.
-        seed: of the draws.
+        num_resamples: number of bootstrap draws.
+        seed: random seed of the draws.
 
     Returns:
         {"mcnemar": `McNemar`, the model first, "accuracy", "sensitivity", "specificity", "f1_weighted", "f1_glioma":
-        {"first", "second", "value", "low", "high", "p"} as of `differences`, "num_patients", "num_left_out"}.
+        {"first", "second", "value", "low", "high", "p"} as in `differences`, "num_patients", "num_left_out"}.
 
     Raises:
         ValueError: as `common_patients` and `reader_scores`.
     """
     ours, theirs, left_out = common_patients(model, _check_calls(*reader))
     ours, theirs = patient_means(*ours), patient_means(*theirs)
-    found = differences(ours, theirs, num_resamples=num_resamples, seed=seed)
+    change = differences(ours, theirs, num_resamples=num_resamples, seed=seed)
     test = mcnemar((ours[1] > THRESHOLD) == ours[0], (theirs[1] > THRESHOLD) == theirs[0])
-    scores = {name: entry for name, entry in found["patient"].items() if name != "auc"}
-    return {"mcnemar": test, **scores, "num_patients": found["num_patients"], "num_left_out": left_out}
+    scores = {name: entry for name, entry in change["patient"].items() if name != "auc"}
+    return {"mcnemar": test, **scores, "num_patients": change["num_patients"], "num_left_out": left_out}
 
 
 def _check_calls(label: np.ndarray, call: np.ndarray, patient: np.ndarray) -> Columns:

@@ -1,4 +1,4 @@
-"""Scores of slices and patients with bootstrap intervals over patients; see `lesion.metrics`."""
+"""Scores of slices and patients with bootstrap intervals over patients, see `lesion.metrics`."""
 
 from typing import Any, NamedTuple
 
@@ -12,11 +12,11 @@ THRESHOLD = 0.5
 
 
 class PatientCounts(NamedTuple):
-    """Predictions gathered by patient, so that any resample of U patients is scored by matrix products.
+    """Predictions summed by patient, so that matrix products score any resample of the U patients.
 
     Attributes:
-        confusion: float64 [U, 4], each patient's true negatives, false positives, false negatives, true positives.
-        wins: float64 [U, U], Mann-Whitney wins of the row's positives against the column's negatives.
+        confusion: true negatives, false positives, false negatives, true positives of each patient, float64 [U, 4].
+        wins: Mann-Whitney wins of the row's positives against the column's negatives, float64 [U, U].
     """
 
     confusion: np.ndarray
@@ -26,7 +26,7 @@ class PatientCounts(NamedTuple):
 def check_columns(
     label: np.ndarray, probability: np.ndarray, patient: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the three columns [N] as arrays, or raises ValueError for what cannot be scored."""
+    """Returns the three columns [N] as arrays; raises a ValueError if they cannot be scored."""
     label, patient = np.asarray(label), np.asarray(patient)
     probability = np.asarray(probability, np.float64)
     if label.ndim != 1 or not label.shape == probability.shape == patient.shape:
@@ -43,7 +43,7 @@ def check_columns(
 def patient_means(
     label: np.ndarray, probability: np.ndarray, patient: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns one row a patient: the mean probability over the patient's slices.
+    """Returns one row for each patient, with the mean probability over the patient's slices.
 
     Args:
         label: [N] in {0, 1}.
@@ -54,7 +54,7 @@ def patient_means(
         label int64 [P], probability float64 [P], patient [P], sorted by pseudonym.
 
     Raises:
-        ValueError: shapes differ, a label is not 0 or 1, or one patient carries both labels.
+        ValueError: if shapes differ, a label is not 0 or 1, or a patient has both labels.
     """
     label, probability, patient = check_columns(label, probability, patient)
     name, index = np.unique(patient, return_inverse=True)
@@ -63,7 +63,7 @@ def patient_means(
     mixed = int(((glioma > 0) & (glioma < count)).sum())
     if mixed:
         raise ValueError(f"{mixed} patients carry both labels")
-    # Summed in one order whatever the rows' is: two patients a rounding apart, or not, would be a tie or none.
+    # Summed in an order that does not depend on the rows': rounding must not make or break ties between patients.
     by_size = np.argsort(probability, kind="stable")
     # The clip only undoes rounding: a mean of equal numbers may leave [0, 1] by an ulp.
     mean = np.clip(np.bincount(index[by_size], probability[by_size]) / count, 0, 1)
@@ -74,7 +74,7 @@ def roc_points(label: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, 
     """Returns false and true positive rates, each [T], from (0, 0) to (1, 1), by scikit-learn's `roc_curve`.
 
     Raises:
-        ValueError: labels hold one class only.
+        ValueError: if all labels are of one class.
     """
     if np.unique(label).size < 2:
         raise ValueError("a ROC curve needs both classes")
@@ -99,14 +99,14 @@ def count_by_patient(
 
 
 def score_resamples(times_drawn: np.ndarray, counts: PatientCounts) -> dict[str, np.ndarray]:
-    """Returns every score of every resample, each a linear or bilinear form in how often a patient was drawn.
+    """Returns every score of every resample, from linear and bilinear forms in the numbers of draws.
 
     Args:
-        times_drawn: [B, U], how often resample b holds patient u.
-        counts: of the same patients.
+        times_drawn: [B, U], number of times resample b draws patient u.
+        counts: counts of the same patients.
 
     Returns:
-        A dict of [B] for each of `SCORES`.
+        {score: [B]} for each of `SCORES`.
     """
     assert times_drawn.shape[1:] == counts.wins.shape[:1], (times_drawn.shape, counts.wins.shape)
     tn, fp, fn, tp = (times_drawn @ counts.confusion).T
@@ -126,17 +126,17 @@ def score_resamples(times_drawn: np.ndarray, counts: PatientCounts) -> dict[str,
 
 
 def both_classes(times_drawn: np.ndarray, patient_label: np.ndarray) -> np.ndarray:
-    """Returns bool [B]: which resamples [B, P] hold patients of both classes.
+    """Returns bool [B], true for the resamples [B, P] that draw patients of both classes.
 
-    One that drew one class only defines neither AUC nor sensitivity nor specificity. It is left out of every
-    interval, so that all scores of a level stand on the same resamples.
+    The others lack an AUC and a sensitivity or specificity. They are left out of every interval, so that all scores
+    of a level have the same resamples.
     """
     glioma = times_drawn @ patient_label
     return (glioma > 0) & (glioma < times_drawn.sum(1))
 
 
 def _scores_with_intervals(counts: PatientCounts, times_drawn: np.ndarray) -> dict[str, dict[str, float]]:
-    """Returns scores and percentile intervals of one level; resamples `times_drawn` [B, U] hold both classes."""
+    """Returns scores and percentile intervals for one level; resamples `times_drawn` [B, U] hold both classes."""
     estimate = score_resamples(np.ones((1, len(counts.confusion))), counts)
     resampled = score_resamples(times_drawn, counts)
     result = {}
@@ -158,17 +158,17 @@ def evaluate(
     """Returns scores at slice and at patient level, each with a 95 % interval over patients.
 
     The interval is the percentile bootstrap (Efron and Tibshirani 1993, ch. 13) with whole patients drawn
-    with replacement, at both levels, from one set of draws. It knows the chance of having drawn these
-    patients, not that of having trained this network: predictions stay as they are. A resample with one class
-    only is left out. Where a score is exactly 0 or 1 the interval has no width; that says that the bootstrap
-    cannot tell, not that the score is certain.
+    with replacement, at both levels, from one set of draws. It reflects the chance of having drawn these
+    patients, not of having trained this network: predictions stay as they are. A resample with one class only
+    is left out. If a score is exactly 0 or 1 the interval has no width: the bootstrap cannot estimate it, which
+    does not mean that the score is certain.
 
     Args:
         label: [N] in {0, 1}.
         probability: [N] of glioma, in [0, 1].
         patient: [N] pseudonyms.
-        num_resamples: bootstrap draws B.
-        seed: of the draws.
+        num_resamples: number B of bootstrap draws.
+        seed: random seed of the draws.
 
     Returns:
         {"slice": {score: {"value", "low", "high"}}, "patient": likewise, "num_slices", "num_patients",
@@ -176,8 +176,8 @@ def evaluate(
         `num_degenerate` counts the resamples left out.
 
     Raises:
-        ValueError: shapes differ, nothing to evaluate, a label not 0 or 1, a probability outside [0, 1], or a
-            patient with both labels.
+        ValueError: if shapes differ, there is no row, a label is not 0 or 1, a probability is outside [0, 1], or a
+            patient has both labels.
     """
     label, probability, patient = check_columns(label, probability, patient)
     patient_label, patient_probability, name = patient_means(label, probability, patient)
