@@ -1,1 +1,1 @@
-"""Reads a checkpoint leaf by leaf, measures it, compares it with another, shows it as text and as a page."""
+"""Inspection of checkpoints: reads and measures them leaf by leaf, compares two, shows them as text and as a page."""

@@ -1,4 +1,4 @@
-"""Runs one slice through the network of a checkpoint: its answer, its Grad-CAM, each stage's activations in numbers."""
+"""Runs a slice through a checkpoint's network: its answer, its Grad-CAM, statistics of each stage's activations."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,16 +10,16 @@ from lesion.inference import activations, explain, sheet, trained_run
 
 
 def describe(path: Path, file: Path, picture: Path, weights: str = "") -> Iterator[str]:
-    """Yields lines on a slice; writes its Grad-CAM.
+    """Yields lines of text on a slice and writes its Grad-CAM.
 
     Args:
-        path: of a fold of launch.train, RUN/checkpoints/fold_K.
-        file: of a DICOM image or a PNG.
-        picture: where the Grad-CAM is written.
-        weights: where the backbone's converted weights lie now, if they were moved.
+        path: folder of a fold of launch.train, RUN/checkpoints/fold_K.
+        file: path of a DICOM image or a PNG.
+        picture: path of the Grad-CAM to write.
+        weights: current folder of the backbone's converted weights, if they were moved.
 
     Raises:
-        UserError: if the checkpoint is no fold, or the file no picture.
+        UserError: if the checkpoint is not a fold, or the file not an image.
     """
     path = path.absolute()
     number = path.name.removeprefix("fold_")

@@ -1,4 +1,4 @@
-"""Measures an array, and the difference of two: NumPy, a million elements at a time."""
+"""Statistics of an array and of the difference of two, computed with NumPy, a million elements at a time."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,9 +12,9 @@ class Measures(NamedTuple):
     """Statistics of the finite elements of an array.
 
     Attributes:
-        mean: NaN if there is no finite element.
-        spread: the standard deviation, divided by their number; NaN if there is none.
-        norm: the Euclidean norm.
+        mean: mean; NaN if there is no finite element.
+        spread: standard deviation of the population; NaN if there is no finite element.
+        norm: Euclidean norm.
         not_finite: number of elements that are NaN or infinite.
     """
 
@@ -25,11 +25,11 @@ class Measures(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How far an array is from another.
+    """The distance of an array from another.
 
     Attributes:
-        relative: norm of the difference over the other's norm; infinite where that is 0, NaN where neither is finite.
-        largest: the largest absolute difference.
+        relative: norm of the difference over the other's norm; infinite if that is 0, NaN if neither norm is finite.
+        largest: largest absolute difference.
     """
 
     relative: float
@@ -37,7 +37,7 @@ class Difference(NamedTuple):
 
 
 def measure(array: np.ndarray) -> Measures:
-    """Measures an array of any shape and any numeric type, bfloat16 too."""
+    """Measures an array of any shape and numeric type, bfloat16 included."""
     count, total, squares = 0, 0.0, 0.0
     for finite in _finite_chunks(array):
         count, total, squares = count + finite.size, total + float(finite.sum()), squares + float(finite @ finite)
@@ -49,7 +49,7 @@ def measure(array: np.ndarray) -> Measures:
 
 
 def difference(array: np.ndarray, other: np.ndarray) -> Difference:
-    """Measures the difference of two arrays of one shape."""
+    """Measures the difference of two arrays of the same shape."""
     assert array.shape == other.shape, (array.shape, other.shape)
     squares = norm = largest = 0.0
     for a, b in zip(_chunks(array), _chunks(other), strict=True):

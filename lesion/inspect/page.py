@@ -1,4 +1,4 @@
-"""Shows a checkpoint as a page that opens offline: the first layer's filters as a picture, a tree to unfold."""
+"""Writes a checkpoint as a page that opens offline: a picture of the first layer's filters, and a tree to unfold."""
 
 import base64
 import html
@@ -16,8 +16,8 @@ from lesion.inspect import text
 from lesion.inspect.reader import Checkpoint
 from lesion.inspect.text import LeafSummary
 
-SIDE, GAP, COLUMNS = 33, 2, 16  # of the picture of filters: pixels of a filter, pixels between filters, filters a row
-BLUE_FIRST = {"bvlc", "keras_caffe"}  # preprocessing of networks that want the channels blue, green, red
+SIDE, GAP, COLUMNS = 33, 2, 16  # picture of filters: pixels of a filter, pixels between filters, filters per row
+BLUE_FIRST = {"bvlc", "keras_caffe"}  # preprocessing of networks whose channels are blue, green, red
 STYLE = (
     ":root{color-scheme:light}body{font:15px/1.45 system-ui,sans-serif;margin:1.5rem auto;max-width:70rem;"
     "padding:0 1rem;color:#222;background:#fff}img{image-rendering:pixelated;max-width:100%}"
@@ -26,7 +26,7 @@ STYLE = (
 
 
 class Array(NamedTuple):
-    """What the tree shows of an array: see `measure.Measures`, and `values`, the array itself, where it is small."""
+    """An array as the tree shows it: its `measure.Measures`, None if unread, and its `values`, None if it is large."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -42,7 +42,7 @@ def filter_grid(kernel: np.ndarray, blue_first: bool = False) -> np.ndarray:
 
     Args:
         kernel: [height, width, 1 or 3, filters].
-        blue_first: whether its channels are blue, green, red.
+        blue_first: whether the channels are blue, green, red.
 
     Returns:
         uint8 [rows, columns, 3].
@@ -60,12 +60,12 @@ def filter_grid(kernel: np.ndarray, blue_first: bool = False) -> np.ndarray:
 
 
 def write(path: Path, source: Checkpoint, summaries: Sequence[LeafSummary]) -> None:
-    """Writes the page.
+    """Writes the page of a checkpoint.
 
     Args:
-        path: of the page.
+        path: path of the page.
         source: the checkpoint.
-        summaries: of its leaves, from `text.summarize`.
+        summaries: summaries of its leaves, from `text.summarize`.
     """
     name = html.escape(source.path.name)
     parts = [f"<h1>{name}</h1>{_preformatted(text.total_lines(summaries))}"]
@@ -78,7 +78,7 @@ def write(path: Path, source: Checkpoint, summaries: Sequence[LeafSummary]) -> N
             f"{kernel.shape[0]}×{kernel.shape[1]} pixels, each scaled by its largest weight; grey is 0.</p>"
             f'<img alt="filters of the first layer" src="{_data_url(pixels)}">'
         )
-    with treescope.active_autovisualizer.set_scoped(None):  # a picture of each array would load the page
+    with treescope.active_autovisualizer.set_scoped(None):  # a picture of each array would make the page heavy
         tree = treescope.render_to_html(_tree(summaries))
     parts.append(f'<h2>Leaf by leaf</h2><div class="tree">{tree}</div>')
     parts.append(f"<h2>Where it came from</h2>{_preformatted(text.origin_lines(source))}")
@@ -91,7 +91,7 @@ def _preformatted(lines: Sequence[str]) -> str:
 
 
 def _tree(summaries: Sequence[LeafSummary]) -> dict[str, Any]:
-    """Returns an `Array` for each leaf, nested as the names are."""
+    """Returns an `Array` for each leaf, nested by the parts of the names."""
     leaves = {}
     for name, leaf, measures, array in summaries:
         mean, spread, norm, not_finite = measures or (None,) * 4

@@ -1,8 +1,8 @@
-"""Opens any Orbax checkpoint by its metadata; arrays are read a few at a time, when they are needed.
+"""A reader of any Orbax checkpoint: opens its metadata, then reads arrays a few at a time, when they are needed.
 
-It opens what the entry points here write (converted weights, folds, the checkpoints that training goes on from, a
-doctor's model), and foreign checkpoints: of a CheckpointManager or of a bare checkpointer, in one file or a folder a
-leaf, of dictionaries, lists and tuples; also those that hold a part of a tree, or of which a part is lost.
+It opens the checkpoints of the programs here (converted weights, folds, resumable training states, a doctor's model)
+and foreign ones: of a CheckpointManager or a bare checkpointer, in one file or a folder for each leaf, of dictionaries,
+lists and tuples; also those that hold only part of a tree, or of which a part is lost.
 """
 
 import re
@@ -19,20 +19,20 @@ from lesion.errors import UserError
 from lesion.runs import checkpoint
 
 METADATA = "_METADATA"
-GROUP_BYTES = 32 * 2**20  # read at once, unless one leaf is larger
-WRAPPERS = {"backbone", "default", "state", "tree", "variables"}  # parts of a name that tell only where a leaf lies
-DEPTH = 4  # levels of folders that are searched for checkpoints
+GROUP_BYTES = 32 * 2**20  # largest group of leaves that is read at once
+WRAPPERS = {"backbone", "default", "state", "tree", "variables"}  # parts of a name that say only how a tree was wrapped
+DEPTH = 4  # number of levels of folders that are searched for checkpoints
 
 
 class Leaf(NamedTuple):
-    """A leaf of a checkpoint, as its metadata describe it.
+    """A leaf of a checkpoint, as described by the metadata.
 
     Attributes:
-        item: folder of the tree that holds it.
-        position: of the leaf among those of that tree, as JAX flattens it.
-        shape: None if it is no array.
-        dtype: name of the type, bfloat16 and the like as in jax.numpy; None if it is no array.
-        kind: array, string, scalar, ...
+        item: folder of the tree that holds the leaf.
+        position: index of the leaf in that tree, as JAX flattens it.
+        shape: shape of the array; None if the leaf is no array.
+        dtype: name of the array's type, as in jax.numpy; None if the leaf is no array.
+        kind: kind of leaf: array, string, scalar, ...
     """
 
     item: Path
@@ -43,12 +43,12 @@ class Leaf(NamedTuple):
 
     @property
     def num_elements(self) -> int:
-        """Number of elements, 0 if it is no array."""
+        """Number of elements, 0 if the leaf is no array."""
         return int(np.prod(self.shape)) if self.shape is not None else 0
 
     @property
     def num_bytes(self) -> int:
-        """Bytes in memory, 0 if it is no array."""
+        """Number of bytes in memory, 0 if the leaf is no array."""
         return self.num_elements * jax.numpy.dtype(self.dtype).itemsize if self.dtype else 0
 
 
@@ -56,9 +56,9 @@ class Checkpoint(NamedTuple):
     """A checkpoint without its arrays.
 
     Attributes:
-        path: its folder; of several numbered ones the newest.
-        leaves: by name, in order.
-        provenance: the record beside the tree; {} if there is none.
+        path: folder of the checkpoint; the newest of several numbered ones.
+        leaves: {name: leaf}, in natural order of the names.
+        provenance: record beside the tree; {} if there is none.
         config: configuration of the run that it belongs to; {} if there is none.
     """
 
@@ -72,10 +72,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """Opens a checkpoint without reading its arrays.
 
     Args:
-        path: folder of a checkpoint, or of numbered checkpoints, of which the newest is taken.
+        path: folder of a checkpoint, or of numbered checkpoints, of which the newest is opened.
 
     Raises:
-        UserError: if there is none, if there are several, or its metadata cannot be read.
+        UserError: if there is no checkpoint, if there are several, or if the metadata cannot be read.
     """
     path = path.absolute()
     items = _find_items(path)
@@ -101,7 +101,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def read_arrays(source: Checkpoint, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray | None]]:
-    """Yields (name, array) in order, None for one that cannot be read; reads at most `GROUP_BYTES` at once."""
+    """Yields (name, array) in order, None for an array that cannot be read; reads `GROUP_BYTES` or one leaf at once."""
     group: list[str] = []
     for name in names:
         leaf = source.leaves[name]
@@ -115,7 +115,7 @@ def read_arrays(source: Checkpoint, names: Sequence[str]) -> Iterator[tuple[str,
 
 
 def match_arrays(source: Checkpoint, other: Checkpoint) -> list[tuple[str, str]]:
-    """Returns pairs of names of the arrays in both: of equal names, or names that differ in `WRAPPERS` only."""
+    """Returns (name, other's name) of the arrays in both, whose names are equal or differ only in `WRAPPERS`."""
     unwrapped = {_unwrap(name): name for name in reversed(other.leaves)}
     pairs = ((name, name if name in other.leaves else unwrapped.get(_unwrap(name))) for name in source.leaves)
     return [(a, b) for a, b in pairs if b and source.leaves[a].dtype and other.leaves[b].dtype]
@@ -126,19 +126,19 @@ def _unwrap(name: str) -> tuple[str, ...]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Returns a key that sorts `blocks_10` behind `blocks_9`."""
+    """Returns a sort key that puts `blocks_10` after `blocks_9`."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _find_items(path: Path) -> list[Path]:
-    """Returns the folders that hold a tree: `path` itself, or folders in it."""
+    """Returns the folders that hold a tree: `path` itself, or its subfolders."""
     if (path / METADATA).is_file():
         return [path]
     return sorted(metadata.parent for metadata in path.glob(f"*/{METADATA}"))
 
 
 def _not_found(path: Path) -> str:
-    """Returns the message for a folder that is no checkpoint."""
+    """Returns the error message for a folder that is no checkpoint."""
     if not path.exists():
         return f"there is no {path}: name the folder of a checkpoint"
     patterns = ("/".join(["*"] * depth + [METADATA]) for depth in range(2, DEPTH + 1))
@@ -146,26 +146,26 @@ def _not_found(path: Path) -> str:
     if inside:
         more = f" and {len(inside) - 5} more" if len(inside) > 5 else ""
         return f"{path} holds several checkpoints: name one of them ({', '.join(inside[:5])}{more})"
-    return f"no Orbax checkpoint in {path}: it has no {METADATA}, name another folder or write it anew"
+    return f"no Orbax checkpoint in {path}: it has no {METADATA}, name another folder"
 
 
 def _read_metadata(item: Path) -> Any:
-    """Returns the tree of metadata of an item."""
+    """Returns the tree of leaf metadata of an item."""
     try:
         with checkpoint.quiet(), ocp.PyTreeCheckpointer() as checkpointer:
             return checkpointer.metadata(item).item_metadata.tree
-    except Exception as error:  # Orbax raises nearly every kind on broken metadata
+    except Exception as error:  # Orbax raises nearly every kind of error on broken metadata
         reason = str(error).partition("\n")[0][:120]
         raise UserError(f"the metadata of {item} cannot be read ({reason}): name another checkpoint") from error
 
 
 def _read_group(source: Checkpoint, names: list[str]) -> Iterator[tuple[str, np.ndarray | None]]:
-    """Yields (name, array) of leaves of one item, read at once; one by one if that fails."""
+    """Yields (name, array) of leaves of one item, read together, or one by one if that fails."""
     item = source.leaves[names[0]].item
     metadata = _read_metadata(item)
     try:
         arrays = _restore(item, metadata, {source.leaves[name].position for name in names if source.leaves[name].dtype})
-    except Exception:  # as above; a leaf that is lost must not hide the others
+    except Exception:  # of any kind, as above; a lost leaf must not hide the others
         if len(names) > 1:
             for name in names:
                 yield from _read_group(source, [name])
@@ -175,7 +175,7 @@ def _read_group(source: Checkpoint, names: list[str]) -> Iterator[tuple[str, np.
 
 
 def _restore(item: Path, metadata: Any, wanted: set[int]) -> dict[int, np.ndarray]:
-    """Reads the leaves at these positions, no others."""
+    """Returns {position: array} of the wanted leaves; reads no others."""
     leaves, structure = jax.tree_util.tree_flatten(metadata)
     templates = [
         np.zeros(leaf.shape, leaf.dtype) if position in wanted else ocp.PLACEHOLDER
@@ -189,7 +189,7 @@ def _restore(item: Path, metadata: Any, wanted: set[int]) -> dict[int, np.ndarra
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Returns the object in a JSON file, {} if there is none."""
+    """Returns the object in a JSON file, {} if there is no such file or no object in it."""
     try:
         value = files.read_json(path)
     except (OSError, ValueError):
@@ -198,14 +198,14 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_provenance(path: Path) -> dict[str, Any]:
-    """Returns the record beside a tree: of `save_variables`, or of a checkpoint that training goes on from."""
+    """Returns the record beside a tree: that of `save_variables`, or that of a resumable training state."""
     paths = (path / checkpoint.PROVENANCE, path.parent / checkpoint.PROVENANCE, path / "record" / "metadata")
     return next(filter(None, map(_read_json, paths)), {})
 
 
 def _find_config(path: Path, provenance: dict[str, Any]) -> dict[str, Any]:
     """Returns the run's configuration, from the provenance or from a config.json in the folders above."""
-    if "source" in provenance:  # converted weights: they belong to no run, even if they lie in its folder
+    if "source" in provenance:  # converted weights belong to no run, even in a run's folder
         return {}
     run = provenance.get("run")
     recorded = provenance.get("config") or (run.get("config") if isinstance(run, dict) else None)

@@ -1,4 +1,4 @@
-"""Describes a checkpoint in text: where it came from, a line for each leaf, totals, differences from another."""
+"""Describes a checkpoint as text: its origin, a line for each leaf, totals, differences from another checkpoint."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,11 @@ from lesion.inspect import measure, reader
 from lesion.inspect.measure import Measures
 from lesion.inspect.reader import Checkpoint, Leaf
 
-SMALL = 64  # elements of an array that the page shows in full
+SMALL = 64  # most elements of an array that the page shows in full
 
 
 class LeafSummary(NamedTuple):
-    """A leaf that was read: `measures` is None if it is no array or could not be read, `array` unless it is shown."""
+    """A leaf after reading: `measures` is None if it is no readable array of numbers, `array` None if not kept."""
 
     name: str
     leaf: Leaf
@@ -25,7 +25,7 @@ class LeafSummary(NamedTuple):
 
 
 def summarize(source: Checkpoint) -> Iterator[LeafSummary]:
-    """Reads and measures all leaves, one group at a time; keeps small arrays and the first layer's kernel."""
+    """Yields the summary of each leaf, read group by group; keeps small arrays and the first layer's kernel."""
     first = first_kernel(source)
     for name, array in reader.read_arrays(source, list(source.leaves)):
         measures = None if array is None or array.dtype.kind in "OSU" else measure.measure(array)
@@ -34,7 +34,7 @@ def summarize(source: Checkpoint) -> Iterator[LeafSummary]:
 
 
 def first_kernel(source: Checkpoint) -> str | None:
-    """Returns the name of the convolution kernel [height, width, 3 or else 1, filters] that sees the image."""
+    """Returns the name of the first layer's kernel [height, width, 3 or else 1, filters], None if there is none."""
     for channels in (3, 1):
         for name, leaf in source.leaves.items():
             if leaf.shape and len(leaf.shape) == 4 and leaf.shape[2] == channels and name.endswith("kernel"):
@@ -43,8 +43,8 @@ def first_kernel(source: Checkpoint) -> str | None:
 
 
 def origin_lines(source: Checkpoint) -> list[str]:
-    """Returns lines on where a checkpoint came from, and on the configuration of its run."""
-    hidden = ("config.", "run.config.", "history")  # configurations stand below, learning curves in the report
+    """Returns lines on the origin of a checkpoint and the configuration of its run."""
+    hidden = ("config.", "run.config.", "history")  # configurations are shown below, learning curves in the report
     record = traverse_util.flatten_dict(source.provenance, sep=".")
     record = {name: value for name, value in record.items() if not name.startswith(hidden)}
     lines = [str(source.path), "", "where it came from" if record else "nothing beside it says where it came from"]
@@ -56,7 +56,7 @@ def origin_lines(source: Checkpoint) -> list[str]:
 
 
 def total_lines(summaries: Sequence[LeafSummary]) -> list[str]:
-    """Returns lines on arrays, elements and bytes in all and for each first part of the names, and on bad arrays."""
+    """Returns lines with numbers of arrays, elements and bytes, in all and by first part of the name, and warnings."""
     arrays = [summary for summary in summaries if summary.leaf.dtype]
     groups: dict[str, list[LeafSummary]] = {}
     for summary in arrays:
@@ -79,7 +79,7 @@ def _total_line(name: str, summaries: Sequence[LeafSummary]) -> str:
 
 
 def difference_lines(source: Checkpoint, other: Checkpoint) -> Iterator[str]:
-    """Yields a line for each array in both, the difference as a share of the other's norm; last, which moved most."""
+    """Yields a line for each array in both, the difference as a share of the other's norm, then a summary."""
     pairs = reader.match_arrays(source, other)
     names, other_names = [name for name, _ in pairs], [name for _, name in pairs]
     width = _name_width(names)
@@ -111,11 +111,11 @@ def difference_lines(source: Checkpoint, other: Checkpoint) -> Iterator[str]:
 
 
 def print_checkpoint(source: Checkpoint, against: Path | None) -> list[LeafSummary]:
-    """Prints everything, line by line as it is read; returns the leaves.
+    """Prints the whole description, line by line as leaves are read; returns the summaries of the leaves.
 
     Args:
         source: the checkpoint.
-        against: another checkpoint to tell the differences from.
+        against: folder of another checkpoint, whose differences are printed too; None for no comparison.
     """
     print("\n".join(origin_lines(source)), end="\n\n")
     width, summaries = _name_width(list(source.leaves)), []
