@@ -1,4 +1,4 @@
-"""How fast active labelling is: a query beside modAL, an experiment beside a Keras loop, scoring pictures.
+"""Speed of active labelling: a query beside modAL, an experiment beside a Keras loop, scoring of pictures.
 
 Contenders take turns in one process and medians are compared.
 """
@@ -6,7 +6,6 @@ Contenders take turns in one process and medians are compared.
 import functools
 import importlib
 import importlib.util
-import os
 import time
 from collections.abc import Callable
 
@@ -20,7 +19,7 @@ from lesion.active import parallel, program
 from lesion.active.driver import QueryConfig, make_driver
 from lesion.active.strategies import STRATEGIES, PoolOutputs
 from lesion.benchmarks import Row, medians
-from lesion.benchmarks.training import trained_variables, whole_network
+from lesion.benchmarks.training import keras_head, trained_variables, whole_network
 from lesion.models.heads import Head
 from lesion.train import augment, devices, train
 from lesion.train import input as inputs
@@ -28,8 +27,8 @@ from lesion.train.frozen import Examples, frozen_learner
 from lesion.train.network import Network
 from lesion.transfer import methods
 
-POOL, NUM_QUERIED, NUM_QUERIES = 10**6, 50, 20  # a turn is so many queries: one alone tells more of cold caches
-# About a sequence of Table 1 with its copies, Lite0's features.
+POOL, NUM_QUERIED, NUM_QUERIES = 10**6, 50, 20  # one query a turn would measure cold caches
+# About the size of a sequence of Table 1 with its copies, and of Lite0's features.
 NUM_SLICES, COPIES, WIDTH, NUM_PATIENTS, INITIAL, NUM_ACQUIRE = 1200, 5, 1280, 140, 400, 50
 ROUNDS = 10
 NUM_PICTURES = 256
@@ -53,7 +52,7 @@ def _queries_per_second(query: Callable[[], object]) -> Turn:
 
 
 def _query() -> Turn:
-    """Builds a step of the driver on a pool on the device; a call gives queries/s."""
+    """Builds a step of the driver for a pool on the device; a call of the result returns queries/s."""
     driver = make_driver(STRATEGIES["entropy"], QueryConfig(NUM_QUERIED))
     pool = driver.init(jnp.zeros(POOL, bool), jnp.ones(POOL, bool))
     outputs, patient = PoolOutputs(jnp.asarray(_probs(POOL))), jnp.zeros(POOL, jnp.int32)
@@ -66,7 +65,7 @@ def _modal_query() -> Turn:
     probs = _probs(POOL)
 
     class Fitted:
-        """A classifier whose predictions are known."""
+        """A classifier with given predictions."""
 
         def predict_proba(self, pool: np.ndarray, **_: object) -> np.ndarray:
             del pool
@@ -83,7 +82,7 @@ def _features() -> tuple[Examples, np.ndarray]:
 
 
 def _experiment(config: ConfigDict, num_rounds: int) -> Turn:
-    """Builds one run of Algorithm 1 as a program; a call gives rounds/s."""
+    """Builds one run of Algorithm 1 as a compiled program; a call of the result returns rounds/s."""
     examples, patient = _features()
     learner = frozen_learner(Network(Head(tuple(config.head.widths))), methods.recipe_of(config))
     run = program.algorithm1(learner, ("entropy", "random"), QueryConfig(NUM_ACQUIRE), num_rounds)
@@ -94,21 +93,13 @@ def _experiment(config: ConfigDict, num_rounds: int) -> Turn:
 
 
 def _keras_experiment(config: ConfigDict, num_rounds: int, new_model: bool) -> Turn:
-    """Builds the same as a loop of Keras fits; with `new_model` of a new one, as every fold and strategy has."""
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    keras = importlib.import_module("keras")
+    """Builds a loop of Keras fits, with `new_model` on a new model for each run, as every fold and strategy has."""
     x, label = (np.asarray(array) for array in _features()[0])
 
-    def build():
-        hidden = [keras.layers.Dense(width, "relu") for width in config.head.widths]
-        model = keras.Sequential([keras.Input((WIDTH,)), *hidden, keras.layers.Dense(1, "sigmoid")])
-        model.compile(optimizer=keras.optimizers.Adam(config.optim.lr), loss="binary_crossentropy")
-        return model
-
-    shared = build()
+    shared = keras_head(config, WIDTH)
 
     def run_experiment() -> None:
-        model = build() if new_model else shared
+        model = keras_head(config, WIDTH) if new_model else shared
         labeled = np.arange(NUM_SLICES) < INITIAL
         for _ in range(num_rounds):
             labeled_x, labeled_y = x[labeled].reshape(-1, WIDTH), np.repeat(label[labeled], COPIES)
@@ -122,7 +113,7 @@ def _keras_experiment(config: ConfigDict, num_rounds: int, new_model: bool) -> T
 
 
 def _scoring(config: ConfigDict) -> Turn:
-    """Builds predictions of a pool of pictures, as fine-tuning makes them; a call gives pictures/s."""
+    """Builds the scoring of a pool of pictures, as in fine-tuning; a call of the result returns pictures/s."""
     spec = models.get_spec(config.backbone)
     names = np.array([f"s{i}" for i in range(NUM_PICTURES)])
     image = np.random.default_rng(0).integers(0, 256, (NUM_PICTURES, spec.input_size, spec.input_size), np.uint8)
@@ -152,7 +143,7 @@ def _scoring(config: ConfigDict) -> Turn:
 
 
 def _bare(config: ConfigDict) -> Turn:
-    """Builds backbone and head alone on one batch that lies on the device; a call gives pictures/s."""
+    """Builds bare inference on one batch on the device; a call of the result returns pictures/s."""
     network, spec = whole_network(config), models.get_spec(config.backbone)
     x = jnp.zeros((config.batch_size, spec.input_size, spec.input_size, 3), config.dtype)
     variables = jax.device_put(network.init(jax.random.key(0), x[:1], trained_variables(config)))
@@ -165,7 +156,7 @@ def run(config: ConfigDict, rounds: int) -> list[Row]:
 
     Args:
         config: as in configs/transfer.py; backbone, batch_size, dtype, head, num_epochs (a round) and optim are used.
-        rounds: how often each contender has its turn; medians are taken.
+        rounds: number of turns of each contender, whose median is reported.
     """
     turns = {
         "query": _query(),
@@ -180,7 +171,7 @@ def run(config: ConfigDict, rounds: int) -> list[Row]:
         turns["loop"] = _keras_experiment(config, ROUNDS, new_model=True)
         turns["shared"] = _keras_experiment(config, ROUNDS, new_model=False)
     rate = medians(turns, rounds)
-    # Later rounds train on more: what is linear in rounds is the time for as many examples.
+    # Later rounds train on more slices, so a run's time is linear in slices trained on, not in rounds.
     trained_on = [sum(INITIAL + NUM_ACQUIRE * r for r in range(n)) / n for n in (ROUNDS, ROUNDS // 2)]
     rows = [
         Row(

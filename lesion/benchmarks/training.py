@@ -1,6 +1,6 @@
-"""How fast training is beside what it is made of: epochs beside bare steps, a head beside Keras; and their memory.
+"""Speed and memory of training: epochs compared with bare training steps, a head compared with Keras.
 
-Contenders take turns in one process and medians are compared; memory is taken from processes of their own.
+Contenders take turns in one process and medians are compared; memory is measured in separate processes.
 """
 
 import concurrent.futures
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,13 +35,13 @@ from lesion.transfer.folds import FoldContext
 from lesion.transfer.loading import Setup
 from lesion.weights import pretrained
 
-HEAD_EXAMPLES, HEAD_WIDTH, HEAD_EPOCHS = 5120, 1280, 4  # about a sequence of Table 1 with its copies, Lite0's features
-NUM_EPOCHS = 3  # of a fine-tuning fit; the first two are timed, each with the checkpoint after it
+HEAD_EXAMPLES, HEAD_WIDTH, HEAD_EPOCHS = 5120, 1280, 4  # about a sequence of Table 1 with its copies; Lite0's features
+NUM_EPOCHS = 3  # epochs of a fine-tuning fit; the first two are timed, with the checkpoints after them
 NUM_COPIES = 3
 
 
 class _Stopwatch(StopSignal):
-    """A signal that never stops a run, but notes when it was asked: after every step."""
+    """A signal that never stops a run and records the time of each request, made after every step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,23 +58,17 @@ def _variables(name: str) -> dict:
 
 
 def _slices(config: ConfigDict, num_steps: int) -> Slices:
-    """Makes noise that fills an epoch of `num_steps`: what is trained on does not matter here."""
+    """Returns slices of noise that fill an epoch of `num_steps`; their content does not matter here."""
     n = num_steps * config.batch_size // (1 + NUM_COPIES)
     side = models.get_spec(config.backbone).input_size
     image = np.random.default_rng(0).integers(0, 256, (n, side, side), np.uint8)
     names = np.array([f"s{i}" for i in range(n)])
-    return Slices(
-        image,
-        np.arange(n, dtype=np.int32) % 2,
-        names,
-        names,
-        np.ones((n, 2), np.float32),
-        np.arange(n, dtype=np.float32),
-    )
+    spacing, height = np.ones((n, 2), np.float32), np.arange(n, dtype=np.float32)
+    return Slices(image, np.arange(n, dtype=np.int32) % 2, names, names, spacing, height)
 
 
 def _fit(config: ConfigDict, num_steps: int, folder: Path, **changes: object) -> Callable[[], float]:
-    """Builds what launch.train runs for a fold; each call fits anew and gives images/s of all epochs but the last."""
+    """Builds a fold's fit as in launch.train; each call fits anew and returns images/s of all epochs but the last."""
     config = ConfigDict(config.to_dict() | {"mode": "finetune", "num_epochs": NUM_EPOCHS, "num_copies": NUM_COPIES})
     config.update(changes)
     slices = _slices(config, num_steps)
@@ -95,7 +90,7 @@ def _fit(config: ConfigDict, num_steps: int, folder: Path, **changes: object) ->
 
 
 def whole_network(config: ConfigDict) -> Network:
-    """Returns the config's backbone with its head, all of which is trained."""
+    """Returns the config's backbone with its head, both trained whole."""
     spec = models.get_spec(config.backbone)
     return Network(
         Head(tuple(config.head.widths)),
@@ -112,14 +107,14 @@ def trained_variables(config: ConfigDict) -> dict:
 
 
 def _bare(config: ConfigDict, num_steps: int) -> Callable[[], float]:
-    """Builds the training step alone, on one batch on the device, whole network; a call gives images/s."""
+    """Builds the bare training step on one batch on the device; a call of the result returns images/s."""
     network, spec = whole_network(config), models.get_spec(config.backbone)
     tx, size = steps.optimizer(methods.recipe_of(config)), config.batch_size
     step = jax.jit(functools.partial(steps.train_step, network=network, tx=tx), donate_argnums=1)
     inputs = jnp.zeros((size, spec.input_size, spec.input_size, 3), config.dtype)
     batch = steps.Batch(inputs, jnp.arange(size) % 2, jnp.ones(size, bool))
     keys = jax.random.split(jax.random.key(0), size)
-    # To the device: the step donates its state, and NumPy's arrays cannot be donated.
+    # Copied to the device: the step donates its state, and NumPy arrays cannot be donated.
     variables = network.init(jax.random.key(1), inputs[:1], trained_variables(config))
     state = jax.tree.map(jnp.copy, steps.create_state(*variables, tx))
 
@@ -136,9 +131,8 @@ def _bare(config: ConfigDict, num_steps: int) -> Callable[[], float]:
 
 
 def _head(config: ConfigDict) -> Callable[[], float]:
-    """Builds a head on features that were computed before, as one compiled scan; a call gives examples/s."""
-    rng = np.random.default_rng(0)
-    inputs = rng.standard_normal((HEAD_EXAMPLES, 1, HEAD_WIDTH), np.float32)
+    """Builds the training of a head on given features, as one scan; a call of the result returns examples/s."""
+    inputs = np.random.default_rng(0).standard_normal((HEAD_EXAMPLES, 1, HEAD_WIDTH), np.float32)
     examples = Examples(jnp.asarray(inputs), jnp.arange(HEAD_EXAMPLES, dtype=jnp.int32) % 2)
     recipe = methods.recipe_of(config)._replace(num_epochs=HEAD_EPOCHS)
     learner = frozen_learner(Network(Head(tuple(config.head.widths))), recipe)
@@ -152,12 +146,18 @@ def _head(config: ConfigDict) -> Callable[[], float]:
     return run
 
 
-def _keras_head(config: ConfigDict) -> Callable[[], float]:
+def keras_head(config: ConfigDict, feature_width: int) -> Any:
+    """Returns the config's head as a compiled Keras model on JAX, for features [B, feature_width]."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     keras = importlib.import_module("keras")
     hidden = [keras.layers.Dense(width, "relu") for width in config.head.widths]
-    model = keras.Sequential([keras.Input((HEAD_WIDTH,)), *hidden, keras.layers.Dense(1, "sigmoid")])
+    model = keras.Sequential([keras.Input((feature_width,)), *hidden, keras.layers.Dense(1, "sigmoid")])
     model.compile(optimizer=keras.optimizers.Adam(config.optim.lr), loss="binary_crossentropy")
+    return model
+
+
+def _keras_fit(config: ConfigDict) -> Callable[[], float]:
+    model = keras_head(config, HEAD_WIDTH)
     inputs = np.random.default_rng(0).standard_normal((HEAD_EXAMPLES, HEAD_WIDTH), np.float32)
     label = np.arange(HEAD_EXAMPLES) % 2
 
@@ -170,31 +170,31 @@ def _keras_head(config: ConfigDict) -> Callable[[], float]:
 
 
 def _peak_gib(build: Callable[..., Callable[[], float]], *args: object) -> float:
-    """Returns the highest memory of the device, or of this process on CPU, after running what `build` gives."""
+    """Returns the peak memory in GiB of the device, or of this process on CPU, after running what `build` returns."""
     build(*args)()
     stats = jax.local_devices()[0].memory_stats()
     if stats:
         return stats["peak_bytes_in_use"] / 2**30
-    # Not `getrusage`: on Linux its peak is that of the process which began this one, if that was larger.
+    # Not `getrusage`: on Linux its peak includes that of the parent process.
     (peak_kib,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(peak_kib) / 2**20
 
 
 def _peak_of(build: Callable[..., Callable[[], float]], *args: object) -> float:
-    """Returns `_peak_gib` of a process that has done nothing else."""
+    """Returns `_peak_gib`, measured in a new process."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(_peak_gib, build, *args).result()
 
 
 def late_stage(name: str) -> str:
-    """Returns the stage at which the last sixth of a backbone's stages begins: layer4_0, Mixed_7a, conv5."""
+    """Returns the first of the last sixth of a backbone's stages, e.g. layer4_0, Mixed_7a, conv5."""
     names = models.stage_names(name)
     return names[len(names) * 5 // 6]
 
 
 def gain_by_work(name: str, stage: str) -> float:
-    """Returns the gain in training steps, by operations alone, when nothing below `stage` is computed."""
+    """Returns the speed-up of a training step, by its operations, if nothing below `stage` is computed."""
     spec = models.get_spec(name)
     whole = flops(name, spec.input_size, spec.last_map)
     below = flops(name, spec.input_size, models.stage_before(name, stage))
@@ -207,13 +207,13 @@ def run(config: ConfigDict, num_steps: int, rounds: int) -> list[Row]:
 
     Args:
         config: as in configs/transfer.py; backbone, batch_size, batch_norm, dtype, head and optim are used.
-        num_steps: of an epoch.
-        rounds: how often each contender has its turn; medians are taken.
+        num_steps: number of steps per epoch.
+        rounds: number of turns of each contender, whose median is reported.
     """
-    config = ConfigDict(config.copy_and_resolve_references())  # a reference cannot go to another process
+    config = ConfigDict(config.copy_and_resolve_references())  # references cannot be sent to another process
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        # First: another process may not get its share of a GPU once this one uses it.
+        # Peaks first: another process may get no share of a GPU that this one uses.
         peaks = [_peak_of(_fit, config, num_steps, path), _peak_of(_bare, config, num_steps)]
         stage = late_stage(config.backbone)
         late = {"finetune_from": stage}
@@ -226,7 +226,7 @@ def run(config: ConfigDict, num_steps: int, rounds: int) -> list[Row]:
             "cached": _fit(config, num_steps, path, **late, cache_activations=True),
         }
         if importlib.util.find_spec("keras"):
-            turns["keras"] = _keras_head(config)
+            turns["keras"] = _keras_fit(config)
         rate = medians(turns, rounds)
     gain = f"{gain_by_work(config.backbone, stage):.2f} by its share of the work"
     rows = [
