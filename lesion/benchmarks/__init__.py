@@ -1,4 +1,4 @@
-"""Measurements that anyone can repeat: of the phantom's worth, and of speed."""
+"""Measurements that anyone can repeat: of speed, and of what the phantom is worth."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ Name = TypeVar("Name")
 
 
 class Row(NamedTuple):
-    """Something measured, what it is compared with, and what the ratio should be; numbers of one unit."""
+    """A measured value, the value `other` of `beside` to compare it with, their unit, and the wanted ratio `aim`."""
 
     name: str
     value: float
@@ -21,15 +21,15 @@ class Row(NamedTuple):
 
 
 def medians(turns: Mapping[Name, Callable[[], float]], rounds: int, title: str = "benchmark") -> dict[Name, float]:
-    """Returns the median of each contender's turns, taken one after another; a first one, to compile, is left out."""
+    """Returns the median of each contender's results over rounds of turns, after a first turn that only compiles."""
     for take_turn in turns.values():
         take_turn()
-    found = [{name: turn() for name, turn in turns.items()} for _ in track(title, range(rounds), rounds)]
-    return {name: statistics.median(values[name] for values in found) for name in turns}
+    results = [{name: turn() for name, turn in turns.items()} for _ in track(title, range(rounds), rounds)]
+    return {name: statistics.median(result[name] for result in results) for name in turns}
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    """Returns rows of text, the heading first."""
+    """Returns the rows as text, the heading first."""
     text = [["", "measured", "beside", "ratio", "wanted"]]
     for row in rows:
         digits = 0 if row.unit == "examples/s" else 2

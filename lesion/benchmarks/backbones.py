@@ -1,7 +1,7 @@
-"""How fast the backbones run: inference and a whole training step, and how near that is to the machine's own limit.
+"""Speed of the backbones: inference and a whole training step, compared with the machine's own limit.
 
 All contenders take turns in one process, round after round, and medians are compared: on a shared machine a ratio says
-more than a time. Keras (on JAX) and torch (channels-last) join where they are installed; neither is needed.
+more than a time. Keras (on JAX) and torch (channels-last) take part if they are installed; neither is needed.
 """
 
 import functools
@@ -21,9 +21,9 @@ import optax
 from lesion import models
 from lesion.benchmarks import medians
 
-PRODUCT_SIZE = 4096  # side of the square matrices whose product is the machine's limit; on GPU four times that
-TRAIN_FACTOR = 3  # a step's products beside the forward pass': by the inputs and by the kernels as many each
-PEERS = {  # backbone: (name in keras.applications, name in torchvision.models); nobody has the paper's AlexNet
+PRODUCT_SIZE = 4096  # side of the square matrices whose product gives the machine's limit; four times that on GPU
+TRAIN_FACTOR = 3  # products of a step over those of the forward pass: both gradients need as many
+PEERS = {  # backbone: (name in keras.applications, name in torchvision.models); neither has the paper's AlexNet
     "alexnet_torchvision": ("", "alexnet"),
     "resnet50": ("ResNet50", "resnet50"),
     "resnet50_v1": ("ResNet50", "resnet50"),
@@ -33,7 +33,7 @@ PEERS = {  # backbone: (name in keras.applications, name in torchvision.models);
 
 
 class Result(NamedTuple):
-    """One contender doing one thing: images/s, and the share of the product rate (NaN for peers)."""
+    """The speed of one contender at one task: images/s, and the share of the machine's product rate."""
 
     images_per_s: float
     share: float
@@ -44,8 +44,8 @@ def flops(name: str, side: int, stop: str | None = None) -> float:
 
     Args:
         name: a row of `models.MODELS`.
-        side: of the image, pixels.
-        stop: the last stage that is run; None: all, with the classifier.
+        side: side of the image, pixels.
+        stop: last stage to run; None for the whole network with its classifier.
     """
     model = models.get_model(name, impl="lax")
     images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
@@ -65,13 +65,13 @@ def _count(jaxpr: Any) -> float:
             ((contracted, _), _) = equation.params["dimension_numbers"]
             total += 2 * out.size * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
         for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "jaxpr")):
-            if hasattr(inner, "jaxpr"):  # jit's, custom_vjp's
+            if hasattr(inner, "jaxpr"):  # the jaxpr of jit, custom_vjp and the like
                 total += _count(inner.jaxpr)
     return total
 
 
 def _ours(name: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[], Any]]:
-    """Builds {task: function that does it once and returns when it is finished}."""
+    """Builds {task: function that runs it once and returns when it is finished}."""
     model, tx = models.get_model(name), optax.adam(1e-3)
     images = jax.random.normal(jax.random.key(0), (batch, side, side, 3), dtype)
     label = jnp.arange(batch) % 1000
@@ -79,10 +79,9 @@ def _ours(name: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[]
     infer = jax.jit(lambda v, x: model.apply(v, x))
 
     def loss_fn(params, stats, images, key):
-        out = model.apply(
+        logits, updated = model.apply(
             {"params": params, **stats}, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
         )
-        logits, updated = out
         return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), label).mean(), updated
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -94,13 +93,14 @@ def _ours(name: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[]
             updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), stats, opt_state, key
 
-    # A copy: the state is donated, the variables are used on.
+    # A copy: training donates its state, inference still needs the variables.
     copied = dict(jax.tree.map(jnp.copy, variables))
     params = copied.pop("params")
-    held = [(params, copied, tx.init(params), jax.random.key(2))]
+    state = params, copied, tx.init(params), jax.random.key(2)
 
     def step():
-        held[0] = jax.block_until_ready(train(held[0], images))
+        nonlocal state
+        state = jax.block_until_ready(train(state, images))
 
     return {"inference": lambda: jax.block_until_ready(infer(variables, images)), "training": step}
 
@@ -128,7 +128,7 @@ def _torch(kind: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[
     device, wait = "cpu", lambda: None
     if jax.default_backend() == "gpu":
         device, wait = "cuda", torch.cuda.synchronize
-        torch.set_float32_matmul_precision("high")  # TF32, as JAX takes it by default
+        torch.set_float32_matmul_precision("high")  # TF32, which is JAX's default
     network = getattr(torchvision.models, kind)(**options).to(device, memory_format=torch.channels_last)
     images = torch.randn(batch, 3, side, side).to(device, memory_format=torch.channels_last)
     label = torch.arange(batch, device=device) % 1000
@@ -154,7 +154,7 @@ def _torch(kind: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[
 
 
 def _product(dtype: Any) -> tuple[Callable[[], Any], float]:
-    """Builds a large matrix product; returns it and its operations."""
+    """Builds a large matrix product; returns it and its number of floating-point operations."""
     size = PRODUCT_SIZE * (1 if jax.default_backend() == "cpu" else 4)
     a = jax.random.normal(jax.random.key(0), (size, size), dtype)
     multiply = jax.jit(jnp.matmul)
@@ -168,10 +168,10 @@ def run(
 
     Args:
         names: rows of `models.MODELS`.
-        side: of the images, pixels.
-        batch: examples a step.
-        rounds: how often each contender has its turn; medians are taken.
-        bfloat16: whether all arithmetic is, the parameters staying float32.
+        side: side of the images, pixels.
+        batch: number of images per step.
+        rounds: number of turns of each contender, whose median is reported.
+        bfloat16: whether arithmetic is in bfloat16; parameters stay float32.
     """
     dtype = jnp.bfloat16 if bfloat16 else jnp.float32
     product, product_flops = _product(dtype)
@@ -185,7 +185,7 @@ def run(
             contenders["torch"] = _torch(torch_name, side, batch, dtype)
         turns = {(c, task): _seconds(call) for c, calls in contenders.items() for task, call in calls.items()}
         turns["product", ""] = _seconds(product)
-        for take_turn in turns.values():  # once here and once in `medians`: what is compiled should be warm too
+        for take_turn in turns.values():  # here and again in `medians`: compiled code should be warm too
             take_turn()
         seconds = medians(turns, rounds, f"benchmark {name}")
         limit = product_flops / seconds.pop(("product", ""))
@@ -208,7 +208,7 @@ def _seconds(call: Callable[[], Any]) -> Callable[[], float]:
 
 
 def table(results: dict[str, dict[str, dict[str, Result]]]) -> list[list[str]]:
-    """Returns rows of text, the heading first: images/s, share of the product rate, ratio to each peer."""
+    """Returns the results as rows of text, the heading first: images/s, share of product rate, ratio to each peer."""
     peers = [c for c in ("keras", "torch") if any(c in contenders for contenders in results.values())]
     rows = [["backbone", "", "images/s", "of product rate", *(f"x {peer}" for peer in peers)]]
     for name, contenders in results.items():

@@ -1,8 +1,8 @@
-"""Is the phantom neither trivial nor noise, and does its label lie in the pattern?
+"""A test of the phantom: it should be neither trivial nor noise, and its label should lie in the pattern.
 
-Logistic regression over five folds of patients, on four things: features of EfficientNet-Lite0 with ImageNet weights;
-features of the same network with random weights; the first with labels shuffled between patients; and shortcuts, that
-is every number a network could read instead of the lesion: brightness and spread of the crop, area of the brain,
+Logistic regression, cross-validated over five folds of patients, on four inputs: features of EfficientNet-Lite0 with
+ImageNet weights; features of it with random weights; the first with labels shuffled between patients; and shortcuts,
+the numbers that a network could use instead of the lesion: brightness and spread of the crop, area of the brain,
 position of the slice, length of the series, numbers of the file and its header.
 """
 
@@ -27,10 +27,10 @@ from lesion.weights import pretrained
 
 BACKBONE = "efficientnet_lite0"
 NUM_FOLDS = 5
-PENALTY = 0.01  # C of the regression on standardised features, 1280 of them against some hundred slices
-NUM_SHUFFLES = 10  # one shuffle of 175 patients scatters by about .05
-NUM_PICTURE = 8  # first columns of the shortcuts: what the pixels and their place say, without the header
-NUMBERS = (  # header fields, as they come; missing ones are 0
+PENALTY = 0.01  # C of the regression, small as there are 1280 standardised features for some hundred slices
+NUM_SHUFFLES = 10  # the AUC of one shuffle of 175 patients scatters by about .05
+NUM_PICTURE = 8  # number of leading shortcuts that come from the picture and its series, not from file or header
+NUMBERS = (  # header fields, used as they are; 0 if missing
     "RepetitionTime EchoTime InversionTime FlipAngle EchoTrainLength SliceThickness SpacingBetweenSlices PixelSpacing "
     "AcquisitionMatrix WindowCenter WindowWidth ImagePositionPatient InstanceNumber SeriesNumber "
     "PatientAge PatientWeight PatientSex Manufacturer StudyDate StudyTime PatientBirthDate ContrastBolusVolume "
@@ -39,14 +39,14 @@ NUMBERS = (  # header fields, as they come; missing ones are 0
 
 
 class Result(NamedTuple):
-    """Slice AUC (and patient AUC, by the mean of a patient's slices) of one row of the table on one sequence."""
+    """The AUCs of one row of the table on one sequence; patients are scored by the mean of their slices."""
 
     slice_auc: float
     patient_auc: float
 
 
 class Sample(NamedTuple):
-    """A sequence's slices and their shortcuts, float64 [N, S]."""
+    """The slices of a sequence and their `shortcuts`, float64 [N, S]."""
 
     slices: Slices
     shortcuts: np.ndarray
@@ -57,7 +57,7 @@ def run(folder: Path, cache: Path) -> dict[str, dict[str, Result]]:
 
     Args:
         folder: DICOM tree with patients.csv and slices.csv.
-        cache: keeps converted weights and features between runs.
+        cache: folder that keeps converted weights and features between runs.
     """
     weights = cache / "weights" / BACKBONE
     if not weights.exists():
@@ -81,7 +81,7 @@ def run(folder: Path, cache: Path) -> dict[str, dict[str, Result]]:
 
 
 def load(folder: Path) -> dict[str, Sample]:
-    """Reads and prepares the chosen slices the way `launch.prepare` does, and collects the shortcuts beside."""
+    """Returns {sequence: sample} of the chosen slices, read and prepared as by `launch.prepare`."""
     user = tables.read_tables(folder)
     scanned = scan.scan_files(folder, scan.list_files(folder, []), strict=False)
     stacks, _ = scan.find_stacks(folder, scanned, user)
@@ -122,7 +122,7 @@ def load(folder: Path) -> dict[str, Sample]:
 
 
 def _shortcuts(image: np.ndarray, spacing_mm: float, num_slices: int, path: Path) -> list[float]:
-    """Returns the numbers of one slice: `NUM_PICTURE` of the picture and its place, then those of file and header."""
+    """Returns the shortcuts of one slice: `NUM_PICTURE` of the picture and its series, then file and header."""
     inside = image[image > 20]
     values = [image.mean(), image.std(), inside.mean(), inside.std(), inside.size * spacing_mm**2, spacing_mm]
     header = pydicom.dcmread(path, stop_before_pixels=True)
@@ -138,7 +138,7 @@ def _shortcuts(image: np.ndarray, spacing_mm: float, num_slices: int, path: Path
 
 
 def _number(value: object) -> float:
-    """Returns a header value as a number: digits of dates, ages and times; text by its first letter."""
+    """Returns a header value as a number: the digits of dates, ages and times; the code of a text's first letter."""
     if value is None or value == "":
         return 0.0
     try:
@@ -149,7 +149,7 @@ def _number(value: object) -> float:
 
 
 def _features(cache: Path, slices: Slices, variables: dict, sha256: str, stage: str) -> np.ndarray:
-    made = features.load_or_compute(
+    feature_array = features.load_or_compute(
         cache / "features",
         slices,
         features.last_map_spec(BACKBONE),
@@ -159,17 +159,17 @@ def _features(cache: Path, slices: Slices, variables: dict, sha256: str, stage: 
         seed=0,
         stage=stage,
     )
-    return made[:, 0]
+    return feature_array[:, 0]
 
 
 def shuffle_by_patient(label: np.ndarray, patient: np.ndarray, seed: int) -> np.ndarray:
-    """Deals labels anew among patients, int32 [N]: a patient's slices keep one label."""
+    """Returns labels shuffled between patients, int32 [N]; the slices of a patient share one label."""
     _, first, inverse = np.unique(patient, return_index=True, return_inverse=True)
     return np.random.default_rng(seed).permutation(label[first])[inverse]
 
 
 def evaluate(x: np.ndarray, label: np.ndarray, patient: np.ndarray) -> Result:
-    """Fits logistic regressions on x [N, D], folds of whole patients; returns AUC over the pooled test predictions."""
+    """Returns the AUCs of logistic regression on x [N, D], on test predictions pooled over folds of whole patients."""
     folds = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=0)
     score = np.zeros(len(label))
     for train, test in folds.split(x, label, patient):
@@ -181,7 +181,7 @@ def evaluate(x: np.ndarray, label: np.ndarray, patient: np.ndarray) -> Result:
 
 
 def table(results: dict[str, dict[str, Result]]) -> list[list[str]]:
-    """Returns rows of text, the heading first: slice AUC / patient AUC."""
+    """Returns the results as rows of text, the heading first: slice AUC / patient AUC."""
     rows = [["slice AUC / patient AUC", *results]]
     for name in next(iter(results.values())):
         rows.append([name, *(f"{r[name].slice_auc:.2f} / {r[name].patient_auc:.2f}" for r in results.values())])
