@@ -155,7 +155,7 @@ def run(config: ConfigDict, rounds: int) -> list[Row]:
     """Measures active labelling; everything is compiled before the first turn.
 
     Args:
-        config: as in configs/transfer.py; backbone, batch_size, dtype, head, num_epochs (a round) and optim are used.
+        config: one of configs/transfer.py; backbone, batch_size, dtype, head, num_epochs (a round) and optim are used.
         rounds: number of turns of each contender, whose median is reported.
     """
     turns = {

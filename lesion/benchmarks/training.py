@@ -206,7 +206,7 @@ def run(config: ConfigDict, num_steps: int, rounds: int) -> list[Row]:
     """Measures training of the config's backbone; everything is compiled before the first turn.
 
     Args:
-        config: as in configs/transfer.py; backbone, batch_size, batch_norm, dtype, head and optim are used.
+        config: one of configs/transfer.py; backbone, batch_size, batch_norm, dtype, head and optim are used.
         num_steps: number of steps per epoch.
         rounds: number of turns of each contender, whose median is reported.
     """
