@@ -1,6 +1,6 @@
-"""The report: one HTML file that opens offline and says what was run on whom, the results and how sure they are.
+"""The report: one HTML file that opens offline, with cohort, methods, results and their uncertainty.
 
-Beside it a folder `paper` with the same tables as LaTeX and the same figures as PDF.
+A folder `paper` beside it holds the same tables as LaTeX and the same figures as PDF.
 """
 
 import os
@@ -17,16 +17,16 @@ FILE = "report.html"
 
 
 def write(workdir: str | os.PathLike) -> pathlib.Path:
-    """Writes `WORKDIR/report.html` and `WORKDIR/paper/` from what is in the folder, whole or not at all.
+    """Writes `WORKDIR/report.html` and `WORKDIR/paper/` from the runs in a folder; on an error the old ones stay.
 
     Args:
-        workdir: of launch/reproduce, or of a single launch/train or launch/active.
+        workdir: folder of launch/reproduce, or of a single run of launch/train or launch/active.
 
     Returns:
-        The report's path.
+        Path of the HTML file.
 
     Raises:
-        UserError: no such folder, or nothing in it to report.
+        UserError: the folder does not exist or holds nothing to report.
         OSError: the report cannot be written.
     """
     workdir = pathlib.Path(workdir)

@@ -1,7 +1,7 @@
-"""The canvas of all figures: one matplotlib figure becomes SVG for the page and PDF for a paper, always the same bytes.
+"""Renders a matplotlib figure as SVG for the page and as PDF for a paper; equal figures give equal bytes.
 
-Figures are drawn in print colours; in SVG they are swapped for CSS variables, so that one drawing serves light and
-dark pages, and text stays text. Every id gets the figure's name as a prefix: several figures share one HTML document.
+Figures are drawn in print colours; in the SVG, CSS variables replace them, so that one drawing serves light and dark
+pages, and text stays text. Every id begins with the figure's name, because several figures share one HTML document.
 """
 
 import io
@@ -60,10 +60,10 @@ class Drawing(NamedTuple):
     """A figure with its caption and data.
 
     Attributes:
-        name: unique in the page, of letters, digits and hyphens: its id and its file's name.
-        caption: in plain words.
-        figure: drawn.
-        data: what is drawn, numbers in full.
+        name: id in the page and file name; unique, of letters, digits and hyphens.
+        caption: text below the figure.
+        figure: the drawn figure.
+        data: the numbers drawn, unrounded, for the CSV file.
     """
 
     name: str
@@ -84,14 +84,14 @@ def new_figure(width: float, height: float, box: tuple[float, float, float, floa
 
 
 def new_axes(figure: Figure, box: tuple[float, float, float, float], **options: Any) -> Axes:
-    """Adds axes in `box` without a background to a figure."""
+    """Adds axes without a background in `box` to a figure and returns them."""
     axes = figure.add_axes(box, **options)
     axes.patch.set_visible(False)
     return axes
 
 
 def stamp(drawing: Drawing, text: str) -> None:
-    """Writes into the upper right corner, small, what a reader must know of the data."""
+    """Writes `text`, a warning about the data, in small print into the upper right corner."""
     with mpl.rc_context(STYLE):
         drawing.figure.text(0.995, 0.995, text, color=MUTED, fontsize=6.5, ha="right", va="top")
 
@@ -113,18 +113,13 @@ def svg(drawing: Drawing) -> str:
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r"url\(#", f"url(#{name}-", body)
     body = re.sub(r'xlink:href="#', f'href="#{name}-', body)
-    # `font:` in full would beat the page's font; size and weight alone are kept.
-    body = re.sub(r"font: ((?:bold )?)([\d.]+)px [^;\"]*", _font, body)
+    # A full `font:` would override the page's font; only size and weight are kept.
+    body = re.sub(r"font: bold ([\d.]+)px [^;\"]*", r"font-weight: bold; font-size: \1px", body)
+    body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", body)
     for color, css in _CSS.items():
         body = body.replace(color, css)
     body = re.sub(r"\n\s*\n+", "\n", body)
     return f'<svg xmlns="http://www.w3.org/2000/svg" {view.group(0)} aria-hidden="true">{body.strip()}'
-
-
-def _font(match: re.Match[str]) -> str:
-    """Returns size and weight of a font as CSS."""
-    weight = "font-weight: bold; " if match.group(1) else ""
-    return f"{weight}font-size: {match.group(2)}px"
 
 
 def pdf(drawing: Drawing) -> bytes:

@@ -1,6 +1,6 @@
-"""The kinds of figure of the report: lines with bands, ROC curves, dots with intervals, reliability diagrams.
+"""Draws the report's figures: lines with bands, ROC curves, dots with intervals, reliability diagrams.
 
-Every line and marker is named beside it; differences in colour are differences in dashes or shape as well.
+Every line and marker is labelled directly; whatever differs in colour differs in dashes or shape as well.
 """
 
 import textwrap
@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from lesion import metrics
 from lesion.report.canvas import DASHES, INK, LINE, MUTED, STYLE, Drawing, new_axes, new_figure
 
-_SHAPES = "DsP^vXph*"  # markers of readers, one each
+_SHAPES = "DsP^vXph*"  # one marker for each reader
 _DOTTED = (0, (2, 2))
 
 
@@ -23,12 +23,12 @@ class Line(NamedTuple):
     """A mean curve with its band.
 
     Attributes:
-        label: written at the end of the line.
-        x: [T].
-        mean: [T].
-        low: [T], NaN where unknown.
-        high: [T].
-        style: index of colour and dashes; the same thing keeps its style in every figure.
+        label: text at the end of the line.
+        x: [T], positions.
+        mean: [T], heights.
+        low: [T], lower edge of the band, NaN where unknown.
+        high: [T], upper edge, likewise.
+        style: index into `LINE` and `DASHES`; a strategy, model or sequence keeps it in every figure.
     """
 
     label: str
@@ -52,11 +52,11 @@ class Point(NamedTuple):
     """A reader on a ROC figure; each triple is (value, low, high), NaN where there is no interval.
 
     Attributes:
-        label: in the list of names.
-        sensitivity: up.
-        specificity: from right to left.
-        published: whether it is a reader of the paper's, drawn hollow.
-        short: beside the point, two or three characters, or "".
+        label: name in the key.
+        sensitivity: drawn upwards.
+        specificity: drawn from right to left.
+        published: whether it is one of the paper's readers, which are drawn hollow.
+        short: two or three characters beside the point, or "".
     """
 
     label: str
@@ -67,7 +67,7 @@ class Point(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A score or difference with its interval; a hollow one is drawn as an open square."""
+    """A score or difference with its interval, drawn as a dot, or as an open square if `hollow`."""
 
     value: float
     low: float
@@ -77,7 +77,7 @@ class Mark(NamedTuple):
 
 
 class Dots(NamedTuple):
-    """A row of `dots`: its label, its marks from top to bottom, and small ticks above them, e.g. each fold's score."""
+    """A row of `dots`: its label, its marks from top to bottom, and small ticks above them, e.g. scores of folds."""
 
     label: str
     marks: Sequence[Mark]
@@ -96,28 +96,25 @@ def lines(
     reference: tuple[str, float] | None = None,
     mark: tuple[str, float] | None = None,
 ) -> Drawing:
-    """Draws mean lines with bands, each named at its end.
+    """Draws mean lines with bands, each labelled at its end.
 
     Args:
-        name: see `Drawing`.
-        caption: see `Drawing`.
-        x_label: with unit.
-        y_label: with unit.
-        curves: drawn in this order, the first on top.
-        limits: of the y axis.
+        name: name of the `Drawing`.
+        caption: caption of the `Drawing`.
+        x_label: title of the x axis with its unit.
+        y_label: title of the y axis with its unit.
+        curves: lines to draw, the first on top.
+        limits: ends of the y axis.
         reference: (label, y) of a horizontal line.
         mark: (label, x) of a vertical line.
     """
     with mpl.rc_context(STYLE):
         figure, axes = new_figure(4.6, 3.1, (0.135, 0.155, 0.665, 0.785))
         axes.set(xlabel=x_label, ylabel=y_label, ylim=limits)
-        ends = []
+        ends, alpha = [], 0.32 / max(2, len(curves))
         for depth, line in enumerate(curves):
             order, color, dashes = 10 - depth, LINE[line.style], DASHES[line.style]
-            alpha = 0.32 / max(2, len(curves))
-            axes.fill_between(
-                line.x, line.low, line.high, color=color, alpha=alpha, linewidth=0, zorder=order - 5, clip_on=True
-            )
+            axes.fill_between(line.x, line.low, line.high, color=color, alpha=alpha, linewidth=0, zorder=order - 5)
             # Thin edges: where two bands lie over each other their fills alone cannot be told apart.
             for edge in (line.low, line.high):
                 axes.plot(line.x, edge, color=color, linestyle=dashes, linewidth=0.6, alpha=0.7)
@@ -142,7 +139,7 @@ def lines(
 
 
 def _end_labels(axes: Axes, ends: list[tuple[float, str, int]], gap: float = 0.08) -> None:
-    """Writes (y, label, style) right of the axes at their line's end, moved apart; style −1 is a reference."""
+    """Writes each (y, label, style) at its line's end, at least `gap` apart; style −1 is a reference line."""
     low, high = axes.get_ylim()
     order = sorted(((y - low) / (high - low), label, style) for y, label, style in ends if np.isfinite(y))
     heights = np.array([y for y, _, _ in order])
@@ -156,9 +153,9 @@ def _end_labels(axes: Axes, ends: list[tuple[float, str, int]], gap: float = 0.0
 
 
 def roc(name: str, caption: str, curves: list[Roc], points: Sequence[Point] = ()) -> Drawing:
-    """Draws ROC curves on a square, and readers with their intervals as a thin cross.
+    """Draws ROC curves in a square, and readers as points with their intervals as thin crosses.
 
-    Each is named beside a sample of it, in the free corner, or below the square where there are many.
+    The key with the names stands in the free corner, or below the square where it is long.
     """
     names = [*(curve.label for curve in curves), *(f"{point.short}  {point.label}".strip() for point in points)]
     widest = max(map(len, names))
@@ -198,14 +195,14 @@ def roc(name: str, caption: str, curves: list[Roc], points: Sequence[Point] = ()
 
 
 def _key_position(i: int, count: int, below: float) -> tuple[float, float]:
-    """Returns where the sample of the i-th line begins, in the axes' units: 3.42 inches make 1.02."""
+    """Returns the start of the key's i-th entry in data coordinates, of which 1.02 make 3.42 inches."""
     if not below:
         return 0.33, 0.05 + 0.075 * (count - 1 - i)
     return 0.0, -(0.62 + 0.22 * i) * 1.02 / 3.42
 
 
 def _reader(axes: Axes, point: Point, color: str, appearance: dict[str, Any], *, above: bool) -> None:
-    """Draws a reader with a cross of intervals; neighbours' names part: one writes above itself, the next below."""
+    """Draws a reader's point and cross; its short name stands above or below, so that neighbours do not collide."""
     x, y = 1 - point.specificity[0], point.sensitivity[0]
     axes.plot([x], [y], zorder=12, **appearance)
     axes.plot([1 - end for end in point.specificity[1:]], [y, y], color=color, linewidth=0.8, zorder=11)
@@ -231,14 +228,14 @@ def dots(
     """Draws scores or differences as dots with their intervals, row by row.
 
     Args:
-        name: see `Drawing`.
-        caption: see `Drawing`.
-        x_label: with unit.
-        rows: top to bottom; marks that are not finite, and rows without a mark, are left out.
-        solid: what a filled dot is, where there are squares.
-        hollow: what an open square is, where there are any.
+        name: name of the `Drawing`.
+        caption: caption of the `Drawing`.
+        x_label: title of the x axis with its unit.
+        rows: rows from top to bottom; marks that are not finite, and rows without a mark, are left out.
+        solid: meaning of a filled dot, printed if `hollow` is given.
+        hollow: meaning of an open square, "" if none is drawn.
         reference: (label, x) of a vertical line.
-        sides: of differences, what one below and above 0 means, written over the axes.
+        sides: for differences, the meaning of one below and of one above 0, printed over the axes.
 
     Returns:
         The figure; None where no row is left.
@@ -249,7 +246,7 @@ def dots(
         return None
     labels = [textwrap.fill(row.label, 26 if row.bold else 30) for row in rows]
     left = min(0.5, (0.073 * max(len(line) for label in labels for line in label.split("\n")) + 0.2) / 4.6)
-    depth = max(0.42, 0.16 * max(label.count("\n") + 1 for label in labels) + 0.1)  # inches a row
+    depth = max(0.42, 0.16 * max(label.count("\n") + 1 for label in labels) + 0.1)  # inches per row
     above = [bool(sides or reference), bool(hollow)]  # lines of text over the axes
     top = 0.2 + 0.22 * sum(above)
     height = 0.55 + top + depth * len(rows)
@@ -287,7 +284,7 @@ def dots(
 
 
 def _write_above(axes: Axes, x: float, text: str, offset: float, **options: Any) -> None:
-    """Writes a text over the axes at `x`, `offset` points above them."""
+    """Writes a text at `x`, `offset` points above the axes."""
     options = {"xycoords": "axes fraction", "color": MUTED, "va": "bottom", **options}
     axes.annotate(text, (x, 1), (0, offset), textcoords="offset points", **options)
 
@@ -295,10 +292,7 @@ def _write_above(axes: Axes, x: float, text: str, offset: float, **options: Any)
 def reliability(
     name: str, caption: str, patients: metrics.Reliability, slices: metrics.Reliability, bins: int
 ) -> Drawing:
-    """Draws the reliability diagram of patients and of slices above the histogram of the predictions.
-
-    Both were made of `bins` bins of equal width.
-    """
+    """Draws the reliability diagrams of patients and slices, in `bins` bins of equal width, above a histogram."""
     edges, shares = np.linspace(0, 1, bins + 1), np.zeros((2, bins))
     for share, points in zip(shares, (patients, slices), strict=True):
         share[np.rint(bins * points.left).astype(int)] = 100 * points.rows / points.rows.sum()

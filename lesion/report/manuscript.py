@@ -1,4 +1,4 @@
-"""The folder for a paper, WORKDIR/paper: replaced as a whole, without touching the author's own files in it."""
+"""Replaces the folder for a paper, WORKDIR/paper, as a whole; the author's own files in it are kept."""
 
 import os
 import pathlib
@@ -6,14 +6,14 @@ import shutil
 import tempfile
 
 FOLDER = "paper"
-LIST = "files.txt"  # what the report wrote there: everything else in the folder is the author's
+LIST = "files.txt"  # names the files that the report wrote; all others are the author's
 
 
 def stage(workdir: pathlib.Path, contents: dict[str, bytes]) -> pathlib.Path:
     """Writes a new folder beside `WORKDIR/paper`, and returns it.
 
     Args:
-        workdir: where the folder for a paper is.
+        workdir: folder that holds `paper`.
         contents: {name: content} of the report's files; the author's files in the old folder are copied beside them.
     """
     new = pathlib.Path(tempfile.mkdtemp(prefix=f".{FOLDER}.{os.getpid()}.", dir=workdir))
@@ -35,7 +35,7 @@ def stage(workdir: pathlib.Path, contents: dict[str, bytes]) -> pathlib.Path:
 
 
 def swap(workdir: pathlib.Path, new: pathlib.Path) -> None:
-    """Puts a staged folder in the old one's place; where that fails the old one stays."""
+    """Puts a staged folder in the place of `WORKDIR/paper`; on an error the old one is restored."""
     old = workdir / FOLDER
     aside = new.with_name(f"{new.name}.old")
     if old.exists():

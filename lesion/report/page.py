@@ -1,4 +1,4 @@
-"""The page: the sections in their order, rendered into one HTML file."""
+"""Renders the sections, in their order, into one HTML page."""
 
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -27,7 +27,7 @@ from lesion.report.sections import (
     transfer,
 )
 
-# In the order of the page: {name of the template: (module, id in the page, title in the contents, where in the paper)}
+# {template: (module, id in the page, title in the contents, tables or figures of the paper)}, in the page's order
 SECTIONS: dict[str, tuple[Any, str, str, str]] = {
     "summary": (summary, "summary", "Summary", ""),
     "cohort": (cohort, "cohort", "Cohort", ""),
@@ -49,10 +49,7 @@ SECTIONS: dict[str, tuple[Any, str, str, str]] = {
 
 
 def contents(folder: Folder) -> dict[str, Any]:
-    """Returns the values that each section's template prints, without sections that show nothing.
-
-    Figures are drawn and bear the cohort's stamp.
-    """
+    """Returns {section: values that its template prints}, without empty sections; figures bear the cohort's stamp."""
     found = {name: module.section(folder) if module else {} for name, (module, *_) in SECTIONS.items()}
     stamp = summary.stamp(folder)
     for drawing in find(found, canvas.Drawing):
@@ -62,7 +59,7 @@ def contents(folder: Folder) -> dict[str, Any]:
 
 
 def find(value: Any, kind: type) -> Iterator[Any]:
-    """Yields every `canvas.Drawing` or `tables.Table` in what sections show, in order."""
+    """Yields every object of one type, `canvas.Drawing` or `tables.Table`, in nested contents, in order."""
     if isinstance(value, kind):
         yield value
     elif isinstance(value, dict):
@@ -74,7 +71,7 @@ def find(value: Any, kind: type) -> Iterator[Any]:
 
 
 def section_html(name: str, found: dict[str, Any], runs: Iterable[Experiment] = ()) -> markupsafe.Markup:
-    """Returns one section of `contents` as HTML, with the commands to run `runs` again."""
+    """Returns the inside of one section of `contents` as HTML, with the commands that repeat `runs`."""
     sections = dict.fromkeys(SECTIONS) | found
     template = _environment().get_template(f"{name}.html.j2")
     values = {"section": found[name], "sections": sections, "commands": provenance.commands(runs)}
@@ -82,7 +79,7 @@ def section_html(name: str, found: dict[str, Any], runs: Iterable[Experiment] = 
 
 
 def html(folder: Folder, found: dict[str, Any]) -> str:
-    """Returns the page as one string, `contents` with style sheet, figures, their data and pictures inside.
+    """Returns `contents` as one page with style sheet, figures, their data and pictures embedded.
 
     The same folder gives the same string.
     """
@@ -94,7 +91,7 @@ def html(folder: Folder, found: dict[str, Any]) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    """Returns where the templates are rendered: text is escaped, figures and tables bring their data."""
+    """Returns the environment that renders the templates; it escapes text, but not our own figures and tables."""
     loader = jinja2.PackageLoader("lesion.report", ".")
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader([loader, jinja2.PackageLoader("lesion.report", "sections")]),
@@ -103,7 +100,6 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    # Our own figures and tables are markup; all other text is escaped.
     environment.filters["svg"] = lambda drawing: markupsafe.Markup(canvas.svg(drawing))
     environment.filters["figure_data"] = lambda drawing: tables.data_uri(tables.frame_csv(drawing.data))
     environment.filters["table_html"] = tables.html

@@ -1,8 +1,8 @@
-"""The paper's published numbers, to stand beside ours and never among them.
+"""The paper's published numbers, which the report prints beside ours and never among them.
 
 Li, Ye, Xu, Wu: "Identification of intracranial lesions based on feature transfer and active labeling", Journal of
 Electronic Measurement and Instrumentation, DOI 10.13382/j.jemi.B2003774. Numbers are strings as printed there: they
-were measured on other data, without intervals, and nothing here calculates with them but `readers_implied`.
+were measured on other data, without intervals, and only `readers_implied` calculates with them.
 """
 
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ CITATION = (
 )
 
 TITLES = {"flair": "FLAIR", "ce_t1wi": "CE-T1WI", "t2wi": "T2WI"}
-COHORT_PICTURES = {  # of a run's cohort, see `dataset.qc_figures`
+COHORT_PICTURES = {  # captions of a cohort's pictures, see `dataset.qc_figures`
     "preprocessing": "Fig. 1: slices before and after preprocessing: text in the corners removed, cropped to the "
     "brain, resized to 224×224.",
     "cohort": "Slices of the cohort as the network sees them.",
@@ -21,7 +21,7 @@ COHORT_PICTURES = {  # of a run's cohort, see `dataset.qc_figures`
 
 
 class Row(NamedTuple):
-    """One printed row: accuracy and F1 in per cent, AUC as a fraction; `note` says what is odd about it."""
+    """A printed row: accuracy and F1 in per cent, AUC as a fraction; `note` names an oddity of it, "" if none."""
 
     name: str
     accuracy: str
@@ -31,14 +31,14 @@ class Row(NamedTuple):
 
 
 class ActiveLearning(NamedTuple):
-    """What §2.2 says of Figures 9-11: rounds until converged, points of accuracy above random there."""
+    """Statements of §2.2 on a figure: rounds until convergence, and points of accuracy above random there."""
 
     figure: str
     rounds: int
     points: str
 
 
-# Table 1: slices with the lesion, of 118 patients with encephalitis and 57 with glioma.
+# Table 1: patients, and slices with a lesion; the paper's text counts other patients.
 PATIENTS = {"encephalitis": 118, "glioma": 57}
 PATIENTS_OF_TEXT = (108, 56)
 SLICES = {
@@ -48,7 +48,7 @@ SLICES = {
 }
 COHORT_NOTE = "The paper's Table 1 counts 175 patients, its text 164 (108 encephalitis, 56 glioma)."
 
-# Table 2: parameters in millions, and the row of our registry that has as many.
+# Table 2: parameters in millions, and the backbones of our registry that have as many.
 PARAMETERS = {"AlexNet": "62.378", "ResNet-50": "25.583", "Inception-V3": "24.734"}
 SAME_PARAMETERS = {"alexnet": "AlexNet", "resnet50_v1": "ResNet-50"}
 PARAMETERS_NOTE = (
@@ -114,20 +114,20 @@ ACTIVE_LEARNING = {
 
 
 def sequence_title(sequence: str) -> str:
-    """Returns a sequence as the paper writes it; another name stays as it is."""
+    """Returns a sequence's name as the paper writes it; an unknown name is returned unchanged."""
     return TITLES.get(sequence, sequence)
 
 
 def readers_implied() -> list[dict[str, Any]]:
-    """Returns what the paper prints of its readers, and what that would imply if its F1 is that of glioma (reading 4).
+    """Returns the paper's scores of its readers, and the sensitivity and specificity that they imply.
 
-    It prints accuracy, AUC and F1, no sensitivity and no specificity: the points of Figs 6 to 8 have no numbers.
-    Accuracy a and F1 f of glioma at a prevalence π fix one: with e = 1 − a, TP = f e / (2 (1 − f)), as shares of all
-    patients. A guess: the AUCs printed beside them are higher than one such point can have.
+    The paper prints accuracy, AUC and F1; the points of its Figs 6 to 8 have no numbers. If that F1 is of glioma (a
+    guess: the printed AUCs are higher than one such point can have), accuracy a and F1 f at a given prevalence
+    determine both: with e = 1 − a, the true positives are f e / (2 (1 − f)), as a share of all patients.
 
     Returns:
         For each reader {"name", "accuracy", "auc", "f1" as printed, "implied": [(sensitivity, specificity) in per
-        cent] with the patients of Table 1 (118, 57) and of the text (108, 56)}.
+        cent] for the patients of Table 1 (118, 57) and for those of the text (108, 56)}.
     """
     rows = []
     for row in MEANS:

@@ -1,4 +1,4 @@
-"""How long and on what the runs of a section were trained, in words: sections of one page may differ in it."""
+"""Describes how the runs of a section were trained; sections of one page may differ in this."""
 
 from collections.abc import Iterable
 
@@ -9,10 +9,10 @@ _MODES = {"frozen": "frozen features", "finetune": "fine-tuned", "scratch": "tra
 
 
 def describe(runs: Iterable[Experiment]) -> str:
-    """Returns mode, epochs and augmented copies of `runs`, each different one once.
+    """Returns the distinct modes, numbers of epochs and numbers of augmented copies of `runs`, in words.
 
     Returns:
-        E.g. `frozen features or fine-tuned, 20 epochs, 1 copy`; "" where no configuration says.
+        E.g. `frozen features or fine-tuned, 20 epochs, 1 copy`; "" if no configuration names any.
     """
     fields = [run.fields for run in runs]
     modes = dict.fromkeys(str(own["mode"]) for own in fields if "mode" in own)

@@ -1,4 +1,4 @@
-"""A table as a pandas DataFrame, rendered by pandas' Styler: HTML for the page, LaTeX for a paper, CSV beside both."""
+"""Renders tables by pandas' Styler as HTML for the page and as LaTeX for a paper, and writes them as CSV."""
 
 import base64
 import dataclasses
@@ -16,11 +16,11 @@ from pandas.io.formats.style import Styler
 from lesion.report import words
 
 Triple = tuple[float, float, float]  # a value and the ends of its interval
-Entry = Mapping[str, float] | Triple  # likewise, or as `lesion.metrics` has it: {"value", "low", "high"}
-FIRST = ""  # the heading of the first column where its cells speak for themselves
-FAILED = "failed"  # no heading: the reason why the rest of a row is empty
+Entry = Mapping[str, float] | Triple  # a triple, or {"value", "low", "high"} of `lesion.metrics`
+FIRST = ""  # heading of a first column that needs none
+FAILED = "failed"  # key of a row, no heading: the reason why the row has no numbers
 PUBLISHED = "PUBLISHED, OTHER DATA"
-PARAGRAPH = 60  # characters of a cell: longer ones are set as paragraphs in LaTeX
+PARAGRAPH = 60  # cells of more characters are paragraphs in LaTeX
 _HtmlStyler = Styler.from_custom_template([str(pathlib.Path(__file__).parent)], html_table="styler.html.j2")
 _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -46,12 +46,12 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A cell that holds more than one text or number.
+    """A cell of a table.
 
     Attributes:
-        text: as printed.
-        small: beside it in small print, e.g. its interval.
-        numbers: (value, low, high) in full, for the CSV file; without them it holds what is printed.
+        text: printed text.
+        small: small print beside it, e.g. an interval.
+        numbers: (value, low, high), unrounded, for the CSV file; None writes the printed text.
         style: "", "strong", "failed" or "spanned", see `Table.rows`.
     """
 
@@ -67,18 +67,18 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table with what is printed around it.
+    """A table with its caption and notes.
 
     Attributes:
-        name: unique in the page, of letters, digits and hyphens: its file's name.
-        caption: above it.
-        rows: {column: cell, a text, a number or a `Cell`}; without a cell a place is empty. In a row that failed the
-            reason is under `FAILED` and fills the place of all columns but the first.
-        columns: headings, or pairs of a heading above neighbours that share it and a heading; the first column heads
-            the rows. () takes those of the first row.
-        left: columns of words, which are aligned left as the first one is.
-        notes: below it.
-        published: behind the caption of numbers that are not ours, "" of ours.
+        name: file name; unique in the page, of letters, digits and hyphens.
+        caption: text above the table.
+        rows: {column: cell} of each row, a text, a number or a `Cell`; an absent cell is empty. A row with `FAILED` in
+            it shows the reason in place of all columns but the first.
+        columns: headings, or pairs (heading shared by neighbours, heading); () takes the keys of the first row. The
+            first column heads the rows.
+        left: headings of further columns that are aligned left, as the first one is.
+        notes: sentences below the table.
+        published: mark behind the caption of a table of published numbers, "" for our own.
     """
 
     name: str
@@ -91,13 +91,13 @@ class Table:
 
     @functools.cached_property
     def headings(self) -> list[tuple[str, str]]:
-        """(shared heading or "", heading) of each column."""
+        """Pairs (shared heading or "", heading), one for each column."""
         columns = self.columns or (list(self.rows[0]) if self.rows else [FIRST])
         return [column if isinstance(column, tuple) else ("", column) for column in columns]
 
     @functools.cached_property
     def frame(self) -> pd.DataFrame:
-        """The rows, every place a `Cell`."""
+        """Frame of the rows in which every element is a `Cell`."""
         columns = [pair if pair[0] else pair[1] for pair in self.headings]
         rows = []
         for row in self.rows:
@@ -112,19 +112,19 @@ class Table:
 
 
 def score(name: str, entry: Entry) -> Cell:
-    """Returns a score, one of `metrics.SCORES`, with its interval."""
+    """Returns the cell of a score, one of `metrics.SCORES`, with its interval."""
     value, low, high = numbers = triple(entry)
     return Cell(words.number(name, value), words.interval(name, low, high), numbers)
 
 
 def difference(name: str, entry: Entry) -> Cell:
-    """Returns a difference of scores with its interval."""
+    """Returns the cell of a difference of scores with its interval."""
     value, low, high = numbers = triple(entry)
     return Cell(words.signed(name, value), words.signed_interval(name, low, high), numbers)
 
 
 def triple(entry: Entry) -> Triple:
-    """Returns (value, low, high) of a score as `lesion.metrics` tells it."""
+    """Returns (value, low, high) of an entry."""
     if isinstance(entry, tuple):
         return entry
     return float(entry["value"]), float(entry["low"]), float(entry["high"])
@@ -139,18 +139,18 @@ def html(table: Table) -> markupsafe.Markup:
 
 
 def _html_cell(cell: Cell) -> str:
-    """Returns a cell's markup; a setting may be broken behind its equals sign."""
+    """Returns a cell's markup; a line may break after an equals sign, as in a long setting."""
     text = str(markupsafe.escape(cell.text)).replace("=", "=<wbr>")
     text = f"<strong>{text}</strong>" if cell.style == "strong" else text
     return f"{text} <small>{markupsafe.escape(cell.small)}</small>" if cell.small else text
 
 
 def latex(table: Table, stamp: str = "") -> str:
-    """Returns the table as a floating one; wants \\usepackage{booktabs}, and the widest a landscape page.
+    """Returns the table as a LaTeX float, which needs \\usepackage{booktabs}, and at its widest a landscape page.
 
     Args:
-        table: what stands in it.
-        stamp: what its caption says of our data first, "" of patients'.
+        table: the table.
+        stamp: warning about our data that begins the caption, "" for none; published tables begin with their mark.
     """
     headings = table.headings
     kinds = ["l" if i == 0 or heading in table.left else "r" for i, (_, heading) in enumerate(headings)]
@@ -159,7 +159,7 @@ def latex(table: Table, stamp: str = "") -> str:
         kinds[i] = rf"p{{{min(0.4, 0.5 / len(long)):.2f}\linewidth}}"
     parts = (table.published or stamp, table.caption, *table.notes)
     styler = table.frame.style.hide(axis="index").format(_latex_cell).format_index(escape_latex, axis="columns")
-    # One more line of the environment's set-up, as pandas writes those that it knows.
+    # pandas writes a table style as a command at the top of the float.
     styler = styler.set_table_styles([{"selector": r"small\setlength{\tabcolsep}", "props": ":{3pt}"}])
     text = styler.to_latex(
         column_format="".join(kinds),
@@ -179,12 +179,12 @@ def latex(table: Table, stamp: str = "") -> str:
 
 
 def _is_long(cell: Cell) -> bool:
-    """Returns whether a cell is set as a paragraph; the reason why a row failed runs over the empty cells instead."""
+    """Returns whether a cell is set as a paragraph; the reason of a failure runs over the empty cells instead."""
     return len(cell.text) > PARAGRAPH and cell.style != "failed"
 
 
 def _latex_cell(cell: Cell) -> str:
-    """Returns a cell as LaTeX: small print stands below, so that six intervals fit a page."""
+    """Returns a cell as LaTeX, with the small print below, so that six intervals fit on a page."""
     text = escape_latex(cell.text)
     if cell.style == "failed":
         return rf"\multicolumn{{1}}{{l}}{{\rlap{{\emph{{{text}}}}}}}"
@@ -194,12 +194,12 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Returns text as LaTeX prints it; a letter beyond Latin-1 that pdflatex does not know becomes a question mark."""
+    """Returns text escaped for pdflatex; a letter outside Latin-1 and `_LATEX` becomes a question mark."""
     return "".join(_LATEX.get(c, c if " " <= c <= "~" or "\u00a1" <= c <= "\u00ff" else "?") for c in text)
 
 
 def csv(table: Table) -> str:
-    """Returns the table as a CSV file; a score has three columns, the ends of its interval behind it."""
+    """Returns the table as CSV; a score has three columns: value, low, high."""
     columns: dict[str, list[Any]] = {}
     for i, heading in enumerate(table.headings):
         cells = list(table.frame.iloc[:, i])
@@ -211,7 +211,7 @@ def csv(table: Table) -> str:
 
 
 def frame_csv(frame: pd.DataFrame) -> str:
-    """Returns a DataFrame as a CSV file: numbers with nine digits, empty where there is none."""
+    """Returns a DataFrame as CSV: floats with nine significant digits, empty if not finite."""
 
     def plain(value: Any) -> Any:
         if not isinstance(value, float):
@@ -222,5 +222,5 @@ def frame_csv(frame: pd.DataFrame) -> str:
 
 
 def data_uri(content: str) -> str:
-    """Returns the address of a CSV file that lies in the page itself."""
+    """Returns CSV text as a data URI."""
     return "data:text/csv;charset=utf-8;base64," + base64.b64encode(content.encode()).decode()

@@ -1,4 +1,4 @@
-"""Numbers and verdicts as the report prints them: rounded, with their interval, claiming no more than it carries."""
+"""Words numbers and verdicts for the report: rounded, and claiming no more than their interval supports."""
 
 import datetime
 import math
@@ -17,21 +17,21 @@ SCORE_NAMES = {
 
 
 def number(score: str, value: float) -> str:
-    """Returns a score as printed: AUC as a fraction with two digits, the others in per cent with one."""
+    """Returns a score as printed: AUC as a fraction with two digits, others in per cent with one digit."""
     if not math.isfinite(value):
         return MISSING
     return f"{value:.2f}" if score == "auc" else f"{100 * value:.1f}"
 
 
 def interval(score: str, low: float, high: float) -> str:
-    """Returns both ends as printed; a dash where there is none, or none with a width: see `metrics.evaluate`."""
+    """Returns the ends of an interval as printed; a dash for NaN or no width, see `metrics.evaluate`."""
     if not low < high:
         return MISSING
     return f"{number(score, low)} to {number(score, high)}"
 
 
 def signed(score: str, value: float) -> str:
-    """Returns a difference with its sign: AUC as a fraction with three digits, others in points with one."""
+    """Returns a difference with its sign: AUC as a fraction with three digits, others in points with one digit."""
     if not math.isfinite(value):
         return MISSING
     text = f"{abs(value):.3f}" if score == "auc" else f"{100 * abs(value):.1f}"
@@ -41,30 +41,29 @@ def signed(score: str, value: float) -> str:
 
 
 def signed_interval(score: str, low: float, high: float) -> str:
-    """Returns both ends of a difference's interval, a dash where there is none."""
+    """Returns the ends of a difference's interval as printed; a dash for NaN."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return MISSING
     return f"{signed(score, low)} to {signed(score, high)}"
 
 
 def change(score: str, value: float, low: float, high: float) -> str:
-    """Returns a difference with its interval, where there is one, in words."""
+    """Returns a difference with its unit and interval, or a note that there is no interval."""
     unit = " points" if score == "accuracy" else ""
     ends = signed_interval(score, low, high)
-    return (
-        f"{signed(score, value)}{unit} ({f'95 % interval {ends}' if ends != MISSING else 'no interval: too few runs'})"
-    )
+    note = "no interval: too few runs" if ends == MISSING else f"95 % interval {ends}"
+    return f"{signed(score, value)}{unit} ({note})"
 
 
 def p_value(p: float) -> str:
-    """Returns a p value with three digits, a dash where a test has no answer."""
+    """Returns a p value with three digits; a dash for NaN."""
     if not math.isfinite(p):
         return MISSING
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def versus_chance(low: float, high: float) -> str:
-    """Returns what the interval of an AUC says of chance, whose AUC is ½."""
+    """Returns the verdict of an AUC's interval against chance, whose AUC is ½."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "no interval: too few patients or one class"
     if low == high:
@@ -75,7 +74,7 @@ def versus_chance(low: float, high: float) -> str:
 
 
 def versus_random(low: float, high: float) -> str:
-    """Returns what the interval of a difference to random queries says."""
+    """Returns the verdict of the interval of a difference to random queries."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "no difference can be shown"
     if low == high == 0:
@@ -86,7 +85,7 @@ def versus_random(low: float, high: float) -> str:
 
 
 def timestamp(text: Any) -> str:
-    """Returns an ISO time stamp to the minute, e.g. `2026-01-01 10:07 UTC`; what is none stays as it is."""
+    """Returns an ISO time stamp to the minute, e.g. `2026-01-01 10:07 UTC`; other text is returned unchanged."""
     try:
         return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     except (TypeError, ValueError):
@@ -94,7 +93,7 @@ def timestamp(text: Any) -> str:
 
 
 def duration(started: Any, finished: Any) -> str:
-    """Returns the time between two ISO time stamps, or a dash."""
+    """Returns the time between two ISO time stamps in s or min; a dash if one is missing or malformed."""
     try:
         seconds = (datetime.datetime.fromisoformat(finished) - datetime.datetime.fromisoformat(started)).total_seconds()
     except (TypeError, ValueError):
@@ -103,7 +102,7 @@ def duration(started: Any, finished: Any) -> str:
 
 
 def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Returns a nested configuration as (dotted name, value) pairs in its own order."""
+    """Returns a nested configuration as (dotted name, value) pairs, in its order."""
     if isinstance(value, dict):
         return [pair for k, v in value.items() for pair in flatten(v, f"{prefix}.{k}" if prefix else str(k))]
     return [(prefix, ", ".join(map(str, value)) if isinstance(value, list) else str(value))]
@@ -120,7 +119,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def capital(text: str) -> str:
-    """Returns a text that begins a sentence."""
+    """Returns a text with its first letter in upper case."""
     return text[:1].upper() + text[1:]
 
 
