@@ -1,8 +1,8 @@
-"""Reads a run folder for the report: everything that is there, and a reason for everything that is not.
+"""Reads a run folder for the report: its experiments, and the reason why others cannot be shown.
 
-The folder is launch/reproduce's, with the folders of `_KINDS` in it, or that of one run of launch/train or
-launch/active. A broken experiment never hides the others: it becomes a row of `Folder.missing`, and one that left a
-failed.json a row of `Folder.failed`.
+The folder is that of launch/reproduce, with the subfolders of `_KINDS`, or of one run of launch/train or launch/active.
+A broken experiment never hides the others: it becomes a row of `Folder.missing`, and one that left a failed.json a row
+of `Folder.failed`.
 """
 
 import base64
@@ -20,6 +20,9 @@ from lesion import errors, files, metrics
 from lesion.metrics.scores import check_columns
 from lesion.report import paper
 from lesion.report.records import (
+    ALONE,
+    FUSION_TITLES,
+    LEAKAGE_TITLES,
     RANDOM,
     Experiment,
     Failed,
@@ -32,12 +35,10 @@ from lesion.report.records import (
 )
 
 T = TypeVar("T")
-ALONE = "only_"  # begins the name of a run on one sequence beside the fused ones
-FUSION_MODELS = ("early", "late", "attention", "best_single", *(f"{ALONE}{name}" for name in paper.TITLES))
-LEAKAGE_CELLS = ("patient_true", "patient_shuffled", "leaky_true", "leaky_shuffled")
+_FUSION_MODELS = (*FUSION_TITLES, *(f"{ALONE}{name}" for name in paper.TITLES))
 _FAILED = "failed.json"
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Columns that the report cannot do without; others are read as well.
+# Required columns; others are read as well.
 _PREDICTIONS = ("fold", "patient", "label", "probability")
 _RUN_OF_CURVE = ("fold", "seed", "strategy")
 _CURVES = ("round", "labeled_slices", "labeled_patients", "accuracy", "auc")
@@ -46,17 +47,17 @@ _CALLS = {"0": 0, "1": 1, "encephalitis": 0, "glioma": 1, "": -1, "-1": -1, "unl
 
 
 class BrokenError(Exception):
-    """A file that cannot be shown, with the reason in a few words."""
+    """Raised for a file that cannot be shown; the message gives the reason in a few words."""
 
 
 class _Source(NamedTuple):
-    """Where the files lie and how models are called; lists that grow while reading.
+    """A run folder that is being read; the lists grow meanwhile.
 
     Attributes:
-        root: the whole run's folder.
-        titles: {name of a backbone or baseline: as tables print it}, in the order of the plan.
-        failed: the failed runs found so far.
-        missing: (name, reason) of what cannot be shown.
+        root: folder of the whole run.
+        titles: {name of a backbone or baseline: title as tables print it}, in the plan's order.
+        failed: failed runs found so far.
+        missing: (name, reason) of each part that cannot be shown.
     """
 
     root: pathlib.Path
@@ -65,27 +66,27 @@ class _Source(NamedTuple):
     missing: list[tuple[str, str]]
 
     def name(self, path: pathlib.Path) -> str:
-        """Returns a path below the root, "" for the root."""
+        """Returns a path relative to the root, "" for the root."""
         return "" if path == self.root else path.relative_to(self.root).as_posix()
 
     def attempt(self, path: pathlib.Path, read_path: Callable[[pathlib.Path], T]) -> T | None:
-        """Returns what `read_path` reads, or None and a row of `missing` with the reason."""
+        """Returns `read_path(path)`; where that fails, adds the reason to `missing` and returns None."""
         try:
             return read_path(path)
-        except (BrokenError, ValueError, TypeError) as error:  # not UTF-8, no number, a short row, not to be scored
+        except (BrokenError, ValueError, TypeError) as error:  # not UTF-8, not a number, a short row, unscorable
             self.missing.append((self.name(path), str(error)))
             return None
 
 
 def _json(path: pathlib.Path, *, optional: bool = False) -> dict[str, Any]:
-    """Returns the object in a JSON file; {} where there is no file, if that is `optional`."""
+    """Returns the object in a JSON file, or {} if the file is `optional` and absent; raises `BrokenError`."""
     if not path.is_file() and optional:
         return {}
     if not path.is_file():
         raise BrokenError("not written")
     try:
         value = files.read_json(path)
-    except ValueError:  # JSON and UTF-8 errors both are
+    except ValueError:  # covers errors of JSON and of UTF-8
         value = None
     if not isinstance(value, dict):
         raise BrokenError("not a JSON object")
@@ -93,7 +94,7 @@ def _json(path: pathlib.Path, *, optional: bool = False) -> dict[str, Any]:
 
 
 def _picture(path: pathlib.Path) -> str:
-    """Returns a PNG file as a data URI."""
+    """Returns a PNG file as a data URI; raises `BrokenError` if it is absent or no PNG."""
     if not path.is_file():
         raise BrokenError("not written")
     data = path.read_bytes()
@@ -103,7 +104,7 @@ def _picture(path: pathlib.Path) -> str:
 
 
 def _table(path: pathlib.Path, columns: Iterable[str]) -> pd.DataFrame:
-    """Returns a CSV file as text; raises `BrokenError` where it lacks one of the columns or has no row."""
+    """Returns a CSV file with cells as text; raises `BrokenError` if it is absent, lacks a column or has no row."""
     if not path.is_file():
         raise BrokenError(f"no {path.name}: the experiment did not finish")
     table = pd.read_csv(path, dtype=str, na_filter=False, index_col=False)
@@ -116,11 +117,11 @@ def _table(path: pathlib.Path, columns: Iterable[str]) -> pd.DataFrame:
 
 
 def _identity(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> dict[str, Any]:
-    """Returns the fields of any `Experiment`; what the folders' `names` do not say, the configuration does."""
+    """Returns the fields of an `Experiment`, from the `names` of its folders by level, else from its config.json."""
     config = source.attempt(folder / "config.json", _json) or {}
     fields = config.get("config", {})
     model = names.get("model") or str(fields.get("backbone", ""))
-    alone = "" if names else str(config.get("part", ""))  # a way to fuse, shown by itself
+    alone = "" if names else str(config.get("part", ""))  # set where one part of a fusion is reported by itself
     sequence = model.removeprefix(ALONE) if model.startswith(ALONE) else str(fields.get("sequence") or alone)
     title = source.titles.get(model, model) + (RANDOM if has_random_weights(config) else "")
     return {
@@ -134,7 +135,7 @@ def _identity(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> d
 
 
 def _slices(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> Predictions:
-    """Reads predictions.csv, checked so that slices can be scored; a patient may carry both labels."""
+    """Reads predictions.csv and checks that slices can be scored; a patient may carry both labels."""
     table = _table(folder / "predictions.csv", _PREDICTIONS)
     table = table[~table["label"].isin(["-1", ""])]
     columns = {
@@ -148,7 +149,7 @@ def _slices(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> Pre
 
 
 def _patients(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> Predictions:
-    """Reads predictions.csv, checked so that patients can be scored."""
+    """Reads predictions.csv and checks that patients can be scored."""
     run = _slices(source, folder, names)
     metrics.patient_means(*run.columns("slice"))
     return run
@@ -163,7 +164,7 @@ def _active(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> Rou
 
 
 def _ablation(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> Predictions | Rounds:
-    """Reads a setting of a sweep, of transfer or of active learning."""
+    """Reads a setting of a sweep over transfer or active learning."""
     read_setting = _active if (folder / "curves.csv").is_file() else _patients
     return read_setting(source, folder, names)
 
@@ -180,12 +181,12 @@ def _grad_cam(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> G
 
 
 class _Kind(NamedTuple):
-    """How experiments of one kind are read.
+    """The layout of one kind of experiment.
 
     Attributes:
-        levels: what the folders from `KIND/` to an experiment's are named after.
-        file: the one by which a folder that is one run of this kind is known, "" where there is no such folder.
-        read: (source, folder, names = {level: name}) -> what the experiment's folder holds.
+        levels: meaning of each level of folders between `KIND/` and the experiment.
+        file: file that identifies a folder as a single run of this kind, "" if there are no such folders.
+        read: function of (source, folder, names = {level: name}) that reads the experiment's folder.
     """
 
     levels: tuple[str, ...]
@@ -194,7 +195,7 @@ class _Kind(NamedTuple):
 
 
 _KINDS = {
-    "doctor": _Kind((), "rounds.csv", _doctor),  # first: its predictions.csv is of slices that were trained on
+    "doctor": _Kind((), "rounds.csv", _doctor),  # before transfer: its predictions.csv is of training slices
     "active": _Kind(("sequence",), "curves.csv", _active),
     "transfer": _Kind(("model", "sequence"), "predictions.csv", _patients),
     "baselines": _Kind(("model", "sequence"), "", _patients),
@@ -206,7 +207,7 @@ _KINDS = {
 
 
 def _subfolders(parent: pathlib.Path, known: tuple[str, ...]) -> list[pathlib.Path]:
-    """Returns the folders in `parent`: the known names in their order, then the others, numbers by size."""
+    """Returns the folders in `parent`: `known` names in their order, then others in natural order of numbers."""
 
     def order(folder: pathlib.Path) -> tuple[int, list[tuple[float, str]]]:
         parts = re.findall(r"\d+(?:\.\d+)?|[^\d]+", folder.name)
@@ -220,7 +221,7 @@ def _subfolders(parent: pathlib.Path, known: tuple[str, ...]) -> list[pathlib.Pa
 def _walk(
     folder: pathlib.Path, levels: tuple[str, ...], known: dict[str, tuple[str, ...]]
 ) -> Iterator[tuple[pathlib.Path, dict[str, str]]]:
-    """Yields (folder, {level: name}) of the experiments below `folder`; of a part that failed as a whole, that part."""
+    """Yields (folder, {level: name}) of the experiments below `folder`, or of a part that failed as a whole."""
     if not levels or (folder / _FAILED).is_file():
         yield folder, {}
         return
@@ -230,10 +231,10 @@ def _walk(
 
 
 def _experiments(source: _Source, kind: str, folders: Iterable[tuple[pathlib.Path, dict[str, str]]]) -> tuple[Any, ...]:
-    """Reads the experiments of one kind; adds to the source's lists those that failed or cannot be shown."""
+    """Reads the experiments of one kind; records failed and broken ones in `source`."""
     found = []
     for folder, names in folders:
-        if (folder / _FAILED).is_file():  # what lies beside it is an older run's: a success removes it
+        if (folder / _FAILED).is_file():  # a success removes it: files beside it are an older run's
             source.failed.append(_failed(source, folder))
         else:
             found.append(source.attempt(folder, functools.partial(_KINDS[kind].read, source, names=names)))
@@ -248,12 +249,12 @@ def _failed(source: _Source, folder: pathlib.Path) -> Failed:
 
 
 def _readers(path: pathlib.Path) -> tuple[Reader, ...]:
-    """Reads readers.csv (patient, reader, label), () where there is none; a call that is unsure is left out."""
+    """Reads readers.csv (patient, reader, label), leaving out unsure calls; returns () without the file."""
     if not path.is_file():
         return ()
     table = _table(path, ("patient", "reader", "label"))
     twice = table.loc[table.duplicated(["patient", "reader"]), "reader"]
-    if twice.size:  # which patient is not said: this goes onto the page
+    if twice.size:  # the patient is not named, because this is printed on the page
         raise BrokenError(f"{path.name} has two answers of {twice.iloc[0]} for one patient")
     word = table["label"].str.strip().str.lower()
     unknown = word[~word.isin(list(_CALLS))]
@@ -268,11 +269,11 @@ def _readers(path: pathlib.Path) -> tuple[Reader, ...]:
 
 
 def _titles(models: dict[str, Any], specs: dict[str, Any], plan: dict[str, Any]) -> dict[str, str]:
-    """Returns {model: title}, the plan's in its order first; of a backbone without its variant where one is run."""
+    """Returns {model: title}, the plan's models first; the variant in a title is cut if no two run models share it."""
     titles = {name: str(row["title"]) for name, row in (models | specs).items()}
     run = [name.split("/")[1] for name in plan.get("experiments", ()) if name.count("/") == 2]
     short = {
-        name: titles[name] if name in specs else titles[name].split(",")[0]  # CNN-F's are no variants of one network
+        name: titles[name] if name in specs else titles[name].split(",")[0]  # a comma in it begins no variant
         for name in dict.fromkeys(run)
         if name in titles
     }
@@ -295,7 +296,7 @@ def _whole(workdir: pathlib.Path) -> Folder:
     source.missing.extend((name, f"left out: {reason}") for name, reason in plan.get("left_out", {}).items())
     source.missing.extend((name, "not run") for name in plan.get("experiments", ()) if not (workdir / name).is_dir())
     readers = source.attempt(workdir / "readers.csv", _readers) or ()
-    known = {"model": (*source.titles, *FUSION_MODELS, *LEAKAGE_CELLS), "sequence": tuple(paper.TITLES)}
+    known = {"model": (*source.titles, *_FUSION_MODELS, *LEAKAGE_TITLES), "sequence": tuple(paper.TITLES)}
     experiments: dict[str, Any] = {
         name: _experiments(source, name, _walk(workdir / name, kind.levels, known))
         for name, kind in _KINDS.items()
@@ -316,7 +317,7 @@ def _whole(workdir: pathlib.Path) -> Folder:
 
 
 def _single(workdir: pathlib.Path, kind: str) -> Folder:
-    """Reads a folder that is one run of launch/train or launch/active."""
+    """Reads a folder that is one run of launch/train or launch/active; raises UserError if it cannot be shown."""
     source = _Source(workdir, {}, [], [])
     found = _experiments(source, kind, [(workdir, {})])
     if source.failed:
@@ -330,25 +331,24 @@ def _single(workdir: pathlib.Path, kind: str) -> Folder:
 def read(workdir: pathlib.Path) -> Folder:
     """Reads a folder of launch/reproduce, or a single run of launch/train or launch/active.
 
-        transfer/BACKBONE/SEQUENCE, baselines/NAME/SEQUENCE, fusion/WAY, leakage/SEQUENCE/CELL, active/SEQUENCE,
-        ablations/SWEEP/SETTING, explain/BACKBONE/SEQUENCE, cohort/, models.json, baselines.json, readers.csv,
-        plan.json, config.json; or one run's files; or the folders of `fusion` alone
-
     Args:
-        workdir: the folder.
+        workdir: folder with transfer/BACKBONE/SEQUENCE, baselines/NAME/SEQUENCE, fusion/WAY, leakage/SEQUENCE/CELL,
+            active/SEQUENCE, ablations/SWEEP/SETTING, explain/BACKBONE/SEQUENCE, cohort/, models.json, baselines.json,
+            readers.csv, plan.json and config.json, any of them; or with the files of one run; or with the WAY folders
+            of a fusion.
 
     Returns:
-        A `Folder`; at least one experiment, a failed one or a cohort is in it.
+        A `Folder` with at least one experiment, a failed one or a cohort.
 
     Raises:
-        UserError: no such folder, or nothing in it to report.
+        UserError: the folder does not exist or holds nothing to report.
     """
     if not workdir.is_dir():
         raise errors.UserError(f"{workdir}: no such folder; give --workdir the folder of a finished run")
     for kind, (_, file, _) in _KINDS.items():
         if file and (workdir / file).is_file():
             return _single(workdir, kind)
-    fused = [(workdir / model, {"model": model}) for model in FUSION_MODELS if (workdir / model).is_dir()]
+    fused = [(workdir / model, {"model": model}) for model in _FUSION_MODELS if (workdir / model).is_dir()]
     if fused:
         source = _Source(workdir, {}, [], [])
         fusion = _experiments(source, "fusion", fused)

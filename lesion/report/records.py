@@ -1,4 +1,4 @@
-"""What the report knows of a run folder: one record for each experiment."""
+"""Records of what a run folder holds, one for each experiment."""
 
 import dataclasses
 import functools
@@ -11,9 +11,23 @@ import pandas as pd
 from lesion import metrics
 from lesion.report import paper
 
-RANDOM = ", random weights"
+RANDOM = ", random weights"  # ends the title of a network that lacks its pretrained weights
 LEVELS = ("slice", "patient")
-# {field of `Folder`, and folder of the experiments below the whole run's: what one of them is called}
+ALONE = "only_"  # begins the name of a run on one sequence beside the fused ones
+BEST_SINGLE = "best_single"  # a run on the one sequence that is best in each fold
+FUSION_TITLES = {
+    "early": "early: means of features side by side",
+    "late": "late: the predictions of the sequences, averaged",
+    "attention": "attention over all slices",
+    BEST_SINGLE: "best single sequence",
+}
+LEAKAGE_TITLES = {
+    "patient_true": "folds by patient, true labels",
+    "patient_shuffled": "folds by patient, shuffled labels",
+    "leaky_true": "leaky folds, true labels",
+    "leaky_shuffled": "leaky folds, shuffled labels",
+}
+# {kind: printed name of one such experiment}; a kind is a field of `Folder` and a subfolder of the whole run's.
 KINDS = {
     "transfer": "Transfer",
     "baselines": "Baseline",
@@ -26,21 +40,21 @@ KINDS = {
 
 
 def has_random_weights(config: Mapping[str, Any]) -> bool:
-    """Returns whether a config.json says that the method lacked its weights; training from scratch needs none."""
+    """Returns whether a config.json says that pretrained weights were lacking; training from scratch needs none."""
     return config.get("weights", {}).get("pretrained") is False and config.get("config", {}).get("mode") != "scratch"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Experiment:
-    """What the folder of any experiment holds.
+    """Contents of the folder of any experiment.
 
     Attributes:
-        name: the folder below the whole run's, e.g. `transfer/resnet50/flair`; "" for a folder that is one run.
-        sequence: flair, ce_t1wi, t2wi or another name; "" where the network saw several.
-        model: the name of a backbone or baseline, the way sequences were fused, or the cell of the leakage panel.
-        title: the model as tables print it.
-        config: config.json.
-        metrics: metrics.json, {} while the run goes on.
+        name: path below the whole run's folder, e.g. `transfer/resnet50/flair`; "" if that folder is this one run.
+        sequence: flair, ce_t1wi, t2wi or another name; "" if the network saw several.
+        model: name of a backbone or baseline, of a way to fuse sequences, or of a cell of the leakage panel.
+        title: name of the model as tables print it.
+        config: contents of config.json.
+        metrics: contents of metrics.json, {} until the run is finished.
     """
 
     name: str = ""
@@ -62,19 +76,19 @@ class Experiment:
 
     @property
     def levels(self) -> list[str]:
-        """The folders of `name`: [kind, ...]."""
+        """Parts of `name`: [kind, ...]."""
         return self.name.split("/")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Predictions(Experiment):
-    """Cross-validated predictions of one network; unlabelled slices are left out.
+    """Cross-validated predictions of one network on N labelled slices.
 
     Attributes:
-        fold: str [N].
+        fold: str [N], the fold that tested each slice.
         patient: str [N], pseudonyms.
-        label: int64 [N] in {0, 1}.
-        probability: float64 [N] of glioma.
+        label: int64 [N], 1 for glioma, 0 for encephalitis.
+        probability: float64 [N], of glioma.
     """
 
     fold: np.ndarray
@@ -84,12 +98,12 @@ class Predictions(Experiment):
 
     @functools.cached_property
     def scores(self) -> dict[str, Any]:
-        """What `metrics.evaluate` says of all test folds pooled."""
+        """Scores of all test folds pooled, as `metrics.evaluate` returns them."""
         return metrics.evaluate(*self.columns("slice"))
 
     @functools.cached_property
     def fold_scores(self) -> dict[str, dict[str, Any]]:
-        """{fold: its scores without intervals}; an AUC that a fold with one class does not define is NaN."""
+        """Scores without intervals by fold; the AUC of a fold with one class is NaN."""
         folds = sorted(set(self.fold), key=lambda fold: (len(fold), fold))
         columns = {fold: [column[self.fold == fold] for column in self.columns("slice")] for fold in folds}
         return {fold: metrics.evaluate(*columns[fold], num_resamples=0) for fold in folds}
@@ -101,7 +115,7 @@ class Predictions(Experiment):
 
     @property
     def splits_patients(self) -> bool:
-        """Whether slices of one patient are tested in several folds, so that some of them were trained on."""
+        """Whether slices of one patient are tested in several folds, so that patients were seen in training."""
         return len(set(zip(self.patient, self.fold, strict=True))) > len(set(self.patient))
 
 
@@ -110,7 +124,7 @@ class Rounds(Experiment):
     """Runs of Algorithm 1 on one sequence.
 
     Attributes:
-        rounds: curves.csv, see `metrics.active_runs`; or a doctor's rounds.csv, a row a round.
+        rounds: table of curves.csv, see `metrics.active_runs`; or of a doctor's rounds.csv, a row a round.
     """
 
     rounds: pd.DataFrame
@@ -121,7 +135,7 @@ class GradCam(Experiment):
     """A sheet of Grad-CAM pictures.
 
     Attributes:
-        uri: a PNG as a data URI.
+        uri: PNG file as a data URI.
     """
 
     uri: str
@@ -131,10 +145,10 @@ class Failed(NamedTuple):
     """A run that ended with an error.
 
     Attributes:
-        name: its folder below the whole run's, e.g. `transfer/resnet50/flair`.
-        error: one line.
-        when: a time stamp.
-        command: what was run.
+        name: path below the whole run's folder, e.g. `transfer/resnet50/flair`.
+        error: reason, in one line.
+        when: ISO time stamp, "" if not recorded.
+        command: command line that repeats the run, "" if not recorded.
     """
 
     name: str
@@ -142,13 +156,18 @@ class Failed(NamedTuple):
     when: str
     command: str
 
+    @property
+    def levels(self) -> list[str]:
+        """Parts of `name`: [kind, ...]."""
+        return self.name.split("/")
+
 
 class Reader(NamedTuple):
     """The answers of one reader.
 
     Attributes:
-        name: the pseudonym, as printed.
-        patient: str [P], pseudonyms, each once.
+        name: pseudonym, as printed.
+        patient: str [P], distinct pseudonyms of patients.
         call: int64 [P], 1 for glioma, 0 for encephalitis.
     """
 
@@ -157,7 +176,7 @@ class Reader(NamedTuple):
     call: np.ndarray
 
     def columns(self, runs: Iterable[Predictions]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns label, call and patient, each [P], of the patients that any of `runs` knows the label of."""
+        """Returns label, call and patient, each [P], of the patients whose label is in any of `runs`."""
         truth = {patient: label for run in runs for patient, label in zip(run.patient, run.label, strict=True)}
         known = np.isin(self.patient, list(truth))
         label = np.array([truth[patient] for patient in self.patient[known]], np.int64)
@@ -166,25 +185,25 @@ class Reader(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Folder:
-    """All that a run folder holds.
+    """Contents of a run folder.
 
     Attributes:
-        config: the whole run's config.json, {} where there is none.
-        cohort: cohort.json, {} where there is none.
-        pictures: {"preprocessing" or "cohort": PNG as a data URI}.
-        models: models.json, the registry of backbones, {} where there is none.
-        baseline_specs: baselines.json, {name: {title, num_params, guesses}}, {} where there is none.
-        titles: {name of a backbone or baseline: as tables print it}.
-        transfer: by backbone, in the order FLAIR, CE-T1WI, T2WI, others.
-        baselines: likewise.
-        fusion: one for each way to fuse, and one for each sequence alone.
-        leakage: one for each sequence and cell.
-        active: by sequence.
-        ablations: by sweep; of transfer's kind or of active learning's.
-        explain: by backbone.
-        doctor: one, if the folder is a doctor's.
-        readers: of readers.csv.
-        failed: every run that left a failed.json.
+        config: contents of the whole run's config.json, {} without one.
+        cohort: contents of cohort.json, {} without one.
+        pictures: {"preprocessing" or "cohort": PNG file as a data URI}.
+        models: registry of backbones from models.json, {} without one.
+        baseline_specs: {name: {title, num_params, guesses}} from baselines.json, {} without one.
+        titles: {name of a backbone or baseline: title as tables print it}.
+        transfer: runs ordered by backbone, then FLAIR, CE-T1WI, T2WI, other sequences.
+        baselines: runs in the same order.
+        fusion: a run for each way to fuse, and one for each sequence alone.
+        leakage: a run for each sequence and cell.
+        active: a set of runs for each sequence.
+        ablations: settings ordered by sweep, of transfer or of active learning.
+        explain: sheets ordered by backbone.
+        doctor: the one run with a doctor, if the folder is one.
+        readers: answers of readers.csv.
+        failed: runs that left a failed.json.
         missing: (name, reason) of each part that is not shown.
     """
 
@@ -207,11 +226,11 @@ class Folder:
     missing: tuple[tuple[str, str], ...] = ()
 
     def experiments(self) -> Iterator[tuple[str, Experiment]]:
-        """Yields (kind, experiment) of everything that was computed."""
+        """Yields (kind, experiment) of all experiments but the Grad-CAM sheets."""
         for kind in KINDS:
             for experiment in getattr(self, kind):
                 yield kind, experiment
 
     def failed_of(self, kind: str) -> list[Failed]:
         """Returns the failed runs of one kind."""
-        return [failed for failed in self.failed if failed.name.split("/")[0] == kind]
+        return [failed for failed in self.failed if failed.levels[0] == kind]

@@ -1,4 +1,4 @@
-"""The sections of the page: a module each, which makes tables, figures and texts, and a template that prints them.
+"""The sections of the page: for each a module that makes tables, figures and texts, and a template that prints them.
 
-Each module has `section(folder, ...)`, which returns what its template prints, or None where there is nothing to show.
+Each module has `section(folder)`, which returns {name: value} for its template, or None if there is nothing to show.
 """

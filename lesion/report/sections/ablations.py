@@ -1,33 +1,33 @@
-"""Ablations: one table and one figure a sweep, with the default marked."""
+"""Ablations: a table and a figure for each sweep, with the default marked."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lesion.metrics import active_runs
 from lesion.report import figures, recipe, tables, words
-from lesion.report.records import RANDOM, Failed, Folder, Predictions, Rounds
+from lesion.report.records import KINDS, RANDOM, Failed, Folder, Predictions, Rounds
 from lesion.report.sections import active, transfer
 from lesion.report.sections.summary import is_varied
 from lesion.report.tables import FAILED, FIRST, Cell, Table
 
 _DEFAULT = "default"
-_PARTS = ("transfer", "leakage", "active", "ablations", "baselines", "fusion", "explain")  # of a plan
+_PARTS = (*KINDS, "explain")  # fields of a plan that hold the fields of one kind of experiment
 _STOPS = "δ would have stopped at"
 _AUCS = [("slices", "AUC, mean over rounds"), ("slices", "AUC, last round")]
 _ACTIVE_COLUMNS = [FIRST, "Slices at the start", "at the end", *_AUCS, _STOPS]
 
 
 def _settings(fields: Mapping[str, Any], *, weights: bool) -> dict[str, str]:
-    """Returns the fields in which two settings may differ; of `weights` whether there are any, if that is varied.
+    """Returns {dotted name: value} of the fields in which settings may differ, with `weights` whether there are any.
 
-    Else they do not count: a plan may name a folder of folders that holds none for this backbone.
+    Unvaried weights do not count, because a plan may name a folder that holds none for this backbone.
     """
-    kept = {k: v for k, v in fields.items() if k not in ("sequence", "sequences", "backbones", "weights")}
-    return dict(words.flatten(kept | ({"weights": bool(fields.get("weights"))} if weights else {})))
+    varied = {k: v for k, v in fields.items() if k not in ("sequence", "sequences", "backbones", "weights")}
+    return dict(words.flatten(varied | ({"weights": bool(fields.get("weights"))} if weights else {})))
 
 
 def _is_default(folder: Folder, run: Predictions | Rounds) -> bool:
-    """Returns whether a run has the plan's shared fields, or without a plan a main run's, as far as both have them."""
+    """Returns whether a run agrees with the plan's shared fields, or without a plan with a main run's fields."""
     weights, plan = is_varied(run, "weights"), folder.config.get("config", {})
     is_active = isinstance(run, Rounds)
     mains: list[Mapping[str, Any]] = [main.fields for main in (folder.active if is_active else folder.transfer)]
@@ -41,14 +41,14 @@ def _is_default(folder: Folder, run: Predictions | Rounds) -> bool:
 
 
 def _labels(settings: Sequence[str]) -> dict[str, str]:
-    """Returns {setting, as its folder is called: what distinguishes it}, without what all of a sweep have in common."""
+    """Returns {setting, which names its folder: label} for a sweep; labels leave out what all settings share."""
     parts = {setting: setting.split(",") for setting in settings}
     common = set.intersection(*map(set, parts.values())) if len(parts) > 1 else set()
     return {s: ", ".join(p for p in own if p not in common) or s.replace(",", ", ") for s, own in parts.items()}
 
 
 def _active_row(run: Rounds) -> tuple[dict[Any, Any], list[figures.Mark]]:
-    """Returns cells and marks of a setting of active learning: of its first strategy, see `active_runs.strategies`."""
+    """Returns cells and marks of a setting of active learning, for the first of `active_runs.strategies`."""
     strategy = active_runs.strategies(run.rounds)[0]
     runs = active_runs.rows_of(run.rounds, strategy).groupby(["fold", "seed"])
     first, last = runs.head(1), runs.tail(1)
@@ -65,8 +65,8 @@ def _active_row(run: Rounds) -> tuple[dict[Any, Any], list[figures.Mark]]:
 def _sweep(
     folder: Folder, sweep: str, runs: Sequence[Predictions | Rounds], failed: Sequence[Failed], is_active: bool
 ) -> dict[str, Any]:
-    """Returns table and figure of the settings of one sweep that are of one kind."""
-    labels = _labels([run.levels[2] for run in runs] + [run.name.split("/")[2] for run in failed])
+    """Returns title, table and figure of the settings of one sweep, either all of transfer or all `is_active`."""
+    labels = _labels([run.levels[2] for run in [*runs, *failed]])
     rows: list[dict[Any, Any]] = []
     dots = []
     for run in runs:
@@ -78,7 +78,7 @@ def _sweep(
             cells, marks = transfer.score_row("", run.scores), transfer.auc_marks(run, 0)
         rows.append(cells | {FIRST: Cell(label, style="strong" if default else "")})
         dots.append(figures.Dots(label, marks, bold=default))
-    rows += [{FIRST: labels[run.name.split("/")[2]], FAILED: f"FAILED: {run.error}"} for run in failed]
+    rows += [{FIRST: labels[run.levels[2]], FAILED: f"FAILED: {run.error}"} for run in failed]
     name = words.identifier("ablation", sweep, *(["rounds"] if is_active else []))
     title = words.capital(sweep.replace("_", " "))
     models = " or ".join(dict.fromkeys(run.title for run in runs)).replace(RANDOM, " (random weights)")
@@ -95,7 +95,7 @@ def _sweep(
 
 
 def _introduction(folder: Folder) -> str:
-    """Returns what bold settings are, and what the main runs were trained on, in words."""
+    """Returns the meaning of bold settings and the training of the main runs, in words."""
     planned = bool(folder.config.get("config", {}).get("ablations"))
     main = recipe.describe(folder.transfer)
     text = "bold: the plan's shared setting, from which the main runs may differ" if planned else "bold: a main run's"
@@ -103,12 +103,12 @@ def _introduction(folder: Folder) -> str:
 
 
 def section(folder: Folder) -> dict[str, Any] | None:
-    """Returns the values that ablations.html.j2 prints, or None."""
+    """Returns the values that ablations.html.j2 prints, or None if there are none."""
     sweeps: list[dict[str, Any]] = []
     lost = folder.failed_of("ablations")
-    for sweep in dict.fromkeys([run.levels[1] for run in folder.ablations] + [run.name.split("/")[1] for run in lost]):
+    for sweep in dict.fromkeys(run.levels[1] for run in [*folder.ablations, *lost]):
         own = [run for run in folder.ablations if run.levels[1] == sweep]
-        failed = [run for run in lost if run.name.split("/")[1] == sweep]
+        failed = [run for run in lost if run.levels[1] == sweep]
         kinds = sorted({isinstance(run, Rounds) for run in own}) or [False]
         for is_active in kinds:
             runs = [run for run in own if isinstance(run, Rounds) == is_active]

@@ -32,13 +32,13 @@ _GAINED = "Accuracy gained by going on"
 
 
 def strategy_title(strategy: str) -> str:
-    """Returns a strategy as printed: `least confidence`."""
-    # What five pictures leave of it, see `active.acquisition.aift`.
+    """Returns a strategy as printed, e.g. `least confidence`."""
+    # AIFT keeps a quarter of a slice and its four copies, which is one: see `active.acquisition.aift`.
     return "aift, of one copy" if strategy == "aift" else strategy.replace("_", " ")
 
 
 def criteria(run: Rounds) -> stopping.StoppingCriteria:
-    """Returns a run's own stopping criteria; those of the paper where its configuration names none."""
+    """Returns the stopping criteria of a run's configuration; the paper's for those that it does not name."""
     names = ("entropy_threshold", "budget_slices", "budget_patients", "stabilizing_predictions")
     defaults = stopping.StoppingCriteria()
     values = (run.fields.get(name, default) for name, default in zip(names, defaults, strict=True))
@@ -46,24 +46,24 @@ def criteria(run: Rounds) -> stopping.StoppingCriteria:
 
 
 def stops(run: Rounds, strategy: str, limits: stopping.StoppingCriteria) -> list[Stop]:
-    """Returns where each rule would have stopped a strategy's runs, by the run's own statistic of the entropy."""
+    """Returns where each rule would have stopped a strategy's runs, by the entropy statistic of their configuration."""
     return active_runs.stops_of_runs(run.rounds, strategy, limits, run.fields.get("entropy_statistic", "max"))
 
 
 def stop_at_delta(run: Rounds, strategy: str, delta: float) -> Stop | None:
-    """Returns where a threshold δ of the entropy, in nats, would have stopped a strategy's runs; None where δ is 0."""
+    """Returns where a threshold δ of the entropy, in nats, would have stopped a strategy's runs; None if δ is 0."""
     found = stops(run, strategy, stopping.StoppingCriteria(entropy=delta, stabilizing_predictions=0))
     return found[0] if delta else None
 
 
 def rule_title(run: Rounds, rule: str) -> str:
-    """Returns a rule in words; that of δ tells which entropy it looks at."""
+    """Returns a rule in words; the rule of δ names the run's entropy statistic."""
     statistic = run.fields.get("entropy_statistic", "max")
     return RULES[f"{statistic}_entropy" if rule == "entropy" and statistic != "max" else rule]
 
 
 def _limits(bands: Sequence[metrics.Band], scale: float, inside: tuple[float, float]) -> tuple[float, float]:
-    """Returns a y range that holds all bands within `inside`, with a little air."""
+    """Returns a y range, times `scale`, that holds the part of all bands within `inside`, with a small margin."""
     values = np.concatenate([np.concatenate(band[:3]) for band in bands])
     values = np.clip(values[np.isfinite(values)], *inside)
     if not values.size:
@@ -75,7 +75,7 @@ def _limits(bands: Sequence[metrics.Band], scale: float, inside: tuple[float, fl
 def _curve_figures(
     name: str, run: Rounds, found: list[Curve], stop: Stop | None, styles: Mapping[str, int]
 ) -> list[Drawing]:
-    """Draws Figs 9-11's form: accuracy and AUC against labelled slices and against labelled patients."""
+    """Draws accuracy and AUC against labelled slices and labelled patients, in the form of Figs 9-11."""
     result = []
     for score, (y_label, scale) in _AXES.items():
         bands = {curve.strategy: curve.bands[score] for curve in found}
@@ -101,7 +101,7 @@ def _curve_figures(
 
 
 def _difference_figure(name: str, differences: list[Difference], score: str, styles: Mapping[str, int]) -> Drawing:
-    """Draws each strategy minus random."""
+    """Draws the difference of each strategy to random."""
     y_label, scale = _DIFFERENCES[score]
     low, high = _limits([d.bands[score] for d in differences], scale, (-1.0, 1.0))
     lines = []
@@ -121,14 +121,14 @@ def _difference_figure(name: str, differences: list[Difference], score: str, sty
 
 
 def _area(score: str, area: Sequence[float | None]) -> str:
-    """Returns the area under a curve with its interval; null, as JSON has it, is a dash."""
+    """Returns the area under a curve with its interval; None becomes a dash."""
     value, low, high = (math.nan if end is None else end for end in area)
     ends = words.interval(score, low, high)
     return words.number(score, value) + (f" ({ends})" if ends != words.MISSING else "")
 
 
 def _label_cost(needed: Mapping[str, Any]) -> str:
-    """Returns the median cost of reaching a score, and how many runs did: `120 slices, 31 patients; 25 of 25 runs`."""
+    """Returns the median cost of a score and the runs that reached it: `120 slices, 31 patients; 25 of 25 runs`."""
     runs = f"{needed['reached']} of {needed['runs']} runs"
     runs += f", {needed['at_start']} at the start already" if needed["at_start"] else ""
     if needed["slices"] is None:
@@ -137,7 +137,7 @@ def _label_cost(needed: Mapping[str, Any]) -> str:
 
 
 def _efficiency_table(run: Rounds, found: list[Curve], name: str) -> Table | None:
-    """Returns the label efficiency: areas, and the labels that reach a share of the score with all of them."""
+    """Returns the table of label efficiency: areas under curves, and labels that reach a share of the full AUC."""
     entries = run.metrics.get("strategies", {})
     rows = [
         {
@@ -154,7 +154,7 @@ def _efficiency_table(run: Rounds, found: list[Curve], name: str) -> Table | Non
 
 
 def _stop_cells(stop: Stop) -> dict[str, str]:
-    """Returns how many runs a rule stops, after how many labels, and what that costs."""
+    """Returns cells: runs that a rule stops, labelled slices there, and the accuracy gained by going on."""
     where = gained = words.MISSING
     if stop.num_stopped:
         least, median, most = stop.slices
@@ -166,13 +166,13 @@ def _stop_cells(stop: Stop) -> dict[str, str]:
 
 
 def _stops_table(run: Rounds, found: list[Stop], name: str) -> Table | None:
-    """Returns where each rule would have stopped the runs of each strategy."""
+    """Returns the table of where each rule would have stopped the runs; None without rules."""
     rows = [{_STRATEGY: s.strategy.replace("_", " "), "Rule": rule_title(run, s.rule)} | _stop_cells(s) for s in found]
     return Table(f"{name}-stops", f"When to stop: {run.sequence_title}", rows, left=["Rule", _GAINED]) if rows else None
 
 
 def deltas_table(run: Rounds, strategy: str, name: str) -> Table:
-    """Returns the ablation of δ: runs go on past it, so that every δ can be looked up in the same runs."""
+    """Returns the ablation of δ: runs go on past it, so that the same runs show where every δ would have stopped."""
     found = {delta: stop_at_delta(run, strategy, delta) for delta in DELTAS}
     rows = [{"δ, nats": f"{delta:g}"} | _stop_cells(stop) for delta, stop in found.items() if stop]
     caption = f"Every δ, querying by {strategy.replace('_', ' ')}: {run.sequence_title}"
@@ -180,7 +180,7 @@ def deltas_table(run: Rounds, strategy: str, name: str) -> Table:
 
 
 def _budgets_table(run: Rounds, found: Difference, name: str) -> Table:
-    """Returns a strategy minus random at every budget."""
+    """Returns the table of a strategy minus random at every budget."""
     rows, headings = [], ["accuracy, points", "AUC"]
     for i, slices in enumerate(found.slices):
         row: dict[str, Any] = {"round": i, "labelled slices": f"{slices:.0f}"}
@@ -199,7 +199,7 @@ def _budgets_table(run: Rounds, found: Difference, name: str) -> Table:
 
 
 def _sequence(run: Rounds) -> dict[str, Any]:
-    """Returns what the page shows of one sequence."""
+    """Returns the values that active.html.j2 prints for one sequence."""
     name, limits = words.identifier("labelling", run.sequence), criteria(run)
     found = active_runs.mean_curves(run.rounds)
     others = iter(range(2, 2 + len(found)))
@@ -237,7 +237,7 @@ def _sequence(run: Rounds) -> dict[str, Any]:
 
 
 def section(folder: Folder) -> dict[str, Any] | None:
-    """Returns the values that active.html.j2 prints, or None."""
+    """Returns the values that active.html.j2 prints, or None if there are none."""
     failed = folder.failed_of("active")
     if not (folder.active or failed):
         return None

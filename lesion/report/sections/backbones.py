@@ -1,4 +1,4 @@
-"""The backbones (Table 2): their parameters, ours and the paper's."""
+"""The backbones (Table 2): our numbers of parameters and the paper's."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from lesion.report.tables import FIRST, Cell, Table
 
 
 def section(folder: Folder) -> dict[str, Any] | None:
-    """Returns the values that backbones.html.j2 prints, or None."""
+    """Returns the values that backbones.html.j2 prints, or None if there are none."""
     configs = [folder.config, *(run.config for run in folder.active)]
     used = {run.model for run in folder.transfer} | {config.get("config", {}).get("backbone") for config in configs}
     ours = [

@@ -1,4 +1,4 @@
-"""Other networks beside ours (Table 7)."""
+"""Baselines (Table 7): other networks beside the backbones."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from lesion.report.records import Folder
 from lesion.report.sections import transfer
 from lesion.report.tables import FIRST, Cell, Table
 
-_SEQUENCE = "ce_t1wi"  # the paper's Table 7 is on this one
+_SEQUENCE = "ce_t1wi"  # the sequence of the paper's Table 7
 
 
 def _table(folder: Folder, sequence: str) -> Table | None:
-    """Returns our Table 7, the baselines and then our backbones on one sequence; None where there is no baseline."""
+    """Returns our Table 7: the baselines and then the backbones on one sequence; None without a baseline."""
     rows = [transfer.score_row(run.title, run.scores) for run in folder.baselines if run.sequence == sequence]
     rows += transfer.failed_rows(folder, "baselines", sequence)
     if not rows:
@@ -25,7 +25,7 @@ def _table(folder: Folder, sequence: str) -> Table | None:
 
 
 def _assumptions(folder: Folder) -> Table | None:
-    """Returns what was assumed of each baseline; the run's own record goes before the registry."""
+    """Returns the table of assumptions about baselines; a run's own record overrides the registry."""
     specs = [
         {"title": run.title} | folder.baseline_specs.get(run.model, {}) | run.config.get("baseline", {})
         for run in {run.model: run for run in folder.baselines}.values()
@@ -44,7 +44,7 @@ def _assumptions(folder: Folder) -> Table | None:
 
 
 def section(folder: Folder) -> dict[str, Any] | None:
-    """Returns the values that baselines.html.j2 prints, or None."""
+    """Returns the values that baselines.html.j2 prints, or None if there are none."""
     if not transfer.has_baselines(folder):
         return None
     found = {sequence: _table(folder, sequence) for sequence in paper.TITLES}

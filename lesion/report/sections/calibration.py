@@ -1,4 +1,4 @@
-"""Calibration: whether a probability can be taken at its word."""
+"""Calibration: whether predicted probabilities agree with observed shares."""
 
 from typing import Any
 
@@ -15,18 +15,18 @@ BINS = 10
 
 
 def overconfidence(run: Predictions) -> float:
-    """Returns the mean confidence in the predicted class minus the accuracy, of patients."""
+    """Returns the mean confidence in the predicted class minus the accuracy, over patients."""
     label, probability, _ = run.columns("patient")
     called = probability > metrics.THRESHOLD
     return float(np.maximum(probability, 1 - probability).mean() - (called == label).mean())
 
 
 def verdict(scores: dict[str, Any], overconfident: float) -> str:
-    """Returns what a reader should conclude of the patients' probabilities, and no more.
+    """Returns the conclusion that the patients' probabilities support, in words.
 
     Args:
-        scores: of `metrics.calibration_scores`.
-        overconfident: see `overconfidence`.
+        scores: result of `metrics.calibration_scores`.
+        overconfident: result of `overconfidence`.
     """
     patient, chance = scores["patient"], scores["chance"]["high"]
     if not np.isfinite(chance):
@@ -41,11 +41,10 @@ def verdict(scores: dict[str, Any], overconfident: float) -> str:
 
 
 def _score(entry: dict[str, float]) -> Cell:
-    """Returns a score with three digits and its interval; an interval without a width is left out."""
+    """Returns a cell with three digits and the interval, which is left out if it has no width."""
     value, low, high = tables.triple(entry)
-    return Cell(
-        f"{value:.3f}" if np.isfinite(value) else words.MISSING, f"{low:.3f} to {high:.3f}" if low < high else ""
-    )
+    text = f"{value:.3f}" if np.isfinite(value) else words.MISSING
+    return Cell(text, f"{low:.3f} to {high:.3f}" if low < high else "")
 
 
 def _row(run: Predictions, scores: dict[str, Any]) -> dict[str, Any]:
@@ -65,15 +64,13 @@ def _row(run: Predictions, scores: dict[str, Any]) -> dict[str, Any]:
 
 def _figure(run: Predictions, name: str) -> Drawing:
     """Draws the reliability diagram of a run."""
-    caption = (
-        f"{run.title}, {run.sequence_title}. Bars: 95 % interval; above the dotted line there was more glioma than "
-    )
+    key = "Bars: 95 % interval; above the dotted line there was more glioma than predicted."
     patients, slices = (metrics.reliability(*run.columns(level), bins=BINS) for level in ("patient", "slice"))
-    return figures.reliability(name, f"{caption}predicted.", patients, slices, BINS)
+    return figures.reliability(name, f"{run.title}, {run.sequence_title}. {key}", patients, slices, BINS)
 
 
 def section(folder: Folder) -> dict[str, Any] | None:
-    """Returns the values that calibration.html.j2 prints, or None."""
+    """Returns the values that calibration.html.j2 prints, or None if there are none."""
     groups = []
     for sequence, runs in by_sequence((*folder.transfer, *folder.baselines)).items():
         scored = [(run, metrics.calibration_scores(*run.columns("slice"), bins=BINS)) for run in runs]

@@ -1,4 +1,4 @@
-"""The cohort (Table 1, Fig. 1): how many slices and patients there are, and how they look."""
+"""The cohort (Table 1, Fig. 1): numbers of slices and patients, and pictures of slices."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ _UNITS = ("slices", "patients")
 
 
 def _tables(sequences: Mapping[str, Any]) -> list[Table]:
-    """Returns our Table 1, counts by sequence and class, and the paper's, which counts slices."""
+    """Returns our Table 1, slices and patients by sequence and class, and the paper's, slices alone."""
     order = [s for s in paper.TITLES if s in sequences] + [s for s in sequences if s not in paper.TITLES]
     counts = {(s, c): sequences[s].get(c, {}) for s in order for c in _CLASSES}
     shown = [c for c in _CLASSES if c != "unlabeled" or any(counts[s, c].get("slices") for s in order)]
@@ -35,7 +35,7 @@ def _tables(sequences: Mapping[str, Any]) -> list[Table]:
 
 
 def section(folder: Folder) -> dict[str, Any] | None:
-    """Returns the values that cohort.html.j2 prints, or None."""
+    """Returns the values that cohort.html.j2 prints, or None if there are none."""
     sequences, pictures = folder.cohort.get("sequences"), folder.pictures
     if not (sequences or pictures):
         return None

@@ -1,4 +1,4 @@
-"""Comparisons: models of one sequence with one of them, and with readers, on the same patients."""
+"""Comparisons of the models of one sequence with the first of them and with readers, on the same patients."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -13,12 +13,12 @@ from lesion.report.sections import roc
 from lesion.report.tables import Cell, Table
 
 ALPHA = 1 - metrics.LEVEL
-MOST_CURVES = 5  # more cannot be told apart
+MOST_CURVES = 5  # in one figure; more cannot be distinguished
 TESTED = {"auc": "AUC of patients", "accuracy": "Accuracy of patients"}
 
 
 class Row(NamedTuple):
-    """A model compared with the reference: its title, the numbers, and {"auc" or "accuracy": verdict in words}."""
+    """A model compared with the reference: its title, the numbers, and {"auc" or "accuracy": verdict}."""
 
     title: str
     found: metrics.Comparison
@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 
 def compare(reference: Predictions, runs: Sequence[Predictions]) -> list[Row]:
-    """Returns each run minus `reference`, see `metrics.compare_models`."""
+    """Returns the comparison of each run with `reference`, see `metrics.compare_models`."""
     found = metrics.compare_models(reference.columns("slice"), [run.columns("slice") for run in runs])
     return [
         Row(run.title, c, {s: verdict(c.patient[s], c.adjusted[s], reference.title) for s in TESTED})
@@ -35,12 +35,12 @@ def compare(reference: Predictions, runs: Sequence[Predictions]) -> list[Row]:
 
 
 def is_shown(entry: dict[str, float], adjusted: float) -> bool:
-    """Returns whether a difference is shown: its interval leaves 0 out and its p, corrected for all tests, is small."""
+    """Returns whether a difference is shown: its interval excludes 0 and its `adjusted` p is below `ALPHA`."""
     return bool((entry["low"] > 0 or entry["high"] < 0) and adjusted < ALPHA)
 
 
 def verdict(entry: dict[str, float], adjusted: float, comparator: str) -> str:
-    """Returns what a reader should conclude of one difference, in words."""
+    """Returns the conclusion that one difference supports, in words."""
     if not np.isfinite([entry["value"], entry["low"], entry["high"]]).all():
         return "cannot be told: too few patients or one class"
     if entry["low"] == entry["high"] == 0:
@@ -55,7 +55,7 @@ def verdict(entry: dict[str, float], adjusted: float, comparator: str) -> str:
 
 
 def group_verdicts(verdicts: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Groups (verdict, title) by verdict, in the order in which they come up; the verdict begins a sentence."""
+    """Returns {verdict, capitalized: titles} of (verdict, title) pairs, in order of first occurrence."""
     groups: dict[str, list[str]] = {}
     for text, title in verdicts:
         groups.setdefault(words.capital(text), []).append(title)
@@ -63,16 +63,16 @@ def group_verdicts(verdicts: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def discordant_pairs(mcnemar: metrics.McNemar) -> str:
-    """Returns the discordant pairs as printed: patients that only the first called right, and only the second."""
+    """Returns the patients that only the first called right and those that only the second did, as printed."""
     return f"{mcnemar.first_only} : {mcnemar.second_only}"
 
 
 def model_vs_reader(runs: Sequence[Predictions], readers: Sequence[Reader]) -> list[dict[str, Any]]:
-    """Returns each model minus each reader, on the patients that both judged; pairs without a patient are left out.
+    """Compares each model with each reader, on the patients that both judged.
 
     Returns:
-        A row a pair: `metrics.model_vs_reader` and "title", "reader", "adjusted" (the p of McNemar's test, corrected
-        over all of them by Holm's method), "verdict" on the accuracy.
+        For each pair with a common patient, the result of `metrics.model_vs_reader` with "title", "reader", "adjusted"
+        (p of McNemar's test, corrected over all pairs by Holm's method) and "verdict" on the accuracy.
     """
     rows: list[dict[str, Any]] = []
     for run in runs:
@@ -87,7 +87,7 @@ def model_vs_reader(runs: Sequence[Predictions], readers: Sequence[Reader]) -> l
 
 
 def _num_patients(num_patients: int, num_left_out: int) -> Cell:
-    """Returns how many patients both judged, and how many were left out."""
+    """Returns the cell of the patients that both judged, with those left out in small print."""
     return Cell(str(num_patients), f"({num_left_out} left out)" if num_left_out else "")
 
 
@@ -144,7 +144,7 @@ def _models_readers_table(sequence: str, rows: Sequence[dict[str, Any]]) -> Tabl
 
 
 def _forest(sequence: str, reference: str, rows: Sequence[Row], score: str) -> Drawing | None:
-    """Draws each model minus the reference."""
+    """Draws the difference of each model to the reference; None without a row."""
     unit, scale = ("AUC", 1) if score == "auc" else ("accuracy, points", 100)
     dots = []
     for row in rows:
@@ -166,7 +166,7 @@ def _forest(sequence: str, reference: str, rows: Sequence[Row], score: str) -> D
 
 
 def _rocs(sequence: str, runs: Sequence[Predictions], points: Sequence[figures.Point]) -> list[Drawing]:
-    """Draws ROC curves of patients, the first run in every figure, readers in every one: Figs 6 to 8 in form."""
+    """Draws ROC curves of patients in the form of Figs 6 to 8; every figure has the first run and all readers."""
     first, *others = runs
     parts = [others[start : start + MOST_CURVES - 1] for start in range(0, len(others), MOST_CURVES - 1)] or [[]]
     caption = f"ROC curves of patients, {paper.sequence_title(sequence)}; beside each name its AUC with 95 % interval."
@@ -180,7 +180,7 @@ def _rocs(sequence: str, runs: Sequence[Predictions], points: Sequence[figures.P
 
 
 def _group(sequence: str, runs: Sequence[Predictions], readers: Sequence[Reader], simulated: bool) -> dict[str, Any]:
-    """Returns what the page shows of one sequence; the first run is the one that the others are compared with."""
+    """Returns the values that comparison.html.j2 prints for one sequence; the first run is the reference."""
     first, *others = runs
     paired = [run for run in others if np.isin(run.patient, first.patient).any()]
     rows = compare(first, paired)
@@ -203,7 +203,7 @@ def _group(sequence: str, runs: Sequence[Predictions], readers: Sequence[Reader]
         "verdicts": {
             title: group_verdicts((row.verdicts[score], row.title) for row in rows) for score, title in TESTED.items()
         },
-        "forests": [forest for score in TESTED if (forest := _forest(sequence, first.title, rows, score))],
+        "forests": [_forest(sequence, first.title, rows, score) for score in TESTED],
         "models": _models_table(sequence, first.title, rows) if rows else None,
         "rocs": _rocs(sequence, runs, points) if scores else [],
         "readers": _readers_table(sequence, scores, simulated) if scores else None,
@@ -217,7 +217,7 @@ def _group(sequence: str, runs: Sequence[Predictions], readers: Sequence[Reader]
 
 
 def by_sequence(runs: Iterable[Predictions]) -> dict[str, list[Predictions]]:
-    """Returns the runs of each sequence in their order, sequences in the paper's order."""
+    """Returns {sequence: its runs}, sequences in the paper's order."""
     found: dict[str, list[Predictions]] = {sequence: [] for sequence in paper.TITLES}
     for run in runs:
         found.setdefault(run.sequence, []).append(run)
@@ -225,7 +225,7 @@ def by_sequence(runs: Iterable[Predictions]) -> dict[str, list[Predictions]]:
 
 
 def section(folder: Folder) -> dict[str, Any] | None:
-    """Returns the values that comparison.html.j2 prints, or None."""
+    """Returns the values that comparison.html.j2 prints, or None if there are none."""
     simulated = any(reader.name.startswith("simulated") for reader in folder.readers)
     groups = [
         _group(sequence, runs, folder.readers, simulated)

@@ -1,4 +1,4 @@
-"""A doctor's rounds of active learning: how much is labelled, and how sure the model is of the rest."""
+"""A doctor's rounds of active learning: labels given, and the entropy of the slices that remain."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def _figure(run: Rounds) -> Drawing:
 
 
 def section(folder: Folder) -> dict[str, Any] | None:
-    """Returns the values that doctor.html.j2 prints, or None."""
+    """Returns the values that doctor.html.j2 prints, or None if there are none."""
     if not folder.doctor:
         return None
     (run,) = folder.doctor

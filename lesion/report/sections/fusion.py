@@ -1,4 +1,4 @@
-"""Fusion, the paper's future work: does knowing all three sequences of a patient beat knowing the best one?"""
+"""Fusion, the paper's future work: all three sequences of a patient against the best single one."""
 
 import collections
 import dataclasses
@@ -8,52 +8,43 @@ from typing import Any
 import numpy as np
 
 from lesion.report import figures, paper, recipe, tables, words
-from lesion.report.read import ALONE
-from lesion.report.records import RANDOM, Folder, Predictions, has_random_weights
+from lesion.report.records import ALONE, BEST_SINGLE, FUSION_TITLES, RANDOM, Folder, Predictions, has_random_weights
 from lesion.report.sections import comparison
 from lesion.report.tables import FAILED, FIRST, Table, triple
 
-_TITLES = {
-    "early": "early: means of features side by side",
-    "late": "late: the predictions of the sequences, averaged",
-    "attention": "attention over all slices",
-    "best_single": "best single sequence",
-}
-_BEST = "best_single"
 
-
-def _is_single(run: Predictions) -> bool:
-    """Returns whether a run knows one sequence of a patient only."""
-    return run.model.startswith(ALONE) or run.model == _BEST
+def is_single(run: Predictions) -> bool:
+    """Returns whether a run uses only one sequence of each patient."""
+    return run.model.startswith(ALONE) or run.model == BEST_SINGLE
 
 
 def _title(run: Predictions) -> str:
-    """Returns a way to fuse, or a sequence alone, in words."""
+    """Returns the printed name of a way to fuse, or of a sequence alone."""
     alone = f"{run.sequence_title} alone" if run.sequence else ""
-    title = alone or _TITLES.get(run.model, run.model.replace("_", " "))
+    title = alone or FUSION_TITLES.get(run.model, run.model.replace("_", " "))
     return title + (RANDOM if has_random_weights(run.config) else "")
 
 
 def comparator(runs: Sequence[Predictions]) -> tuple[Predictions, str] | None:
-    """Returns the run that fusion must beat and how it was chosen; None where no sequence stands alone."""
+    """Returns the run that fusion must beat and how it was chosen; None without a run on a single sequence."""
     for run in runs:
-        if run.model == _BEST:
+        if run.model == BEST_SINGLE:
             return run, "the sequence is chosen anew in every fold, from its training patients alone"
-    alone = [run for run in runs if _is_single(run)]
+    alone = [run for run in runs if is_single(run)]
     best = max(alone, key=lambda run: run.scores["patient"]["auc"]["value"], default=None)
     return (best, "chosen by these very scores, which flatters it") if best else None
 
 
 def _agree(run: Predictions, other: Predictions) -> bool:
-    """Returns whether two runs share a patient and give none of them different labels."""
+    """Returns whether two runs share patients and agree on the labels of all of these."""
     truth = dict(zip(other.patient, other.label, strict=True))
     pairs = [(truth[p], y) for p, y in zip(run.patient, run.label, strict=True) if p in truth]
     return bool(pairs) and all(theirs == ours for theirs, ours in pairs)
 
 
 def _differences(runs: Sequence[Predictions], first: Predictions, choice: str) -> tuple[Table | None, list[str]]:
-    """Returns each way to fuse minus the best single sequence `first`, as a table and in words."""
-    compared = comparison.compare(first, [run for run in runs if not _is_single(run) and _agree(run, first)])
+    """Returns each way to fuse minus the best single sequence `first`, as a table (None if empty) and in words."""
+    compared = comparison.compare(first, [run for run in runs if not is_single(run) and _agree(run, first)])
     rows = [
         {
             FIRST: title,
@@ -76,7 +67,7 @@ def _differences(runs: Sequence[Predictions], first: Predictions, choice: str) -
 
 
 def _choice_text(metrics: Mapping[str, Any]) -> str:
-    """Returns which sequence was the best single one in each fold, and by which scores."""
+    """Returns which sequence was the best single one in how many folds, and the AUCs that decided it, in words."""
     counts = collections.Counter(metrics["chosen"]).most_common()
     folds = ", ".join(f"{paper.sequence_title(name)} in {words.plural(count, 'fold')}" for name, count in counts)
     means = {name: np.mean([scores[name]["auc"] for scores in metrics["inner"]]) for name in metrics["inner"][0]}
@@ -86,7 +77,7 @@ def _choice_text(metrics: Mapping[str, Any]) -> str:
 
 
 def _attention_text(metrics: Mapping[str, Any]) -> str:
-    """Returns how much of the attention each sequence got, beside its share of the slices."""
+    """Returns each sequence's share of the attention beside its share of the slices, in words."""
     shares = ", ".join(
         f"{paper.sequence_title(name)} {100 * share:.0f} % of it ({100 * metrics['slices'][name]:.0f} % of the slices)"
         for name, share in metrics["attention"].items()
@@ -95,7 +86,7 @@ def _attention_text(metrics: Mapping[str, Any]) -> str:
 
 
 def section(folder: Folder) -> dict[str, Any] | None:
-    """Returns the values that fusion.html.j2 prints, or None."""
+    """Returns the values that fusion.html.j2 prints, or None if there are none."""
     failed = folder.failed_of("fusion")
     if not folder.fusion and not failed:
         return None
@@ -103,11 +94,11 @@ def section(folder: Folder) -> dict[str, Any] | None:
     rows: list[dict[str, Any]] = []
     dots, notes = [], []
     for run in runs:
-        # How many patients a single sequence could say nothing of.
+        # Number of patients without the sequence.
         lack = run.metrics.get("fell_back", run.metrics.get("lack_the_sequence", words.MISSING))
         scores = {heading: tables.score(n, run.scores["patient"][n]) for n, heading in words.SCORE_NAMES.items()}
         rows.append({FIRST: run.title} | scores | {"Lack it": lack})
-        auc, single = triple(run.scores["patient"]["auc"]), _is_single(run)
+        auc, single = triple(run.scores["patient"]["auc"]), is_single(run)
         dots.append(figures.Dots(run.title, [figures.Mark(*auc, int(single), single)]))
     rows += [{FIRST: run.name, FAILED: f"FAILED: {run.error}"} for run in failed]
     if any(run.metrics.get("lack_the_sequence") for run in runs):

@@ -1,19 +1,13 @@
-"""The leakage panel: folds by patient or by slice, true or shuffled labels, and how much the leaky ones flatter."""
+"""The leakage panel: folds by patient or by slice, true or shuffled labels, and how much leaky folds flatter."""
 
 import math
 from typing import Any
 
 from lesion import metrics
 from lesion.report import figures, paper, recipe, tables, words
-from lesion.report.records import RANDOM, Folder, Predictions, has_random_weights
+from lesion.report.records import LEAKAGE_TITLES, RANDOM, Folder, Predictions, has_random_weights
 from lesion.report.tables import FAILED, FIRST, Table, triple
 
-CELLS = {
-    "patient_true": "folds by patient, true labels",
-    "patient_shuffled": "folds by patient, shuffled labels",
-    "leaky_true": "leaky folds, true labels",
-    "leaky_shuffled": "leaky folds, shuffled labels",
-}
 _SHOWN = {"accuracy": "Accuracy of slices, %", "auc": "AUC of slices"}
 _ONCE = (
     "The labels were shuffled once, which is one draw of many; and as folds by patient are stratified by the true "
@@ -23,7 +17,7 @@ _ONCE = (
 
 
 def flattery(low: float, high: float) -> str:
-    """Returns what the interval of leaky minus honest accuracy says."""
+    """Returns the verdict of the interval of leaky minus honest accuracy."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "nothing can be shown"
     if low <= 0 <= high:
@@ -32,7 +26,7 @@ def flattery(low: float, high: float) -> str:
 
 
 def on_shuffled_labels(low: float, high: float, *, leaky: bool) -> str:
-    """Returns what the interval of an AUC on shuffled labels says; `leaky` folds have patients on both sides."""
+    """Returns the verdict of the interval of an AUC on shuffled labels, in `leaky` folds or in folds by patient."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "cannot be told"
     if low > 0.5 and leaky:
@@ -44,7 +38,7 @@ def on_shuffled_labels(low: float, high: float, *, leaky: bool) -> str:
 
 
 def _texts(title: str, runs: dict[str, Predictions], scores: dict[str, Any]) -> list[str]:
-    """Returns what the four cells say, in words; the first sentence says how they were trained."""
+    """Returns the conclusions from the four cells, in words; the first names their training."""
     texts = []
     if {"leaky_true", "patient_true"} <= runs.keys():
         leaky, honest = (runs[cell].columns("slice") for cell in ("leaky_true", "patient_true"))
@@ -52,7 +46,7 @@ def _texts(title: str, runs: dict[str, Predictions], scores: dict[str, Any]) -> 
             change = triple(metrics.differences(leaky, honest)["slice"]["accuracy"])
             points, text = words.change("accuracy", *change), flattery(*change[1:])
             texts.append(f"on this cohort a leaky split changes the accuracy of slices by {points}: {text}.")
-        except ValueError:  # no patient in common, or one with another label: there is nothing to compare
+        except ValueError:  # no patient in common, or one with another label in each
             pass
     aucs = {cell: triple(entry["auc"]) for cell, entry in scores.items()}
     shown = {c: f"AUC {words.number('auc', a[0])} ({words.interval('auc', *a[1:])})" for c, a in aucs.items()}
@@ -70,12 +64,12 @@ def _texts(title: str, runs: dict[str, Predictions], scores: dict[str, Any]) -> 
 
 
 def _panel(folder: Folder, sequence: str) -> dict[str, Any]:
-    """Returns the four cells of one sequence."""
+    """Returns the values that leakage.html.j2 prints for one sequence."""
     runs = {run.model: run for run in folder.leakage if run.sequence == sequence}
     failed = {run.name: run.error for run in folder.failed}
     scores = {cell: metrics.mean_scores([run.columns("slice")]) for cell, run in runs.items()}
     rows, dots, name = [], [], paper.sequence_title(sequence)
-    for cell, title in CELLS.items():
+    for cell, title in LEAKAGE_TITLES.items():
         if cell in runs:
             random, leaky = RANDOM if has_random_weights(runs[cell].config) else "", cell.startswith("leaky")
             cells = {heading: tables.score(score, scores[cell][score]) for score, heading in _SHOWN.items()}
@@ -95,7 +89,7 @@ def _panel(folder: Folder, sequence: str) -> dict[str, Any]:
 
 
 def section(folder: Folder) -> dict[str, Any] | None:
-    """Returns the values that leakage.html.j2 prints, or None."""
-    found = [run.sequence for run in folder.leakage] + [run.name.split("/")[1] for run in folder.failed_of("leakage")]
+    """Returns the values that leakage.html.j2 prints, or None if there are none."""
+    found = [run.sequence for run in folder.leakage] + [run.levels[1] for run in folder.failed_of("leakage")]
     order = dict.fromkeys([*(s for s in paper.TITLES if s in found), *found])
     return {"sequences": [_panel(folder, sequence) for sequence in order]} if order else None

@@ -1,4 +1,4 @@
-"""What was run: the facts of the whole run, and of every experiment with the command to run it again."""
+"""Provenance: data, split, weights and versions of the whole run, and every experiment with its command."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from lesion.report import words
 from lesion.report.records import KINDS, Experiment, Folder
 
-ONE_SPLIT = ("transfer", "baselines", "active", "doctor")  # the leakage panel's split and labels are by intent
+ONE_SPLIT = ("transfer", "baselines", "active", "doctor")  # leakage differs on purpose
 
 
 def commands(runs: Iterable[Experiment]) -> list[tuple[str, str]]:
-    """Returns (names, command) to run each experiment again; those of one command stand together."""
+    """Returns (names, command) for each distinct command, with the names of the experiments that it repeats."""
     by_command: dict[str, list[str]] = {}
     for run in runs:
         command = run.config.get("command")
@@ -20,18 +20,18 @@ def commands(runs: Iterable[Experiment]) -> list[tuple[str, str]]:
 
 
 def weights_records(configs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Returns what config.json files record of the weights, each weights once."""
+    """Returns the distinct records of weights in config.json files."""
     known: dict[Any, Mapping[str, Any]] = {}
     for config in configs:
         record = config.get("weights", {})
-        for weights in record.get("sequences", {}).values() or [record]:  # of fusion by different networks
+        for weights in record.get("sequences", {}).values() or [record]:  # a fusion may use one network per sequence
             if weights:
                 known.setdefault((weights.get("model"), weights.get("sha256")), weights)
     return list(known.values())
 
 
 def _weights_facts(records: list[Mapping[str, Any]]) -> dict[str, str]:
-    """Returns all that is recorded where all ran on the same weights; else a line for each."""
+    """Returns {name: value} of every field of a single record; of several records a line for each."""
     if len(records) == 1:
         return {f"Weights, {name.replace('_', ' ')}": value for name, value in words.flatten(dict(records[0]))}
     lines = {}
@@ -47,7 +47,7 @@ def _weights_facts(records: list[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _experiment_name(kind: str, run: Experiment) -> str:
-    """Returns e.g. `Transfer ResNet-50 FLAIR`, `Ablation ResNet-50 CE-T1WI, head, widths=64`."""
+    """Returns the name of an experiment, e.g. `Ablation ResNet-50 CE-T1WI, head, widths=64`."""
     model = run.model if kind == "leakage" else run.title
     name = " ".join(part for part in (KINDS[kind], model.replace("_", " "), run.sequence_title) if part)
     return ", ".join([name, run.levels[1], run.levels[2].replace(",", ", ")]) if kind == "ablations" else name
@@ -60,7 +60,7 @@ def section(folder: Folder) -> dict[str, Any]:
     whole = dict(words.flatten(config.get("config", {})))
     rows = []
     for kind, run in experiments:
-        # What the whole run's configuration says already is not said again.
+        # Fields that equal the whole run's configuration are not repeated.
         fields = [(k, v) for k, v in words.flatten(run.fields) if not folder.config or whole.get(k) != v]
         rows.append((_experiment_name(kind, run), run, fields))
     own_first = [folder.config, *(run.config for run in (*folder.transfer, *folder.active, *folder.doctor))]

@@ -18,14 +18,14 @@ _POOLED = "all test folds pooled; beside each name its AUC with 95 % interval."
 
 
 def reader_point(name: str, scores: dict[str, Any], short: str = "") -> list[figures.Point]:
-    """Returns the point of a reader with `metrics.reader_scores`, none where a class was not judged."""
+    """Returns [the point] of a reader with these `metrics.reader_scores`; [] if a class was not judged."""
     sensitivity, specificity = triple(scores["sensitivity"]), triple(scores["specificity"])
     known = np.isfinite([sensitivity[0], specificity[0]]).all()
     return [figures.Point(name, sensitivity, specificity, short=short)] if known else []
 
 
 def curves(runs: Iterable[tuple[Predictions, str, int]], level: str) -> list[figures.Roc]:
-    """Returns the curve of each (run, name, style) with its AUC beside its name; none where there is one class only."""
+    """Returns the curve of each (run, name, style), labelled with name and AUC; runs with one class have none."""
     result = []
     for run, name, style in runs:
         label, probability, _ = run.columns(level)
@@ -38,7 +38,7 @@ def curves(runs: Iterable[tuple[Predictions, str, int]], level: str) -> list[fig
 
 
 def _of_sequence(folder: Folder, sequence: str, level: str) -> Drawing | None:
-    """Draws Fig. 5: a curve a model."""
+    """Draws Fig. 5 of one sequence, with a curve for each model; None without a curve."""
     styles = transfer.model_styles(folder)
     found = curves(((r, r.title, styles[r.model]) for r in folder.transfer if r.sequence == sequence), level)
     caption = f"{paper.sequence_title(sequence)}: ROC curves of {level}s, {_POOLED}"
@@ -46,7 +46,7 @@ def _of_sequence(folder: Folder, sequence: str, level: str) -> Drawing | None:
 
 
 def _of_model(folder: Folder, model: str, level: str) -> Drawing | None:
-    """Draws Fig. 6, 7 or 8: a curve a sequence, and readers as points where patients are judged."""
+    """Draws Fig. 6, 7 or 8, with a curve for each sequence, and at patient level a point for each reader."""
     runs = [run for run in folder.transfer if run.model == model]
     found = curves(((r, r.sequence_title, transfer.sequence_style(r.sequence)) for r in runs), level)
     if not found:
@@ -64,7 +64,7 @@ def _of_model(folder: Folder, model: str, level: str) -> Drawing | None:
 
 
 def section(folder: Folder) -> dict[str, Any] | None:
-    """Returns the values that roc.html.j2 prints, or None."""
+    """Returns the values that roc.html.j2 prints, or None if there are none."""
     models, sequences = (dict.fromkeys(getattr(run, name) for run in folder.transfer) for name in ("model", "sequence"))
     by_sequence = [_of_sequence(folder, s, level) for s in sequences for level in LEVELS] if len(models) > 1 else []
     by_model = [_of_model(folder, model, level) for model in models for level in LEVELS]

@@ -1,12 +1,11 @@
-"""The summary: what a reader must know first, who was studied, the method and the main results."""
+"""The summary: warnings, cohort, method and main results."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from lesion.report import words
-from lesion.report.read import ALONE
 from lesion.report.records import KINDS, RANDOM, Folder, Predictions, Rounds, has_random_weights
-from lesion.report.sections import transfer
+from lesion.report.sections import fusion, transfer
 from lesion.report.sections.provenance import ONE_SPLIT, weights_records
 
 PHANTOM = "PHANTOM RESULTS: made by simulation, they say nothing about patients"
@@ -21,7 +20,7 @@ _MODES = {
 
 
 def cohort_banners(folder: Folder) -> list[str]:
-    """Returns what a reader must know of the cohort: one banner, or none where it is of patients."""
+    """Returns the one banner of a simulated, mixed or unrecorded cohort; none for a cohort of patients."""
     configs = [folder.cohort, folder.config, *(run.config for _, run in folder.experiments())]
     flags = [config["phantom"] for config in configs if config.get("phantom") is not None]
     if not flags:
@@ -32,12 +31,12 @@ def cohort_banners(folder: Folder) -> list[str]:
 
 
 def stamp(folder: Folder) -> str:
-    """Returns what every table and figure that leaves the page says of its data, "" of patients'."""
+    """Returns the mark of the cohort on every figure and LaTeX table, "" for a cohort of patients."""
     return "".join(cohort_banners(folder)).split(":")[0]
 
 
 def banners(folder: Folder) -> list[str]:
-    """Returns what a reader must know before any number, loudest first."""
+    """Returns the warnings at the head of the page, the most serious first."""
     result = cohort_banners(folder)
     shuffled = dict.fromkeys(
         run.name or run.sequence_title
@@ -58,12 +57,12 @@ def banners(folder: Folder) -> list[str]:
 
 
 def is_varied(run: Predictions | Rounds, field: str) -> bool:
-    """Returns whether an ablation's setting, as its folder is called, says that this very field is varied."""
+    """Returns whether an ablation varies a field, according to the name of the setting's folder."""
     return f",{field}=" in f",{run.levels[2]}"
 
 
 def _random_weights(folder: Folder) -> str:
-    """Returns whose weights are random though they should not be, in words; "" where none are."""
+    """Returns the networks whose weights are random but not on purpose, in words; "" if there are none."""
     on_purpose = [run for run in folder.ablations if is_varied(run, "weights")]
     experiments = list(folder.experiments())
     runs = [(kind, run) for kind, run in experiments if has_random_weights(run.config) and run not in on_purpose]
@@ -75,7 +74,7 @@ def _random_weights(folder: Folder) -> str:
 
 
 def _patients(folder: Folder) -> str:
-    """Returns how many patients the results stand on, in words."""
+    """Returns the number of patients behind the results, in words."""
     noun = "simulated patient" if PHANTOM in cohort_banners(folder) else "patient"
     counts = folder.cohort.get("patients", {})
     if {"encephalitis", "glioma"} <= counts.keys():
@@ -95,7 +94,7 @@ def _patients(folder: Folder) -> str:
 
 
 def _method(folder: Folder) -> str:
-    """Returns the networks in words, as far as the configuration says."""
+    """Returns the networks and their training in words, as far as the configuration names them."""
     titles = {run.model: run.title for run in folder.transfer if run.model}
     if len(titles) > 1:
         modes = list(dict.fromkeys(str(run.fields.get("mode")) for run in folder.transfer))
@@ -116,9 +115,9 @@ def _method(folder: Folder) -> str:
 
 
 def _beside(folder: Folder) -> list[str]:
-    """Returns what else was run beside transfer and active learning, in words."""
+    """Returns the experiments beside transfer and active learning, in words."""
     baselines = {run.model for run in folder.baselines}
-    fused = [run for run in folder.fusion if not run.model.startswith(ALONE) and run.model != "best_single"]
+    fused = [run for run in folder.fusion if not fusion.is_single(run)]
     leaky = " and ".join(dict.fromkeys(run.sequence_title for run in folder.leakage))
     sweeps = {run.levels[1] for run in folder.ablations}
     runs = words.plural(len(folder.ablations), "run")
@@ -129,11 +128,11 @@ def _beside(folder: Folder) -> list[str]:
         f"{words.plural(len(sweeps), 'sweep')} of settings ({runs})": sweeps,
         "pictures of where the networks look": folder.explain,
     }
-    return [text for text, there in texts.items() if there]
+    return [text for text, experiments in texts.items() if experiments]
 
 
 def _majority(runs: tuple[Predictions, ...]) -> str:
-    """Returns how many patients the commoner disease alone would have got right, by sequence where that differs."""
+    """Returns the patients called right by always naming the commoner disease, by sequence where these differ."""
     totals = [run.scores["num_patients"] for run in runs]
     right = [round(transfer.majority(run, "patient") * total) for run, total in zip(runs, totals, strict=True)]
     texts = [f"{count} of {total}" for count, total in zip(right, totals, strict=True)]

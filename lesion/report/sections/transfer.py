@@ -17,25 +17,25 @@ WEIGHTED = "F1 is that of both classes, weighted by their size."
 
 
 def sequence_style(sequence: str) -> int:
-    """Returns the line style of a sequence, the same in every figure."""
+    """Returns the line style of a sequence, which is the same in every figure."""
     known = list(paper.TITLES)
     return known.index(sequence) if sequence in known else len(known)
 
 
 def model_styles(folder: Folder) -> dict[str, int]:
-    """Returns the line style of every model: by its turn, the same in every figure."""
+    """Returns {model: line style}, which is the same in every figure."""
     models = dict.fromkeys(run.model for run in (*folder.transfer, *folder.baselines))
     return {model: i % len(LINE) for i, model in enumerate(models)}
 
 
 def score_row(title: str | Cell, scores: dict[str, Any]) -> dict[Any, Any]:
-    """Returns the row of a table with `COLUMNS`, of scores by level."""
+    """Returns a row of a table with `COLUMNS`; `scores` are {level: {score: entry}}."""
     cells = [tables.score(name, scores[level][name]) for level in LEVELS for name in SHOWN]
     return dict(zip(COLUMNS, [title, *cells], strict=True))
 
 
 def auc_marks(run: Predictions, style: int) -> list[figures.Mark]:
-    """Returns the AUC of slices, and hollow that of patients, as marks of a figure."""
+    """Returns the marks of the AUCs of slices and, hollow, of patients."""
     return [figures.Mark(*tables.triple(run.scores[level]["auc"]), style, level == "patient") for level in LEVELS]
 
 
@@ -58,7 +58,7 @@ def majority(run: Predictions, level: str) -> float:
 
 
 def _sequence_table(folder: Folder, sequence: str, runs: Sequence[Predictions]) -> Table:
-    """Returns our Table 3, 4 or 5: a row a backbone, failed ones too."""
+    """Returns our Table 3, 4 or 5, with a row for each backbone, failed ones included."""
     rows = [score_row(run.title, run.scores) for run in runs] + failed_rows(folder, "transfer", sequence)
     notes = []
     if runs:
@@ -84,7 +84,7 @@ def _sequence_table(folder: Folder, sequence: str, runs: Sequence[Predictions]) 
 
 
 def _means_table(runs: Sequence[Predictions]) -> Table | None:
-    """Returns our Table 6, the means over the three sequences; None where no model has all three."""
+    """Returns our Table 6, the means over the three sequences; None if no model has all three."""
     rows = []
     for model in dict.fromkeys(run.model for run in runs):
         own = {run.sequence: run for run in runs if run.model == model}
@@ -102,7 +102,7 @@ def _means_table(runs: Sequence[Predictions]) -> Table | None:
 
 
 def published(name: str, caption: str, rows: Sequence[paper.Row]) -> Table:
-    """Returns a table of the paper: accuracy, AUC and F1."""
+    """Returns a table of the paper's accuracies, AUCs and F1s."""
     cells = [
         {FIRST: row.name + (" *" if row.note else ""), "Acc., %": row.accuracy, "AUC": row.auc, "F1, %": row.f1}
         for row in rows
@@ -117,12 +117,12 @@ def published_baselines() -> Table:
 
 
 def has_baselines(folder: Folder) -> bool:
-    """Returns whether there is a section on baselines, which shows the paper's Table 7; else that of transfer does."""
+    """Returns whether the page has a section on baselines; without one, transfer shows the paper's Table 7."""
     return bool(folder.baselines) or any(failed_rows(folder, "baselines", sequence) for sequence in paper.TITLES)
 
 
 def _details(run: Predictions) -> list[Table]:
-    """Returns a table of all scores of one run, and one of its folds."""
+    """Returns the table of all scores of one run and that of its folds."""
     name = words.identifier("scores", run.model or "network", run.sequence)
     title = f"{run.title}, {run.sequence_title}"
     rows = [
@@ -144,7 +144,7 @@ def _details(run: Predictions) -> list[Table]:
 
 
 def _spread_figure(level: str, runs: Sequence[Predictions], several: bool) -> Drawing | None:
-    """Draws the pooled AUC with interval and each fold's AUC, by backbone and sequence."""
+    """Draws the pooled AUC with its interval and each fold's AUC, by backbone and sequence; None without AUCs."""
     rows = []
     for run in runs:
         label = f"{run.title}, {run.sequence_title}" if several else run.sequence_title
@@ -159,7 +159,7 @@ def _spread_figure(level: str, runs: Sequence[Predictions], several: bool) -> Dr
 
 
 def section(folder: Folder) -> dict[str, Any] | None:
-    """Returns the values that transfer.html.j2 prints, or None."""
+    """Returns the values that transfer.html.j2 prints, or None if there are none."""
     runs = folder.transfer
     known = [s for s in paper.TITLES if failed_rows(folder, "transfer", s) or any(run.sequence == s for run in runs)]
     several = len({run.title for run in runs}) > 1
@@ -181,7 +181,7 @@ def section(folder: Folder) -> dict[str, Any] | None:
         "sequences": sequences,
         "patients_apart": not any(run.splits_patients for run in runs),
         "several": several,
-        "spread": [figure for level in LEVELS if (figure := _spread_figure(level, runs, several))],
+        "spread": [_spread_figure(level, runs, several) for level in LEVELS],
         "means": _means_table(runs) if len(runs) > 1 else None,
         "published_means": published("table-6-published", "Table 6 of the paper", paper.MEANS),
         "published_baselines": None if has_baselines(folder) else published_baselines(),
