@@ -1,13 +1,13 @@
-"""Simulates encephalitis and glioma: where they lie, how they push, swell, soak and enhance.
+"""Simulates encephalitis and glioma: their site, mass effect, swelling, oedema and enhancement.
 
-The two classes are given the same volumes, extents, relaxation times and amounts of contrast agent on purpose:
-what tells them apart is the pattern. Glioma is a mass centred in white matter, which displaces its surroundings,
+The two classes have the same volumes, extents, relaxation times and amounts of contrast agent on purpose: only the
+pattern tells them apart. Glioma is a mass centred in white matter, which displaces its surroundings,
 with oedema that follows the white matter and a ring or patches of enhancement. Encephalitis follows the limbic
 cortex (hippocampus, amygdala, temporal pole, insula, cingulate gyrus), often on both sides, swells without a mass
 and enhances thinly along gyri.
 
 An atypical case borrows from the other class: an infiltrating glioma of the cortex without ring or necrosis, a
-one-sided encephalitis that soaks the white matter and enhances in patches.
+one-sided encephalitis that extends into the white matter and enhances in patches.
 
 Coordinates are MNI millimetres (RAS) in template space; arrays of the slice lattice are as in `anatomy`.
 """
@@ -23,7 +23,7 @@ from lesion.phantom.anatomy import smooth_noise, smoothstep
 TISSUES = ("oedema", "tumour", "necrosis", "inflamed")
 MAX_MILLIMOLAR = 0.6  # of gadolinium in tissue, some minutes after 0.1 mmol/kg
 
-# Limbic cortex in MNI space: |x|, y, z of the centre and radii, mm.
+# Limbic cortex in MNI space: (|x|, y, z) of the centre and three radii, mm.
 SITES = {
     "hippocampus": ((27, -20, -17), (13, 24, 13)),
     "amygdala": ((24, -3, -20), (13, 12, 12)),
@@ -33,8 +33,8 @@ SITES = {
     "anterior_cingulate": ((6, 34, 16), (9, 18, 20)),
     "middle_cingulate": ((7, -4, 37), (9, 30, 14)),
 }
-# By height of the lesion, so that the height of a slice says nothing about the class: heights of the glioma's centre,
-# and combinations of sites an encephalitis of that height takes.
+# Rows of (range of z of a glioma's centre, combinations of sites of an encephalitis at that height). Both classes lie
+# at the same heights, so that the height of a slice carries no information about the class.
 BANDS = (
     (
         (-30.0, -14.0),
@@ -49,19 +49,19 @@ BANDS = (
 
 
 class Case(NamedTuple):
-    """One patient's disease.
+    """The disease of one patient.
 
     Attributes:
         label: "encephalitis" or "glioma".
-        atypical: 0 textbook to 1 borrowed from the other class.
-        band: row of `BANDS`.
-        side: -1 left, +1 right (the worse side).
-        other_side: encephalitis, how much the other side takes part, 0 to 1.
-        volume_ml: of everything that is bright on FLAIR.
+        atypical: 0 for a textbook case to 1 for one that borrows from the other class.
+        band: index of the row of `BANDS`.
+        side: worse side, -1 left, +1 right.
+        other_side: encephalitis: involvement of the other side, 0 to 1.
+        volume_ml: volume of all tissue that is bright on FLAIR.
         gadolinium: integral of the concentration, mmol/l × ml.
-        radius_mm: glioma, of the solid part.
-        level: share of a voxel's tissue that is changed where the lesion is at its fullest.
-        seed: of the textures.
+        radius_mm: glioma: radius of the solid part.
+        level: greatest share of a voxel's tissue that is changed.
+        seed: seed of position and textures.
     """
 
     label: str
@@ -77,11 +77,11 @@ class Case(NamedTuple):
 
 
 class Lesion(NamedTuple):
-    """The tissue that a case changes, on the scan's sub-slices.
+    """The tissue that a case changes, on the sub-slices of the scan.
 
     Attributes:
-        fraction: float32 [4, Z, M, M], of `TISSUES`; the healthy tissue keeps 1 − their sum.
-        millimolar: float32 [Z, M, M], gadolinium.
+        fraction: float32 [4, Z, M, M], shares of `TISSUES`; healthy tissue keeps 1 − their sum.
+        millimolar: float32 [Z, M, M], concentration of gadolinium.
     """
 
     fraction: np.ndarray
@@ -89,7 +89,7 @@ class Lesion(NamedTuple):
 
 
 def draw_case(rng: np.random.Generator, label: str, band: int, atypical: bool) -> Case:
-    """Draws all that differs between patients; every number but the pattern comes from one distribution."""
+    """Draws a patient's disease; volumes and amounts come from the same distributions in both classes."""
     return Case(
         label=label,
         atypical=rng.uniform(0.75, 1.0) if atypical else rng.uniform(0.0, 0.2),
@@ -105,7 +105,7 @@ def draw_case(rng: np.random.Generator, label: str, band: int, atypical: bool) -
 
 
 def centres(case: Case, atlas: anatomy.Atlas) -> np.ndarray:
-    """Returns the centre of a glioma (n = 1), or of the sites of an encephalitis, worse side first, float32 [n, 3]."""
+    """Returns the centre of a glioma (n = 1) or of the sites of an encephalitis, worse side first, float32 [n, 3]."""
     rng = np.random.default_rng([case.seed, 1])
     heights, combinations = BANDS[case.band]
     if case.label == "glioma":
@@ -116,7 +116,7 @@ def centres(case: Case, atlas: anatomy.Atlas) -> np.ndarray:
 
 
 def _white_matter_point(rng: np.random.Generator, atlas: anatomy.Atlas, side: int, height: float) -> np.ndarray:
-    """Returns a point well inside the cerebral white matter of one side at a height, float32 [3]."""
+    """Draws a point well inside the cerebral white matter of one side at a height, float32 [3]."""
     level = round(height - anatomy.ORIGIN_MM[2])
     white = ndimage.uniform_filter(atlas.tissue[2, :, :, level - 3 : level + 4].mean(2), 9) / 255
     x = np.arange(white.shape[0])[:, None] + anatomy.ORIGIN_MM[0]
@@ -129,17 +129,17 @@ def _white_matter_point(rng: np.random.Generator, atlas: anatomy.Atlas, side: in
 
 
 def displace(case: Case, points: np.ndarray, mapped: np.ndarray, brain_mm: np.ndarray) -> np.ndarray:
-    """Returns template coordinates after the lesion has pushed, float32 [3, Z, m, m].
+    """Returns template coordinates after displacement by the lesion, float32 [3, Z, m, m].
 
     Args:
         case: the disease.
-        points: of `centres`.
+        points: result of `centres`.
         mapped: float32 [3, Z, m, m], healthy template coordinates.
-        brain_mm: float32 [Z, m, m], signed distance to the brain's surface; the skull does not give.
+        brain_mm: float32 [Z, m, m], signed distance to the brain's surface; the skull does not yield.
     """
     if case.label == "glioma":
         pushes = [(points[0], case.radius_mm, 0.6 * case.radius_mm * (1 - 0.75 * case.atypical), 32.0)]
-    else:  # swelling: each site a little, no mass
+    else:  # each site swells a little, without a mass
         half = len(points) // 2
         weights = [1.0] * half + [case.other_side] * half
         swelling = 2.0 + 1.5 * case.atypical
@@ -166,17 +166,16 @@ def grow(
 
     Args:
         case: the disease.
-        points: of `centres`.
-        grid: the scan.
-        before: float32 [3, Z, m, m], template coordinates without displacement (a mass is round in these).
-        after: float32 [3, Z, m, m], with displacement (cortex lies where these say).
+        points: result of `centres`.
+        grid: lattice of the scan.
+        before: float32 [3, Z, m, m], template coordinates without displacement, in which a mass is round.
+        after: float32 [3, Z, m, m], template coordinates with displacement, which locate the cortex.
         brain: float32 [3, Z, M, M], CSF, grey and white matter after displacement.
-        voxel_ml: volume that one element of a sub-slice stands for.
+        voxel_ml: volume of one element of a sub-slice, in ml.
     """
     rng = np.random.default_rng([case.seed, 2])
     noise = [grid.upsample(smooth_noise(rng, before.shape[1:], s)) for s in ((4, 3, 3), (2, 1.5, 1.5), (1.2, 0.8, 0.8))]
-    # Whole voxels are counted; a ribbon of cortex is less high than a mass, so for the same area in a chosen slice it
-    # takes a little less.
+    # A ribbon of cortex is less high than a mass, so it needs a little less volume for the same area in a chosen slice.
     num_voxels = int(case.volume_ml * (1.0 if case.label == "glioma" else 0.88) / voxel_ml)
     if case.label == "glioma":
         fraction, pattern = _glioma(case, points[0], grid, before, brain, noise, num_voxels)
@@ -194,20 +193,20 @@ def _glioma(
     noise: list[np.ndarray],
     num_voxels: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the fractions of `TISSUES`, float32 [4, Z, M, M], and the pattern of enhancement, 0 to 1 [Z, M, M]."""
+    """Returns the fractions of `TISSUES`, float32 [4, Z, M, M], and the pattern of enhancement, 0 to 1, [Z, M, M]."""
     rng = np.random.default_rng([case.seed, 3])
     csf, grey, white = brain
     away = before - centre[:, None, None, None]
-    stretch = rng.uniform(0.85, 1.15, 3) * [1.05, 1.0, 0.85]  # longer in height, as the slices chosen tell
-    depth = np.sqrt((away * stretch[:, None, None, None].astype(np.float32)) ** 2).astype(np.float32)
-    depth = grid.upsample(np.sqrt((depth**2).sum(0)) - case.radius_mm) + 2.6 * noise[0] + 1.0 * noise[1]
+    stretch = rng.uniform(0.85, 1.15, 3) * [1.05, 1.0, 0.85]  # longer in height, as Table 1's numbers of slices suggest
+    away = away * stretch[:, None, None, None].astype(np.float32)
+    depth = grid.upsample(np.sqrt((away**2).sum(0)) - case.radius_mm) + 2.6 * noise[0] + 1.0 * noise[1]
     solid = (1 - csf).clip(0) * smoothstep(brain.sum(0), 0.3, 0.9)
     core = smoothstep(depth, 1.0, -1.0) * (solid * (1 - case.atypical) + (0.65 * solid * case.atypical))
     wall = rng.uniform(4.0, 6.0) * (1 + 0.25 * noise[1])
     ring = rng.random() < 0.85 and case.atypical < 0.5
     necrosis = smoothstep(depth + wall, 0.5, -2.0) * core * (1.0 if ring else 0.0)
-    # Oedema runs along white matter: crossing anything else costs 20 mm of reach. The threshold is the one that gives
-    # the volume the case asks for.
+    # Oedema spreads along white matter: any other tissue counts as 20 mm of distance. The threshold is the one that
+    # gives the volume of the case.
     reach = depth + (1 - ndimage.gaussian_filter(white, (0, 1.5, 1.5))) * (20 - 12 * case.atypical) + 2.5 * noise[0]
     limit = _threshold(np.where(core > 0.5, -1e3, np.where((white + grey > 0.6), reach, 1e3)), num_voxels)
     oedema = smoothstep(reach, limit + 1.5, limit - 4.0) * (white + (0.12 + 0.5 * case.atypical) * grey) * (1 - core)
@@ -228,7 +227,7 @@ def _encephalitis(
     noise: list[np.ndarray],
     num_voxels: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the same as `_glioma`."""
+    """Returns fractions and pattern of enhancement as `_glioma` does."""
     csf, grey, white = brain
     radii = {site[0]: site[1] for site in SITES.values()}
     score: np.ndarray = np.full(after.shape[1:], -9.0, np.float32)
@@ -237,14 +236,14 @@ def _encephalitis(
         away = (after - point[:, None, None, None]) / radius[:, None, None, None]
         share = 1.0 if 2 * k < len(points) else case.other_side
         if share:
-            score = np.maximum(score, share * 1.0 + (1 - share) * 0.2 - np.sqrt((away**2).sum(0)))
+            score = np.maximum(score, share + (1 - share) * 0.2 - np.sqrt((away**2).sum(0)))
     score = grid.upsample(score) + 0.10 * noise[0] + 0.06 * noise[1]
     ribbon = ndimage.gaussian_filter(grey, (0, 1.0, 1.0))
     reach = (1 - ribbon) * (1.0 - 0.6 * case.atypical) - score
     limit = _threshold(np.where(grey + white > 0.5, reach, 1e3), num_voxels)
     spill = 0.2 + 0.6 * case.atypical
     inflamed = smoothstep(reach, limit + 0.12, limit - 0.25) * (grey + spill * white) * case.level
-    # Swollen gyri close their sulci.
+    # Swollen gyri fill their sulci.
     swelling = smoothstep(reach, limit + 0.3, limit - 0.2) * csf * 0.6 * (score > -0.3)
     fraction = np.zeros((len(TISSUES), *grey.shape), np.float32)
     fraction[3] = np.minimum(inflamed + swelling, 1)
@@ -261,6 +260,6 @@ def _threshold(reach: np.ndarray, count: int) -> float:
 
 
 def _concentration(pattern: np.ndarray, case: Case, voxel_ml: float) -> np.ndarray:
-    """Scales a pattern (0 to 1) to mmol/l so that its integral is the case's amount, below a plausible maximum."""
+    """Returns a pattern (0 to 1) scaled to mmol/l, so that its integral is the case's amount, cut at the maximum."""
     amount = float(pattern.sum()) * voxel_ml
     return np.minimum(pattern * np.float32(case.gadolinium / max(amount, 1e-3)), MAX_MILLIMOLAR).astype(np.float32)
