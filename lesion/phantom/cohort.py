@@ -1,11 +1,11 @@
-"""Makes a simulated cohort with real anatomy, as a DICOM tree: the default input, for patients' scans are private.
+"""Makes a simulated cohort with real anatomy as a DICOM tree: the default input, because patients' scans are private.
 
 Results on it are phantom results: they show that the way from DICOM to report works and can tell a pattern apart;
 they say nothing about patients.
 
-The plan draws, for each patient, the disease and how it is scanned. Whatever is not the pattern of the lesion (vendor,
-matrix, field of view, noise, gain, age, sex, height of the lesion, number of slices in a series) is dealt out evenly
-within each class. `overlap` is the share of atypical cases.
+The plan draws the disease and the scan of each patient. All traits but the pattern of the lesion (vendor, matrix,
+field of view, noise, gain, age, sex, height of the lesion, number of slices in a series) are dealt evenly within each
+class. `overlap` is the share of atypical cases.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from lesion.dataset import LABELS, pseudonyms
 from lesion.errors import UserError
 from lesion.phantom import dicom_series, lesions, simulate, tables
 
-VERSION = 2  # of what a seed gives; raise it whenever a byte changes
+VERSION = 2  # of the files that a seed gives; raise it whenever a byte of them changes
 STAMP = "phantom.json"
 OVERLAP = 0.08
 
@@ -30,11 +30,11 @@ class Preset(NamedTuple):
     """The size of a cohort.
 
     Attributes:
-        patients: label to number of patients.
-        slices: label to sequence to number of slices chosen by the doctors, in all.
-        num_series: 3, or 4 with a second CE-T1WI series (gradient echo and spin echo); Table 1 has 13 CE-T1WI slices
-            for a glioma and 7 of the other sequences, more than one series of a lesion's height holds.
-        num_slices: least and greatest number of slices of a series.
+        patients: {label: number of patients}.
+        slices: {label: {sequence: number of slices that the doctors choose, over all patients}}.
+        num_series: series per patient, 3, or 4 with a second CE-T1WI series (gradient echo and spin echo): Table 1 has
+            13 CE-T1WI slices for a glioma and 7 of the other sequences, more than one series shows of a lesion.
+        num_slices: least and greatest number of slices in a series.
         matrix: stored rows and columns.
     """
 
@@ -57,7 +57,7 @@ PRESETS = {
         (21, 24),
         512,
     ),
-    # Table 1 in small: the same ratios between classes and sequences, 0.55 of the slices per patient.
+    # A small Table 1: the same ratios between classes and sequences, 0.55 of its slices per patient.
     "demo": Preset(
         {"encephalitis": 32, "glioma": 16},
         {
@@ -82,11 +82,11 @@ class Patient(NamedTuple):
     """The plan of one patient.
 
     Attributes:
-        seed: of everything drawn for the patient: (the cohort's seed, index in the cohort).
-        identity: invented.
+        seed: seed of everything drawn for the patient: (seed of the cohort, index in the cohort).
+        identity: invented name, dates, sex and age.
         case: the disease.
-        plan: how it is scanned.
-        counts: sequence to number of slices the doctors choose.
+        plan: the scan.
+        counts: {sequence: number of slices that the doctors choose}.
     """
 
     seed: tuple[int, int]
@@ -97,7 +97,7 @@ class Patient(NamedTuple):
 
 
 def plan_cohort(preset: Preset, seed: int, overlap: float = OVERLAP) -> list[Patient]:
-    """Draws every patient of a cohort, in an order that does not tell the class."""
+    """Draws every patient of a cohort, in an order that does not depend on the class."""
     total = sum(preset.patients.values())
     order = np.random.default_rng([seed, 0]).permutation(total)
     patients, start = [], 0
@@ -143,13 +143,13 @@ def plan_cohort(preset: Preset, seed: int, overlap: float = OVERLAP) -> list[Pat
 
 
 def _deal(rng: np.random.Generator, values: tuple, number: int, repeat: bool = True) -> list:
-    """Deals `values` in turn (or once, the last one filling up), shuffled: equal shares in each class."""
+    """Returns `number` values dealt in turn (or each once, then the last), shuffled: equal shares in each class."""
     deck = [values[k % len(values) if repeat else min(k, len(values) - 1)] for k in range(number)]
     return [deck[k] for k in rng.permutation(number)]
 
 
 def _share(rng: np.random.Generator, total: int, number: int) -> np.ndarray:
-    """Draws int [number] that sum to `total`, each within 2 of the mean (and at least 1)."""
+    """Draws integers [number] that sum to `total`, each at least 1 and within 2 of the mean."""
     counts = np.full(number, total // number)
     counts[: total % number] += 1
     for _ in range(number):
@@ -168,20 +168,20 @@ def make(
     labeled: int | None = None,
     readers: int = 0,
 ) -> bool:
-    """Writes a cohort; returns False if the same one lies there already.
+    """Writes a cohort; returns False if `output` holds the same one already.
 
-    Everything is written beside `output` and moved into place at the end, so what has its name is whole.
+    Everything is written beside `output` and moved into place at the end, so that `output` is always complete.
 
     Args:
         output: folder to make.
-        preset_name: of `PRESETS`.
-        seed: the same gives the same bytes.
-        overlap: share of atypical cases.
-        labeled: how many patients have a label in patients.csv, the classes in turn; None: all. truth.csv has all.
-        readers: simulated readers that judge every patient, in readers.csv.
+        preset_name: key of `PRESETS`.
+        seed: seed of the cohort; equal seeds give equal bytes.
+        overlap: share of atypical cases, 0 to 1.
+        labeled: number of patients with a label in patients.csv, the classes in turn; None: all. truth.csv has all.
+        readers: number of simulated readers in readers.csv, each of whom judges every patient.
 
     Raises:
-        UserError: for a folder that holds something else, or a parameter out of range.
+        UserError: the folder holds something else, or a parameter is out of range.
     """
     if preset_name not in PRESETS:
         raise UserError(f"--preset={preset_name}: no such preset; there are {', '.join(PRESETS)}")
@@ -222,8 +222,8 @@ def _write(root: Path, stamp: dict, patients: list[Patient]) -> None:
     tables.write_slices(root, itertools.chain.from_iterable(written))
     if "readers" in stamp:
         tables.write_readers(root, labels, stamp["readers"], stamp["seed"])
-    # A hospital's key is random and secret. This one follows from the flags, so that the same phantom gets the same
-    # pseudonyms, and with them the same folds and results, everywhere, with and without readers.
+    # A hospital's key is random and secret. This one follows from the flags but `readers`, so that equal phantoms get
+    # equal pseudonyms, and with them equal folds and results, everywhere.
     identity = json.dumps({name: value for name, value in stamp.items() if name != "readers"})
     (root / pseudonyms.FOLDER).mkdir(mode=0o700)
     (root / pseudonyms.FOLDER / pseudonyms.KEY_FILE).write_text(hashlib.sha256(identity.encode()).hexdigest() + "\n")
@@ -251,7 +251,7 @@ def write_patient(task: tuple[Path, Patient]) -> list[str]:
 
 
 def simulate_patient(patient: Patient) -> tuple[simulate.Scan, list[np.ndarray]]:
-    """Returns the scan of a patient, and for each of its series the indices of the slices that the doctors choose."""
+    """Returns the scan of a patient and, for each series, the indices of the slices that the doctors choose."""
     sequences = [sequence for sequence, _ in simulate.PROTOCOLS[patient.plan.vendor][: patient.plan.num_series]]
     rng = np.random.default_rng([*patient.seed, 3])
     num_chosen = []
@@ -261,7 +261,7 @@ def simulate_patient(patient: Patient) -> tuple[simulate.Scan, list[np.ndarray]]
     scan = simulate.scan_patient(patient.seed, patient.case, patient.plan, max(num_chosen))
     visible = np.flatnonzero(scan.area_mm2 >= simulate.VISIBLE_MM2)
     chosen = []
-    for sequence, number in zip(sequences, num_chosen, strict=True):  # neighbours about the largest cut, as one scrolls
+    for sequence, number in zip(sequences, num_chosen, strict=True):  # neighbours about the largest cross-section
         area_mm2 = scan.enhancing_mm2 if sequence == "ce_t1wi" else scan.area_mm2
         sums = np.convolve(area_mm2[visible], np.ones(number), "valid")
         first = int(np.clip(sums.argmax() + rng.integers(-1, 2), 0, len(sums) - 1))

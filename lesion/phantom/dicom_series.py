@@ -1,7 +1,7 @@
 """Writes the phantom's DICOM files: headers as two vendors' scanners write them, text burned into the corners.
 
-Names, birth dates and study dates are invented and planted on purpose, in the header and in the pixels: what removes
-them later can be tested against them. Quality Control Image (0028,0300) is YES in every file: DICOM's mark of a
+Names, birth dates and study dates are invented and planted on purpose, in the header and in the pixels, to test their
+removal. Quality Control Image (0028,0300) is YES in every file: DICOM's mark of a
 phantom.
 """
 
@@ -21,7 +21,7 @@ SURNAMES = "ZHANG WANG LI ZHAO CHEN LIU YANG HUANG ZHOU WU XU SUN HU ZHU GAO LIN
 GIVEN_NAMES = "WEI FANG NA MIN JING LEI JUN YANLI TAO CHAO XIULAN PING GANG GUIYING HONG LONG BIN QIANG YU MEI".split()
 AGENT = "Gadobutrol"
 
-# Series descriptions, one column a vendor: keys are sequence and kind of pulse.
+# Series descriptions of each vendor by sequence and kind of pulse, its model, and the suffix of its file names.
 VENDORS = {
     "GE MEDICAL SYSTEMS": {
         "model": "DISCOVERY MR750",
@@ -43,7 +43,7 @@ VENDORS = {
 
 
 class Identity(NamedTuple):
-    """The invented patient that a header names: dates are YYYYMMDD, the time is HHMMSS, age in years at the study."""
+    """The invented patient that a header names: dates as YYYYMMDD, time as HHMMSS, age in years at the study."""
 
     patient_id: str
     name: str
@@ -56,7 +56,7 @@ class Identity(NamedTuple):
 
 
 def draw_identity(rng: np.random.Generator, patient_id: str, sex: str, age: int) -> Identity:
-    """Invents a patient; sex and age are given, since they must be balanced within each class."""
+    """Draws a patient's identity; sex and age are given, since they must be balanced within each class."""
     study_year, birth_month = int(rng.integers(2015, 2020)), int(rng.integers(1, 13))
     return Identity(
         patient_id,
@@ -73,15 +73,15 @@ def draw_identity(rng: np.random.Generator, patient_id: str, sex: str, age: int)
 def write_series(
     folder: Path, identity: Identity, plan: simulate.ScanPlan, scan: simulate.Scan, number: int, entropy: str
 ) -> list[str]:
-    """Writes one classic MR instance a slice; returns their SOPInstanceUIDs, from below upwards.
+    """Writes one classic MR instance per slice; returns their SOPInstanceUIDs, from below upwards.
 
     Args:
-        folder: the patient's, exists.
-        identity: of the patient.
-        plan: how the patient was scanned.
-        scan: what the scan gave.
-        number: of the series in the scan, from 1.
-        entropy: what all UIDs derive from; equal entropy gives equal UIDs.
+        folder: existing folder of the patient.
+        identity: identity of the patient.
+        plan: plan of the scan.
+        scan: simulated scan.
+        number: number of the series in the scan, from 1.
+        entropy: text from which all UIDs derive; equal texts give equal UIDs.
     """
     target = folder / f"SE{number:04d}"
     target.mkdir()
@@ -98,12 +98,11 @@ def write_series(
 
 
 def draw_overlay(size: int, identity: Identity, series_number: int) -> np.ndarray:
-    """Draws name, id and dates into the corners, as old workstations burn them in: bool [size, size]."""
+    """Draws name, id and dates into the corners, as old workstations burn them in; returns bool [size, size]."""
     image = Image.new("1", (size, size))
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(max(10, size // 42))
     pad = size // 85
-    date = "/".join((identity.study_date[:4], identity.study_date[4:6], identity.study_date[6:]))
-    born = "/".join((identity.birth_date[:4], identity.birth_date[4:6], identity.birth_date[6:]))
+    date, born = ("/".join((d[:4], d[4:6], d[6:])) for d in (identity.study_date, identity.birth_date))
     time = ":".join((identity.study_time[:2], identity.study_time[2:4], identity.study_time[4:]))
     corners = {
         (pad, pad, "la"): f"{identity.name.replace('^', ' ')}\n{identity.patient_id}\n{born} {identity.sex}",

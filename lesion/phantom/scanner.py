@@ -1,11 +1,11 @@
-"""Simulates the MR scanner: signal equations, 3 T relaxation times, and the way from signal to pixels.
+"""Simulates the MR scanner: signal equations, relaxation times at 3 T, and the pixels made from a signal.
 
 Relaxation times at 3 T (ms): grey 1331/110 and white matter 832/79.6 (T1/T2; Wansapura 1999, J Magn Reson Imaging
 9:531); muscle 1412/50 and blood 1932/275 (Stanisz 2005, Magn Reson Med 54:507); subcutaneous fat 382/68 and marrow
 586/49 (de Bazelaire 2004, Radiology 230:652); CSF T1 about 4300 at any field (Rooney 2007, Magn Reson Med 57:308), T2
-about 2000. Lesion tissue varies more than any table; the values lie in the ranges reported for oedema and glioma
-(both long, e.g. Oh 2005, J Magn Reson Imaging 21:701, for T2), and the same medium-sized change is used for the
-inflamed cortex, so that brightness alone does not carry the diagnosis.
+about 2000. Lesion tissue varies more than any table says; the values lie in the ranges reported for oedema and glioma
+(both long, e.g. Oh 2005, J Magn Reson Imaging 21:701, for T2), and inflamed cortex gets the same medium-sized change,
+so that brightness alone does not give the diagnosis away.
 
 How far these were checked against the papers (2026-11): fat, marrow and r1 of gadobutrol at 3 T, against the
 abstracts; T1 of grey and white matter, against another program's rounded copy. The rest, r2 among it, is quoted from
@@ -42,7 +42,7 @@ TISSUE = {
     "necrosis": Tissue(0.96, 3400.0, 600.0),
     "inflamed": Tissue(0.87, 1550.0, 195.0),
 }
-FAT_T2_IN_ECHO_TRAIN_MS = 130.0  # closely spaced refocusing undoes J-coupling: fat is bright on fast spin echo
+FAT_T2_IN_ECHO_TRAIN_MS = 130.0  # closely spaced refocusing suppresses J-coupling: fat is bright on fast spin echo
 
 
 class Pulse(NamedTuple):
@@ -50,10 +50,10 @@ class Pulse(NamedTuple):
 
     Attributes:
         kind: "se" spin echo, "ir" inversion recovery spin echo, "gre" spoiled gradient echo.
-        repetition_ms: TR.
-        echo_ms: TE.
-        inversion_ms: TI, 0 without inversion.
-        flip_deg: flip angle.
+        repetition_ms: TR in ms.
+        echo_ms: TE in ms.
+        inversion_ms: TI in ms, 0 without inversion.
+        flip_deg: flip angle in degrees.
         echo_train: echoes per excitation.
     """
 
@@ -73,7 +73,7 @@ def relaxed_by_gadolinium(t1_ms: np.ndarray | float, t2_ms: np.ndarray | float, 
 
 
 def signal(pulse: Pulse, density, t1_ms, t2_ms):
-    """Returns the magnitude of the steady-state signal, full magnetisation of water = 1; arguments broadcast.
+    """Returns the magnitude of the steady-state signal, in units of water's full magnetisation; arguments broadcast.
 
     Spin echo: ρ (1 − e^{−TR/T1}) e^{−TE/T2}; inversion recovery: ρ |1 − 2 e^{−TI/T1} + e^{−TR/T1}| e^{−TE/T2};
     spoiled gradient echo: ρ sin α (1 − E1) / (1 − cos α E1) e^{−TE/T2}, with T2 in place of T2* (TE is 2-3 ms).
@@ -90,7 +90,7 @@ def signal(pulse: Pulse, density, t1_ms, t2_ms):
 
 
 def tissue_signal(pulse: Pulse, name: str, millimolar: np.ndarray | float = 0.0):
-    """Returns the signal of a row of `TISSUE`, with `millimolar` of gadolinium in it."""
+    """Returns the signal of a row of `TISSUE` with gadolinium in it, `millimolar` of any shape."""
     density, t1_ms, t2_ms = TISSUE[name]
     if name == "fat" and pulse.echo_train > 1:
         t2_ms = FAT_T2_IN_ECHO_TRAIN_MS
@@ -106,16 +106,16 @@ def acquire(
     sensitivity: np.ndarray,
     shift: tuple[float, float] = (0.0, 0.0),
 ) -> np.ndarray:
-    """Returns what the scanner stores of ideal slices: truncated k-space, zero-filled, with noise in both channels.
+    """Returns the stored images of ideal slices: from truncated, zero-filled k-space with noise in both channels.
 
     Args:
-        rng: draws the noise.
+        rng: generator of the noise.
         image: float32 [Z, M, M], ideal signal.
-        size: stored matrix, at least M; k-space is padded to it (as scanners interpolate 256 to 512).
+        size: stored matrix, at least M, to which k-space is padded (as scanners interpolate 256 to 512).
         phase_lines: acquired lines, at most M; fewer make rows less sharp than columns.
-        noise: standard deviation of each channel, relative to the signal's unit.
-        sensitivity: float32 [Z, M, M], of the receive coil.
-        shift: rows and columns the patient has moved since the first series, in pixels of `image`.
+        noise: standard deviation of each channel, in units of the signal.
+        sensitivity: float32 [Z, M, M], sensitivity of the receive coil.
+        shift: rows and columns that the patient has moved, in pixels of `image`.
 
     Returns:
         float32 [Z, size, size], magnitudes; the noise is Rician, correlated by the zero-filling as in a real image.
@@ -140,5 +140,5 @@ def acquire(
 
 
 def _fermi(frequency: np.ndarray, cutoff: float) -> np.ndarray:
-    """Returns a soft edge in k-space, as scanners apply against ringing."""
+    """Returns a window with a soft edge in k-space, as scanners apply against ringing."""
     return 1 / (1 + np.exp(np.clip((frequency - cutoff) / 3.0, -50, 50)))

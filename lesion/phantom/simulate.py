@@ -1,4 +1,4 @@
-"""Simulates the scan of one patient: the pixels of every series, and how much lesion each slice shows."""
+"""Simulates the scan of one patient: the pixels of every series and the area of lesion in each slice."""
 
 from typing import NamedTuple
 
@@ -9,13 +9,13 @@ from lesion.phantom.scanner import Pulse
 
 THICKNESS_MM, GAP_MM = 5.0, 1.5
 TILT_DEG = -8.0  # of the slices about the left-right axis
-VISIBLE_MM2 = 60.0  # a lesion of this area in a slice is seen; less is overlooked
+VISIBLE_MM2 = 60.0  # least area of a lesion that is seen in a slice
 VESSEL_MILLIMOLAR = 0.8  # blood, some minutes after the injection
 CHANGED = 0.35  # share of a voxel that counts as lesion
-WHITE_SIGNAL = {"flair": 0.42, "ce_t1wi": 0.48, "t2wi": 0.58}  # shown as white, fixed, so no lesion dims a brain
-SIMULATED = tuple(WHITE_SIGNAL)  # the sequences there are in a phantom
+WHITE_SIGNAL = {"flair": 0.42, "ce_t1wi": 0.48, "t2wi": 0.58}  # displayed as white; fixed: no lesion dims a brain
+SIMULATED = tuple(WHITE_SIGNAL)  # sequences of a phantom
 
-# Series in the order scanned, one table a vendor; the contrast protocol (agent, dose, delay) is the same for all.
+# Series of each vendor in the order scanned; the contrast protocol (agent, dose, delay) is the same for all.
 PROTOCOLS: dict[str, tuple[tuple[str, Pulse], ...]] = {
     "GE MEDICAL SYSTEMS": (
         ("t2wi", Pulse("se", 4600, 102, echo_train=18)),
@@ -33,19 +33,19 @@ PROTOCOLS: dict[str, tuple[tuple[str, Pulse], ...]] = {
 
 
 class ScanPlan(NamedTuple):
-    """How a patient is scanned; balanced within each class by the plan.
+    """Settings of a patient's scan, which the plan of the cohort balances within each class.
 
     Attributes:
-        num_slices: of every series.
+        num_slices: slices of every series.
         matrix: stored rows and columns.
         acquired: acquired matrix, `matrix` or half of it.
         phase_lines: acquired lines.
-        fov_mm: field of view.
-        noise: standard deviation of a channel, signal of water = 1.
-        bias: strength of the coil's shading, share.
-        gain: stored units per signal.
+        fov_mm: width of the field of view in mm.
+        noise: standard deviation of a channel, in units of water's signal.
+        bias: strength of the coil's shading, as a share of the signal.
+        gain: stored units per unit of signal.
         vendor: key of `PROTOCOLS`.
-        num_series: how many series of the protocol are scanned.
+        num_series: number of series of the protocol that are scanned.
     """
 
     num_slices: int
@@ -72,10 +72,10 @@ class Scan(NamedTuple):
     """The simulated scan of a patient.
 
     Attributes:
-        series: in the order scanned.
-        z_mm: [Z], heights of the slices.
-        area_mm2: [Z], lesion in each slice.
-        enhancing_mm2: [Z], visibly enhancing tissue in each slice.
+        series: series in the order scanned.
+        z_mm: [Z], heights of the slices in mm.
+        area_mm2: [Z], area of lesion in each slice in mm².
+        enhancing_mm2: [Z], area of visibly enhancing tissue in each slice in mm².
     """
 
     series: list[Series]
@@ -88,10 +88,10 @@ def scan_patient(seed: tuple[int, ...], case: lesions.Case, plan: ScanPlan, need
     """Simulates all series of a patient.
 
     Args:
-        seed: of anatomy, noise and position.
-        case: the disease; grown until `needed` slices show it.
-        plan: how it is scanned.
-        needed: slices with lesion that the plan asks for.
+        seed: seed of anatomy, noise and position.
+        case: the disease, enlarged until `needed` slices show it.
+        plan: settings of the scan.
+        needed: least number of slices that must show the lesion.
     """
     rng = np.random.default_rng(seed)
     atlas = anatomy.load_atlas()

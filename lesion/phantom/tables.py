@@ -1,8 +1,8 @@
-"""Writes the tables beside a phantom: labels, chosen slices, and readers, who are simulated as well.
+"""Writes the tables beside a phantom: labels, chosen slices, and answers of simulated readers.
 
-A reader calls each patient by chance, right as often as a sensitivity and a specificity say that are drawn for the
-reader; the pictures play no part in it. The ranges lie around the accuracies of 73 to 82 % that the paper prints of its
-two readers (Table 6); they are a guess, and comparisons with these readers only show that the way works.
+A reader's calls are drawn at random with a sensitivity and a specificity that are drawn for the reader; the pictures
+play no part. The ranges lie around the accuracies of 73 to 82 % that the paper prints for its two readers (Table 6);
+they are a guess, and comparisons with these readers only show that the program works.
 """
 
 import itertools
@@ -16,16 +16,16 @@ from lesion.dicom import LABELS, tables
 
 MAX_READERS = 9
 _SENSITIVITY, _SPECIFICITY = (0.6, 0.85), (0.75, 0.92)
-_STREAM = 1 << 20  # apart from the streams of `cohort`: its seeds are followed by 0 to 2 or a patient's number
+_STREAM = 1 << 20  # differs from the streams of `cohort`, whose seeds continue with 0 to 2 or a patient's index
 
 
 def write_labels(root: Path, labels: dict[str, str], num_labeled: int) -> None:
     """Writes patients.csv with `num_labeled` labels, the classes in turn, and truth.csv if these are not all.
 
     Args:
-        root: the phantom's folder.
-        labels: PatientID to label.
-        num_labeled: how many patients keep their label.
+        root: folder of the phantom.
+        labels: {PatientID: label}.
+        num_labeled: number of patients that keep their label.
     """
     turns = {label: itertools.count() for label in LABELS}
     order = sorted(labels, key=lambda patient_id: (next(turns[labels[patient_id]]), labels[patient_id]))
@@ -42,7 +42,7 @@ def write_slices(root: Path, sop_uids: Iterable[str]) -> None:
 
 
 def write_readers(root: Path, labels: dict[str, str], num_readers: int, seed: int) -> None:
-    """Writes readers.csv: each of the simulated readers on every patient; a further one changes none before."""
+    """Writes readers.csv: answers of simulated readers on every patient, independent of the number of readers."""
     other = dict(zip(LABELS, reversed(LABELS), strict=True))
     rows = []
     for reader in range(num_readers):
