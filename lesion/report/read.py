@@ -232,13 +232,13 @@ def _walk(
 
 def _experiments(source: _Source, kind: str, folders: Iterable[tuple[pathlib.Path, dict[str, str]]]) -> tuple[Any, ...]:
     """Reads the experiments of one kind; records failed and broken ones in `source`."""
-    found = []
+    results = []
     for folder, names in folders:
         if (folder / _FAILED).is_file():  # a success removes it: files beside it are an older run's
             source.failed.append(_failed(source, folder))
         else:
-            found.append(source.attempt(folder, functools.partial(_KINDS[kind].read, source, names=names)))
-    return tuple(experiment for experiment in found if experiment is not None)
+            results.append(source.attempt(folder, functools.partial(_KINDS[kind].read, source, names=names)))
+    return tuple(experiment for experiment in results if experiment is not None)
 
 
 def _failed(source: _Source, folder: pathlib.Path) -> Failed:
@@ -319,13 +319,13 @@ def _whole(workdir: pathlib.Path) -> Folder:
 def _single(workdir: pathlib.Path, kind: str) -> Folder:
     """Reads a folder that is one run of launch/train or launch/active; raises UserError if it cannot be shown."""
     source = _Source(workdir, {}, [], [])
-    found = _experiments(source, kind, [(workdir, {})])
+    runs = _experiments(source, kind, [(workdir, {})])
     if source.failed:
         raise errors.UserError(f"{workdir} failed: {source.failed[0].error}; run it again, then the report")
-    if not found:
+    if not runs:
         raise errors.UserError(f"{workdir} cannot be shown: {'; '.join(reason for _, reason in source.missing)}")
-    experiments: dict[str, Any] = {kind: found}
-    return Folder(config=found[0].config, missing=tuple(source.missing), **experiments)
+    experiments: dict[str, Any] = {kind: runs}
+    return Folder(config=runs[0].config, missing=tuple(source.missing), **experiments)
 
 
 def read(workdir: pathlib.Path) -> Folder:

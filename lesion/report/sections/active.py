@@ -73,12 +73,12 @@ def _limits(bands: Sequence[metrics.Band], scale: float, inside: tuple[float, fl
 
 
 def _curve_figures(
-    name: str, run: Rounds, found: list[Curve], stop: Stop | None, styles: Mapping[str, int]
+    name: str, run: Rounds, curves: list[Curve], stop: Stop | None, styles: Mapping[str, int]
 ) -> list[Drawing]:
     """Draws accuracy and AUC against labelled slices and labelled patients, in the form of Figs 9-11."""
     result = []
     for score, (y_label, scale) in _AXES.items():
-        bands = {curve.strategy: curve.bands[score] for curve in found}
+        bands = {curve.strategy: curve.bands[score] for curve in curves}
         limits, reference = _limits(list(bands.values()), scale, (0.0, 1.0)), None
         full = run.metrics.get("full_data", {}).get(score)
         if full is not None:
@@ -90,7 +90,7 @@ def _curve_figures(
                 mark = (f"δ: {stop.num_stopped} of {stop.num_runs} runs", stop.slices[1])
                 caption += " Dotted upright: where the δ rule had stopped half of the runs that it stops."
             lines = []
-            for curve in found:
+            for curve in curves:
                 mean, *ends = bands[curve.strategy][:3]
                 low, high = (scale * np.clip(end, 0, 1) for end in ends)  # a t-interval may leave the scale
                 title, style = strategy_title(curve.strategy), styles[curve.strategy]
@@ -136,7 +136,7 @@ def _label_cost(needed: Mapping[str, Any]) -> str:
     return f"{needed['slices']:.0f} slices, {needed['patients']:.0f} patients; {runs}"
 
 
-def _efficiency_table(run: Rounds, found: list[Curve], name: str) -> Table | None:
+def _efficiency_table(run: Rounds, curves: list[Curve], name: str) -> Table | None:
     """Returns the table of label efficiency: areas under curves, and labels that reach a share of the full AUC."""
     entries = run.metrics.get("strategies", {})
     rows = [
@@ -147,7 +147,7 @@ def _efficiency_table(run: Rounds, found: list[Curve], name: str) -> Table | Non
             "95 % of full AUC": _label_cost(entries[strategy]["needed"]["auc"]["0.95"]),
             "99 % of full AUC": _label_cost(entries[strategy]["needed"]["auc"]["0.99"]),
         }
-        for strategy in [curve.strategy for curve in found if curve.strategy in entries]
+        for strategy in [curve.strategy for curve in curves if curve.strategy in entries]
     ]
     left = ["95 % of full AUC", "99 % of full AUC"]
     return Table(f"{name}-bought", f"Label efficiency: {run.sequence_title}", rows, left=left) if rows else None
@@ -179,12 +179,12 @@ def deltas_table(run: Rounds, strategy: str, name: str) -> Table:
     return Table(f"{name}-deltas", caption, rows, left=[_GAINED])
 
 
-def _budgets_table(run: Rounds, found: Difference, name: str) -> Table:
+def _budgets_table(run: Rounds, difference: Difference, name: str) -> Table:
     """Returns the table of a strategy minus random at every budget."""
     rows, headings = [], ["accuracy, points", "AUC"]
-    for i, slices in enumerate(found.slices):
+    for i, slices in enumerate(difference.slices):
         row: dict[str, Any] = {"round": i, "labelled slices": f"{slices:.0f}"}
-        for (score, band), heading in zip(found.bands.items(), headings, strict=True):
+        for (score, band), heading in zip(difference.bands.items(), headings, strict=True):
             mean, low, high = (float(values[i]) for values in band[:3])
             verdict = words.versus_random(low, high).split(":")[0].replace("the interval ", "")
             row |= {heading: tables.difference(score, (mean, low, high)), f"{heading}: verdict": verdict}
@@ -193,32 +193,32 @@ def _budgets_table(run: Rounds, found: Difference, name: str) -> Table:
         "With this many budgets an interval or two may miss 0 by chance alone; the average over all budgets above is "
         "the one number fixed beforehand."
     )
-    caption = f"{found.strategy.replace('_', ' ')} minus random: {run.sequence_title}"
-    name = words.identifier(name, found.strategy, "minus-random")
+    caption = f"{difference.strategy.replace('_', ' ')} minus random: {run.sequence_title}"
+    name = words.identifier(name, difference.strategy, "minus-random")
     return Table(name, caption, rows, left=[f"{heading}: verdict" for heading in headings], notes=[note])
 
 
 def _sequence(run: Rounds) -> dict[str, Any]:
     """Returns the values that active.html.j2 prints for one sequence."""
     name, limits = words.identifier("labelling", run.sequence), criteria(run)
-    found = active_runs.mean_curves(run.rounds)
-    others = iter(range(2, 2 + len(found)))
+    curves = active_runs.mean_curves(run.rounds)
+    others = iter(range(2, 2 + len(curves)))
     styles = {
         c.strategy: 1 if c.strategy == RANDOM else 0 if i == 0 else next(others) % len(LINE)
-        for i, c in enumerate(found)
+        for i, c in enumerate(curves)
     }
-    differences = [d for curve in found if (d := active_runs.difference_to_random(run.rounds, curve.strategy))]
-    all_stops = [stop for curve in found for stop in stops(run, curve.strategy, limits)]
+    differences = [d for curve in curves if (d := active_runs.difference_to_random(run.rounds, curve.strategy))]
+    all_stops = [stop for curve in curves for stop in stops(run, curve.strategy, limits)]
     entropy_stops = [s for s in all_stops if s.rule == "entropy" and s.strategy != RANDOM]
     other_stops = [s for s in all_stops if s.rule != "entropy"]
-    same = next((curve.names for curve in found if len(curve.names) > 1), [])
+    same = next((curve.names for curve in curves if len(curve.names) > 1), [])
     return {
         "title": run.sequence_title,
         "published": paper.ACTIVE_LEARNING.get(run.sequence),
-        "first": found[0],
+        "first": curves[0],
         "same": [strategy.replace("_", " ") for strategy in same],
         "by_patient": run.fields.get("unit") == "patient",
-        "figures": _curve_figures(name, run, found, next(iter(entropy_stops), None), styles),
+        "figures": _curve_figures(name, run, curves, next(iter(entropy_stops), None), styles),
         "differences": [
             {"strategy": d.strategy.replace("_", " "), "num_pairs": d.num_pairs}
             | {
@@ -228,7 +228,7 @@ def _sequence(run: Rounds) -> dict[str, Any]:
             for d in differences
         ],
         "difference_figures": [_difference_figure(name, differences, s, styles) for s in SCORES if differences],
-        "efficiency": _efficiency_table(run, found, name),
+        "efficiency": _efficiency_table(run, curves, name),
         "stops": _stops_table(run, entropy_stops + other_stops, name),
         "delta": limits.entropy,
         "deltas": deltas_table(run, entropy_stops[0].strategy, name) if entropy_stops else None,

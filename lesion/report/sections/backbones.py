@@ -9,6 +9,8 @@ from lesion.report.tables import FIRST, Cell, Table
 
 def section(folder: Folder) -> dict[str, Any] | None:
     """Returns the values that backbones.html.j2 prints, or None if there are none."""
+    if not folder.models:
+        return None
     configs = [folder.config, *(run.config for run in folder.active)]
     used = {run.model for run in folder.transfer} | {config.get("config", {}).get("backbone") for config in configs}
     ours = [
@@ -25,12 +27,8 @@ def section(folder: Folder) -> dict[str, Any] | None:
         {FIRST: title, "Parameters, millions": millions, "Reproduced by": same.get(title, "nothing")}
         for title, millions in paper.PARAMETERS.items()
     ]
-    options: dict[str, Any] = {"left": ["Reproduced by"], "published": "PUBLISHED"}
-    return (
-        {
-            "ours": Table("table-2", "Table 2: at 1000 classes, as built here; bold: used in this run", ours),
-            "theirs": Table("table-2-published", "Table 2 of the paper", theirs, **options),
-        }
-        if ours
-        else None
-    )
+    name, caption = "table-2-published", "Table 2 of the paper"
+    return {
+        "ours": Table("table-2", "Table 2: at 1000 classes, as built here; bold: used in this run", ours),
+        "theirs": Table(name, caption, theirs, left=["Reproduced by"], published="PUBLISHED"),
+    }

@@ -47,18 +47,18 @@ def section(folder: Folder) -> dict[str, Any] | None:
     """Returns the values that baselines.html.j2 prints, or None if there are none."""
     if not transfer.has_baselines(folder):
         return None
-    found = {sequence: _table(folder, sequence) for sequence in paper.TITLES}
+    by_sequence = {sequence: _table(folder, sequence) for sequence in paper.TITLES}
     runs, styles = [*folder.baselines, *folder.transfer], transfer.model_styles(folder)
     rows = [
         figures.Dots(run.title, transfer.auc_marks(run, styles[run.model]), bold=run in folder.transfer)
         for run in runs
-        if run.sequence == _SEQUENCE and found[_SEQUENCE]
+        if run.sequence == _SEQUENCE and by_sequence[_SEQUENCE]
     ]
     caption = f"AUC on {paper.sequence_title(_SEQUENCE)} with 95 % interval over patients; bold: transfer."
     return {
-        "main": found[_SEQUENCE],
+        "main": by_sequence[_SEQUENCE],
         "published": transfer.published_baselines(),
         "figure": figures.dots("figure-table-7", caption, "AUC", rows, solid="slices", hollow="patients"),
         "assumptions": _assumptions(folder),
-        "others": [table for sequence, table in found.items() if table and sequence != _SEQUENCE],
+        "others": [table for sequence, table in by_sequence.items() if table and sequence != _SEQUENCE],
     }

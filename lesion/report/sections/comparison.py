@@ -27,10 +27,10 @@ class Row(NamedTuple):
 
 def compare(reference: Predictions, runs: Sequence[Predictions]) -> list[Row]:
     """Returns the comparison of each run with `reference`, see `metrics.compare_models`."""
-    found = metrics.compare_models(reference.columns("slice"), [run.columns("slice") for run in runs])
+    comparisons = metrics.compare_models(reference.columns("slice"), [run.columns("slice") for run in runs])
     return [
         Row(run.title, c, {s: verdict(c.patient[s], c.adjusted[s], reference.title) for s in TESTED})
-        for run, c in zip(runs, found, strict=True)
+        for run, c in zip(runs, comparisons, strict=True)
     ]
 
 
@@ -78,8 +78,8 @@ def model_vs_reader(runs: Sequence[Predictions], readers: Sequence[Reader]) -> l
     for run in runs:
         for reader in readers:
             if np.isin(reader.patient, run.patient).any():
-                found = metrics.model_vs_reader(run.columns("slice"), reader.columns(runs))
-                rows.append(found | {"title": run.title, "reader": reader.name})
+                scores = metrics.model_vs_reader(run.columns("slice"), reader.columns(runs))
+                rows.append(scores | {"title": run.title, "reader": reader.name})
     adjusted = metrics.holm(np.array([row["mcnemar"].p for row in rows]))
     for row, p in zip(rows, adjusted.tolist(), strict=True):
         row |= {"adjusted": p, "verdict": verdict(row["accuracy"], p, row["reader"])}
@@ -218,10 +218,10 @@ def _group(sequence: str, runs: Sequence[Predictions], readers: Sequence[Reader]
 
 def by_sequence(runs: Iterable[Predictions]) -> dict[str, list[Predictions]]:
     """Returns {sequence: its runs}, sequences in the paper's order."""
-    found: dict[str, list[Predictions]] = {sequence: [] for sequence in paper.TITLES}
+    groups: dict[str, list[Predictions]] = {sequence: [] for sequence in paper.TITLES}
     for run in runs:
-        found.setdefault(run.sequence, []).append(run)
-    return {sequence: own for sequence, own in found.items() if own}
+        groups.setdefault(run.sequence, []).append(run)
+    return {sequence: own for sequence, own in groups.items() if own}
 
 
 def section(folder: Folder) -> dict[str, Any] | None:

@@ -109,8 +109,8 @@ def section(folder: Folder) -> dict[str, Any] | None:
     if any(run.metrics.get("fell_back") for run in runs):
         notes.append("Of the best single sequence: who lacks the one chosen got the next best that they have.")
     columns = [FIRST, *words.SCORE_NAMES.values(), "Lack it"]
-    found = comparator(runs)
-    differences, verdicts = _differences(runs, *found) if found else (None, [])
+    best = comparator(runs)
+    differences, verdicts = _differences(runs, *best) if best else (None, [])
     x_label = "AUC of patients"
     caption = f"{x_label} with 95 % interval."
     return {

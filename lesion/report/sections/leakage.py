@@ -90,6 +90,6 @@ def _panel(folder: Folder, sequence: str) -> dict[str, Any]:
 
 def section(folder: Folder) -> dict[str, Any] | None:
     """Returns the values that leakage.html.j2 prints, or None if there are none."""
-    found = [run.sequence for run in folder.leakage] + [run.levels[1] for run in folder.failed_of("leakage")]
-    order = dict.fromkeys([*(s for s in paper.TITLES if s in found), *found])
+    known = [run.sequence for run in folder.leakage] + [run.levels[1] for run in folder.failed_of("leakage")]
+    order = dict.fromkeys([*(s for s in paper.TITLES if s in known), *known])
     return {"sequences": [_panel(folder, sequence) for sequence in order]} if order else None

@@ -40,16 +40,16 @@ def curves(runs: Iterable[tuple[Predictions, str, int]], level: str) -> list[fig
 def _of_sequence(folder: Folder, sequence: str, level: str) -> Drawing | None:
     """Draws Fig. 5 of one sequence, with a curve for each model; None without a curve."""
     styles = transfer.model_styles(folder)
-    found = curves(((r, r.title, styles[r.model]) for r in folder.transfer if r.sequence == sequence), level)
+    lines = curves(((r, r.title, styles[r.model]) for r in folder.transfer if r.sequence == sequence), level)
     caption = f"{paper.sequence_title(sequence)}: ROC curves of {level}s, {_POOLED}"
-    return figures.roc(words.identifier("figure-5", sequence, level), caption, found) if found else None
+    return figures.roc(words.identifier("figure-5", sequence, level), caption, lines) if lines else None
 
 
 def _of_model(folder: Folder, model: str, level: str) -> Drawing | None:
     """Draws Fig. 6, 7 or 8, with a curve for each sequence, and at patient level a point for each reader."""
     runs = [run for run in folder.transfer if run.model == model]
-    found = curves(((r, r.sequence_title, transfer.sequence_style(r.sequence)) for r in runs), level)
-    if not found:
+    lines = curves(((r, r.sequence_title, transfer.sequence_style(r.sequence)) for r in runs), level)
+    if not lines:
         return None
     caption, points = f"{runs[0].title or 'The network'}: ROC curves of {level}s, {_POOLED}", []
     if level == "patient":
@@ -60,7 +60,7 @@ def _of_model(folder: Folder, model: str, level: str) -> Drawing | None:
             sensitivity, specificity = ((share / 100, np.nan, np.nan) for share in row["implied"][-1])
             points.append(figures.Point(f"{row['name']} of the paper", sensitivity, specificity, published=True))
         caption += f" {_HERE} {_PUBLISHED}" if folder.readers else f" {_PUBLISHED}"
-    return figures.roc(words.identifier("figure-6", model or "network", level), caption, found, points)
+    return figures.roc(words.identifier("figure-6", model or "network", level), caption, lines, points)
 
 
 def section(folder: Folder) -> dict[str, Any] | None:

@@ -74,7 +74,7 @@ def _sequence_table(folder: Folder, sequence: str, runs: Sequence[Predictions]) 
         notes.append(
             "A dash: all resamples agree, so there is no interval. That is too few errors to judge by, not certainty."
         )
-    for scores in [run.scores for run in runs if run.scores["num_degenerate"]][:1]:
+    if scores := next((run.scores for run in runs if run.scores["num_degenerate"]), None):
         left_out = f"{scores['num_degenerate']} of {scores['num_resamples']}"
         notes.append(f"{left_out} resamples held one class only and were left out.")
     number = paper.TABLE_NUMBER.get(sequence)
@@ -97,8 +97,8 @@ def _means_table(runs: Sequence[Predictions]) -> Table | None:
             rows.append(score_row(title, means))
     note = "Intervals: patients are drawn once for all three sequences."
     caption = "Table 6, this cohort: means over the three sequences"
-    found = any(FAILED not in row for row in rows)
-    return Table("table-6", caption, rows, COLUMNS, notes=[note, WEIGHTED]) if found else None
+    has_means = any(FAILED not in row for row in rows)
+    return Table("table-6", caption, rows, COLUMNS, notes=[note, WEIGHTED]) if has_means else None
 
 
 def published(name: str, caption: str, rows: Sequence[paper.Row]) -> Table:
