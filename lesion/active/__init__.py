@@ -1,1 +1,1 @@
-"""Pure parts of active labelling and their driver."""
+"""Active labelling (Algorithm 1): strategies, the driver of one query, whole runs, and runs with a doctor."""

@@ -1,7 +1,7 @@
-"""How much a slice would teach: scores of one slice, the highest is queried first. The driver vmaps them over the pool.
+"""Acquisition scores of one slice; the slice of highest score is queried first. The driver vmaps them over the pool.
 
-A score looks at one slice's row of `PoolOutputs`: the prediction, the predictions of its augmented copies, or
-predictions drawn with dropout. Strategies that weigh slices against each other are in `diversity`.
+A score reads one slice's row of `PoolOutputs`: the prediction, the predictions of its augmented copies, or
+predictions drawn with dropout. Strategies that compare slices with each other are in `diversity`.
 """
 
 import functools
@@ -13,13 +13,13 @@ import jax.numpy as jnp
 from jax.scipy.special import entr, rel_entr
 
 Score = Callable[[jax.Array, jax.Array], jax.Array]
-CLIP = 1e-7  # of AIFT's probabilities, whose divergence has no limit
+CLIP = 1e-7  # least distance of AIFT's probabilities from 0 and 1, where their divergence is infinite
 
 
 def entropy(key: jax.Array, probs: jax.Array) -> jax.Array:
     """Returns the entropy of probs [C] in nats, []: equation (1) of the paper with its missing sign.
 
-    For two classes at most ln 2; margin and least confidence then rank slices the same way, as all three fall with
+    With two classes it is at most ln 2, and margin and least confidence rank slices the same way: all three fall with
     |p - 1/2|.
     """
     del key
@@ -29,36 +29,36 @@ def entropy(key: jax.Array, probs: jax.Array) -> jax.Array:
 
 
 def margin(key: jax.Array, probs: jax.Array) -> jax.Array:
-    """Returns one minus the gap between the two likeliest classes of probs [C]: [].
+    """Returns one minus the gap between the two largest of probs [C], [].
 
-    Summed from the small probabilities, so that sure slices keep their order where one minus the largest rounds to 0.
+    Summed from the small probabilities, so that confident slices stay ordered where one minus the largest rounds to 0.
     """
     del key
     return _unlikely(probs) + jax.lax.top_k(probs, 2)[0][1]
 
 
 def least_confidence(key: jax.Array, probs: jax.Array) -> jax.Array:
-    """Returns one minus the likeliest class's probability of probs [C]: []."""
+    """Returns one minus the largest of probs [C], []."""
     del key
     return _unlikely(probs)
 
 
 def _unlikely(probs: jax.Array) -> jax.Array:
-    """Returns one minus the likeliest class's probability, without rounding the rest away."""
+    """Returns one minus the largest of probs [C], []: the sum of the others, which does not round to 0."""
     assert probs.ndim == 1, probs.shape
     return jnp.sum(jnp.where(jnp.arange(len(probs)) == jnp.argmax(probs), 0.0, probs))
 
 
 def random(key: jax.Array, probs: jax.Array) -> jax.Array:
-    """Draws uniformly from [0, 1), whatever probs [C] says: the paper's comparison."""
+    """Draws a score from [0, 1) uniformly, [], independent of probs [C]: the paper's comparison."""
     assert probs.ndim == 1, probs.shape
     return jax.random.uniform(key, (), probs.dtype)
 
 
 def bald(key: jax.Array, mc_probs: jax.Array) -> jax.Array:
-    """Returns the mutual information of label and weights in nats (Houlsby 2011, Gal 2017): mc_probs [S, C] to [].
+    """Returns the mutual information of label and weights in nats, [] (BALD, Houlsby 2011, Gal 2017).
 
-    Entropy of the mean prediction minus mean entropy of the predictions, drawn with dropout.
+    The entropy of the mean of S predictions minus their mean entropy: mc_probs [S, C], drawn with dropout.
     """
     del key
     assert mc_probs.ndim == 2, mc_probs.shape
@@ -66,18 +66,18 @@ def bald(key: jax.Array, mc_probs: jax.Array) -> jax.Array:
 
 
 def aift(key: jax.Array, augmented_probs: jax.Array) -> jax.Array:
-    """Returns entropy plus diversity over augmented copies (AIFT, Zhou 2017): augmented_probs [M, 2] to [].
+    """Returns entropy plus diversity over augmented copies, augmented_probs [M, 2] to [] (AIFT, Zhou 2017).
 
-    Of the copies sorted towards their majority a quarter is kept; the score is the sum of their entropies and of the
-    divergences p ln(p/q) + q ln(q/p) of all pairs, over both classes. A quarter of a slice and its four copies is one
-    picture: the score is then its entropy, and diversity plays no part.
+    Keeps the quarter of the copies that most favours the majority class. The score sums their entropies and, over all
+    pairs and both classes, the divergences p ln(p/q) + q ln(q/p). Of a slice and its four copies one picture is kept:
+    the score is then its entropy, without diversity.
     """
     del key
     assert augmented_probs.ndim == 2 and augmented_probs.shape[1] == 2, augmented_probs.shape
     p = jnp.sort(jnp.clip(augmented_probs[:, 1], CLIP, 1 - CLIP))
-    kept = max(1, round(len(p) / 4))
-    p = jnp.where(jnp.mean(p) > 0.5, p[::-1], p)[:kept]
+    num_kept = max(1, round(len(p) / 4))
+    p = jnp.where(jnp.mean(p) > 0.5, p[::-1], p)[:num_kept]
     both = jnp.stack([p, 1 - p], -1)
-    # Σ_ij (p_i − p_j) ln(p_i / p_j) counts each pair twice: so does the sum of all of R.
+    # Σ_ij (p_i − p_j) ln(p_i / p_j) counts each pair twice, and so does the sum over AIFT's matrix R.
     pairs = rel_entr(both[:, None], both[None]) + rel_entr(both[None], both[:, None])
     return jnp.sum(entr(both)) + jnp.sum(pairs)

@@ -16,12 +16,12 @@ COSTS = ("labeled_slices", "labeled_patients", "pseudo_slices")
 ENTROPIES = ("max_entropy", "mean_entropy", "p95_entropy")
 CURVES = ("fold", "seed", "strategy", "round", *COSTS, "accuracy", "auc", *ENTROPIES, "agreement", "stopped")
 STOPS = ("fold", "seed", "strategy", "rule", "round", *COSTS[:2], "accuracy", "auc", "accuracy_lost", "auc_lost")
-FULL = "full"  # a run whose first labelled set is everything
-SHARES = (0.95, 0.99)
+FULL = "full"  # names the run whose first labelled set is the whole pool
+SHARES = (0.95, 0.99)  # of the score with all labels
 
 
 class Name(NamedTuple):
-    """The fold, seed and strategy that a run of Algorithm 1 belongs to."""
+    """Fold, seed and strategy of a run of Algorithm 1."""
 
     fold: int
     seed: int
@@ -29,7 +29,7 @@ class Name(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """A run and its scores on the test fold, [R] each; and what the stopping rules see of it."""
+    """A run, its accuracy and AUC on the test fold in each round, [R], and the trace that the stopping rules read."""
 
     info: RoundInfo
     accuracy: np.ndarray
@@ -38,7 +38,7 @@ class Scored(NamedTuple):
 
 
 def score(info: RoundInfo, slices: Slices, train: np.ndarray, test: np.ndarray, entropy_statistic: str) -> Scored:
-    """Scores a run on its `test` slices, bool [N]; the stopping rules see its `train` slices, bool [N], only."""
+    """Scores a run on its `test` slices, bool [N]; its trace covers its `train` slices, bool [N], only."""
     label = slices.label[test]
     accuracy = ((info.probs[:, test] > 0.5) == label).mean(1)
     both = len(np.unique(label)) == 2
@@ -47,7 +47,7 @@ def score(info: RoundInfo, slices: Slices, train: np.ndarray, test: np.ndarray, 
 
 
 def trace(info: RoundInfo, pool: np.ndarray, entropy_statistic: str) -> stopping.Trace:
-    """Returns what the stopping rules see of a run's `pool`, bool [N]."""
+    """Returns the trace of a run that the stopping rules read, over the slices of `pool`, bool [N]."""
     entropy = np.where(np.isneginf(info.max_entropy), -np.inf, getattr(info, f"{entropy_statistic}_entropy"))
     agreement = stopping.agreement(info.probs[:, pool])
     return stopping.Trace(info.labeled_slices, info.labeled_patients, entropy, agreement)
@@ -61,7 +61,7 @@ def limits(config: ConfigDict) -> stopping.StoppingCriteria:
 
 
 def curve_rows(name: Name, run: Scored, criteria: stopping.StoppingCriteria) -> list[tuple]:
-    """Returns a row of curves.csv a round: costs and test scores before the query, and whether a rule had stopped."""
+    """Returns a row of curves.csv per round: costs and test scores before the query, and whether a rule had stopped."""
     first = min(stopping.stops(run.trace, criteria).values(), default=len(run.auc))
     counts = [getattr(run.info, column) for column in COSTS]
     values = [run.accuracy, run.auc, *(getattr(run.info, column) for column in ENTROPIES), run.trace.agreement]
@@ -84,7 +84,7 @@ def acquisition_rows(name: Name, run: Scored, slices: Slices) -> list[tuple]:
 def stop_rows(name: Name, run: Scored, criteria: stopping.StoppingCriteria) -> list[tuple]:
     """Returns a row of stops.csv for each rule that would have stopped the run.
 
-    It has what the run had cost by then, and the points of score lost against going on.
+    A row has the costs and scores of that round, and how much higher the last round's scores are.
     """
     scores = run.accuracy, run.auc
     return [
@@ -101,15 +101,15 @@ def summarise(runs: dict[Name, Scored], unit: str) -> dict[str, Any]:
     """Returns the label efficiency of each strategy, JSON-able: the area under its curve and the labels needed.
 
     Args:
-        runs: of every fold and seed; those named `FULL`, one a fold, had all labels from the start.
-        unit: `slice` or `patient`; areas are over the budgets, counted in it, that all strategies of a start reached.
+        runs: runs of every fold and seed; those named `FULL`, one per fold, had all labels from the start.
+        unit: `slice` or `patient`, the unit of budgets; areas cover the budgets that all strategies of a start reached.
 
     Returns:
         {"full_data": {score: mean of the folds}, "strategies": {name: {"area": {score: [mean, low, high]}, "needed":
         {score: {share: {"slices": median or None, "patients": ..., "reached": n, "at_start": n, "runs": n}}}}}}. A
         median is None if half or more of the runs never reached that share of the score with all labels; `at_start`
-        counts the runs whose first labelled set reached it. Runs of a fold whose test slices are of one class are left
-        out of the AUC's entries.
+        counts the runs whose first labelled set reached it. Folds whose test slices are all of one class are left out
+        of the AUC's entries.
     """
     full = {name.fold: run for name, run in runs.items() if name.strategy == FULL}
     queried = {name: run for name, run in runs.items() if name.strategy != FULL}
@@ -140,12 +140,12 @@ def summarise(runs: dict[Name, Scored], unit: str) -> dict[str, Any]:
 
 
 def _cost(run: Scored, unit: str) -> np.ndarray:
-    """Returns a run's labelled slices or patients [R]."""
+    """Returns the number of a run's labelled slices or patients in each round, [R]."""
     return np.asarray(getattr(run.info, f"labeled_{unit}s"), float)
 
 
 def _band(values: list[list[float]], folds: list[int]) -> list[float | None]:
-    """Returns mean, low and high of one value a run."""
+    """Returns mean, low and high of `values`, one list per run; None without runs."""
     if not values:
         return [None, None, None]
     band = metrics.mean_band(np.array(values), np.array(folds))
@@ -153,7 +153,7 @@ def _band(values: list[list[float]], folds: list[int]) -> list[float | None]:
 
 
 def _needed(runs: dict[Name, Scored], kind: str, target: dict[int, float]) -> dict[str, Any]:
-    """Returns the median costs after which the runs first reached the `target` {fold: score}, and how many did."""
+    """Returns the median costs at which the runs first reached the `target` {fold: score}, and how many did."""
     costs = {
         unit: [
             metrics.cost_to_reach(_cost(run, unit), getattr(run, kind), target[name.fold]) for name, run in runs.items()
@@ -166,5 +166,5 @@ def _needed(runs: dict[Name, Scored], kind: str, target: dict[int, float]) -> di
 
 
 def _json(value: float) -> float | None:
-    """Returns a value that JSON knows: None where it is not finite."""
+    """Returns `value`, or None where it is not finite: JSON has no NaN."""
     return value if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Strategies that weigh slices against each other: chosen one after another, by their distances."""
+"""Strategies that compare slices with each other: they pick one after another, by distance."""
 
 from typing import Any, NamedTuple
 
@@ -7,18 +7,18 @@ import jax.numpy as jnp
 
 
 def _squared_distance(points: jax.Array, centre: jax.Array) -> jax.Array:
-    """Returns the squared distances [N] of points [N, D] to one [D]."""
+    """Returns the squared distances [N] of points [N, D] to `centre` [D]."""
     return jnp.sum((points - centre) ** 2, -1)
 
 
 class Candidates(NamedTuple):
-    """Which slices may be queried.
+    """Slices that a strategy may pick from.
 
     Attributes:
-        labeled: bool [N].
-        allowed: bool [N], those that may be queried.
-        patient: int32 [N], 0 <= patient < N.
-        max_per_patient: slices of one patient; 0 is no limit.
+        labeled: bool [N], whether a slice is labelled.
+        allowed: bool [N], whether a slice may be queried.
+        patient: int32 [N], number of a slice's patient, 0 <= patient < N.
+        max_per_patient: most slices of one patient in a round; 0: no limit.
     """
 
     labeled: jax.Array
@@ -33,7 +33,7 @@ def _pick_in_turn(pick: Any, key: jax.Array, points: jax.Array, candidates: Cand
     `pick(key, distance [N]) -> index`; the distance is -inf where a slice may not be queried.
 
     Returns:
-        indices int32 [k]; and the distance of each when it was picked, -inf where nothing was left.
+        Indices int32 [k], and the distance of each when it was picked, -inf where no slice was left.
     """
 
     def step(carry: tuple[jax.Array, jax.Array, jax.Array], index: jax.Array):
@@ -54,25 +54,25 @@ def _pick_in_turn(pick: Any, key: jax.Array, points: jax.Array, candidates: Cand
 def badge(
     key: jax.Array, embedding: jax.Array, probs: jax.Array, candidates: Candidates, k: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Picks diverse large gradients: k-means++ seeds of the last layer's, at the predicted label (BADGE, Ash 2020).
+    """Picks slices with large, diverse last-layer gradients by k-means++ seeding (BADGE, Ash 2020).
 
     Args:
-        key: of the draws.
-        embedding: float32 [N, D], what the last layer sees.
-        probs: [N, 2].
-        candidates: which slices may be queried; what is labelled is not looked at, as in the paper.
-        k: how many.
+        key: key of the draws.
+        embedding: float32 [N, D], input of the last layer.
+        probs: [N, 2], predictions; the gradient is that at the predicted label.
+        candidates: slices to pick from; `labeled` is ignored, as in the paper.
+        k: number of slices to pick.
 
     Returns:
-        indices int32 [k], and squared distances to those picked before, float32 [k], -inf where nothing was left.
+        Indices int32 [k], and squared distances to those picked before, float32 [k], -inf where no slice was left.
     """
     assert embedding.shape[:1] == probs.shape[:1] == candidates.allowed.shape, (embedding.shape, probs.shape)
     predicted = jnp.argmax(probs, -1).astype(probs.dtype)
-    gradient = (probs[:, 1] - predicted)[:, None] * embedding  # of the cross-entropy in the one logit
+    gradient = (probs[:, 1] - predicted)[:, None] * embedding  # of the cross-entropy, by the last layer's weights
     length = jnp.sum(gradient**2, -1)
 
     def pick(key: jax.Array, distance: jax.Array) -> jax.Array:
-        """Draws in proportion to the distance; the first, as far as can be from nothing, is the longest."""
+        """Draws in proportion to the squared distance; the first pick, with none to be distant from, is the longest."""
         allowed = distance > -jnp.inf
         drawn = jax.random.categorical(key, jnp.where(allowed, jnp.log(jnp.maximum(distance, 1e-30)), -jnp.inf))
         longest = jnp.argmax(jnp.where(allowed, length, -jnp.inf))
@@ -84,13 +84,13 @@ def badge(
 def k_centre(
     key: jax.Array, embedding: jax.Array, probs: jax.Array, candidates: Candidates, k: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Picks the slice farthest from all that are labelled or picked, k times (greedy k-centre, Sener 2018).
+    """Picks the slice farthest from all labelled or picked ones, k times (greedy k-centre, Sener 2018).
 
-    Args and returns as `badge`; `probs` and `key` are not looked at.
+    Takes and returns the same as `badge`; ignores `probs` and `key`.
     """
     del probs
     assert embedding.shape[:1] == candidates.labeled.shape, (embedding.shape, candidates.labeled.shape)
     norm = jnp.sum(embedding**2, -1)
-    distance = norm[:, None] + norm[None] - 2 * embedding @ embedding.T  # [N, N], one product
+    distance = norm[:, None] + norm[None] - 2 * embedding @ embedding.T  # [N, N], by one matrix product
     nearest = jnp.min(jnp.where(candidates.labeled[None], jnp.maximum(distance, 0.0), jnp.inf), 1)
     return _pick_in_turn(lambda _, distance: jnp.argmax(distance), key, embedding, candidates, nearest, k)

@@ -1,4 +1,4 @@
-"""Algorithm 1 with a doctor as the oracle: queries, answers from launch.annotate, a fit, the next queries."""
+"""Algorithm 1 with a doctor as the oracle: queries slices, reads the answers of launch.annotate, fits, queries on."""
 
 import functools
 import io
@@ -32,19 +32,19 @@ MODEL = "checkpoints/model"
 
 
 def run_doctor(config: ConfigDict, setup: Setup, workdir: Path) -> str:
-    """Goes on as far as the answers reach.
+    """Runs rounds until answers are missing or the labelling is over.
 
     Args:
-        config: of `configs/doctor.py`.
-        setup: of `loading.load` without folds; slices whose label is -1 are those to ask about.
-        workdir: gets config.json, annotate/, rounds.csv, acquisitions.csv (what each round queried, the last perhaps
-            in vain), predictions.csv and, last, the model and metrics.json.
+        config: configuration, as of `configs/doctor.py`.
+        setup: from `loading.load` without folds; slices with label -1 are those to ask about.
+        workdir: folder of the run; gets config.json, annotate/, rounds.csv, acquisitions.csv (the slices that each
+            round queried, with or without answers), predictions.csv and, last, the model and metrics.json.
 
     Returns:
-        What was done, and what to do now.
+        A message: what was done, and the next step.
 
     Raises:
-        UserError: if the round that waits is not complete.
+        UserError: if `config` cannot be run, or a round queried by an earlier call still lacks answers.
     """
     check_doctor(config)
     check_unlabeled(config, setup)
@@ -128,7 +128,7 @@ def _spec(config: ConfigDict, setup: Setup, workdir: Path, stop: StopSignal) -> 
 
 
 def _stopped(config: ConfigDict, done: Sequence[RoundInfo]) -> dict[str, int]:
-    """Returns the rules that say to stop, and in which round."""
+    """Returns {rule: round} of the stopping rules that apply."""
     if not done:
         return {}
     info = RoundInfo(*(np.stack(column) for column in zip(*done, strict=True)))
@@ -137,7 +137,7 @@ def _stopped(config: ConfigDict, done: Sequence[RoundInfo]) -> dict[str, int]:
 
 
 def _closed_answers(workdir: Path, num_rounds: int) -> dict[str, str]:
-    """Returns what the first rounds were closed with, by slice id; a round may have had nothing to query."""
+    """Returns {slice id: answer} of the first rounds, as they were closed; a round may have had nothing to query."""
     closed = (round_file.closed_answers(workdir, number) or {} for number in range(num_rounds))
     return {slice_id: label for answers in closed for slice_id, label in answers.items()}
 
@@ -145,7 +145,7 @@ def _closed_answers(workdir: Path, num_rounds: int) -> dict[str, str]:
 def _reveal(
     config: ConfigDict, setup: Setup, workdir: Path, pool: PoolState, done: Sequence[RoundInfo], label: np.ndarray
 ) -> tuple[PoolState, np.ndarray]:
-    """Returns the answers to all that is queried; what was skipped leaves the pool. See `rounds.Reveal`."""
+    """Returns pool and labels once all queried slices are answered; skipped ones leave the pool (`rounds.Reveal`)."""
     slices, index = setup.slices, len(done)
     answers = _closed_answers(workdir, index)
     if done and (_labels(slices, answers)[0] != label).any():
@@ -160,7 +160,7 @@ def _reveal(
 
 
 def _labels(slices: Slices, answers: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns labels int32 [N], the dataset's and those answered, and which slices were skipped, bool [N]."""
+    """Returns labels int32 [N], from the dataset or the answers, and which slices were skipped, bool [N]."""
     answer = np.array([answers.get(slice_id, "") for slice_id in slices.slice_id])
     known = slices.label != UNLABELED
     label = np.select([known, *(answer == name for name in LABELS)], [slices.label, *LABELS.values()], UNLABELED)
@@ -168,10 +168,10 @@ def _labels(slices: Slices, answers: dict[str, str]) -> tuple[np.ndarray, np.nda
 
 
 def _query_doctor(config: ConfigDict, setup: Setup, workdir: Path, rows: np.ndarray, done: Sequence[RoundInfo]) -> None:
-    """Returns when the slices of `rows` are answered in this round, and closes it.
+    """Writes the round that queries the slices of `rows` unless it exists, reads its answers and closes it.
 
     Raises:
-        WaitingError: if some are not.
+        WaitingError: if some slices have no answer yet.
     """
     index = len(done)
     path = round_file.folder_of(workdir, index)
@@ -193,19 +193,19 @@ def _query_doctor(config: ConfigDict, setup: Setup, workdir: Path, rows: np.ndar
 
 
 def _make_round(config: ConfigDict, setup: Setup, workdir: Path, index: int, rows: list[int]) -> round_file.Round:
-    """Makes the round: patients by their most informative slice, of each in anatomical order."""
+    """Makes the round: patients in order of their most informative slice, slices of each in anatomical order."""
     slices = setup.slices
     patients = list(dict.fromkeys(slices.patient[row] for row in rows))
     info = store.load_info(setup.data_dir)
-    every = {name: store.load_slices(setup.data_dir, name) for name, counts in info["sequences"].items() if counts}
+    by_name = {name: store.load_slices(setup.data_dir, name) for name, counts in info["sequences"].items() if counts}
     stacks = [
-        {name: _stack(workdir, name, s, np.flatnonzero(s.patient == patient)) for name, s in every.items()}
+        {name: _stack(workdir, name, s, np.flatnonzero(s.patient == patient)) for name, s in by_name.items()}
         for patient in patients
     ]
     positions = {
-        shown.picture: (number, position)
+        stack_slice.picture: (number, position)
         for number, stack in enumerate(stacks)
-        for position, shown in enumerate(stack[config.sequence])
+        for position, stack_slice in enumerate(stack[config.sequence])
     }
     items = sorted((*positions[_file_name(config.sequence, slices, row)], slices.slice_id[row]) for row in rows)
     command = files.read_json(workdir / rundir.CONFIG)["command"]
@@ -225,18 +225,18 @@ def _file_name(sequence: str, slices: Slices, row: int) -> str:
 
 
 def _stack(workdir: Path, sequence: str, slices: Slices, rows: np.ndarray) -> list[round_file.StackSlice]:
-    """Saves a patient's pictures of a sequence and returns them from below."""
-    shown = []
+    """Saves a patient's pictures of a sequence and returns the stack, lowest slice first."""
+    stack = []
     for row in sorted(rows, key=lambda row: (slices.position_mm[row], slices.slice_id[row])):
         name, stream, position = _file_name(sequence, slices, row), io.BytesIO(), float(slices.position_mm[row])
         Image.fromarray(slices.image[row]).save(stream, "PNG")
         round_file.save_picture(workdir, name, stream.getvalue())
-        shown.append(round_file.StackSlice(name, round(position, 1) if np.isfinite(position) else None))
-    return shown
+        stack.append(round_file.StackSlice(name, round(position, 1) if np.isfinite(position) else None))
+    return stack
 
 
 def _write_tables(slices: Slices, workdir: Path, done: Sequence[RoundInfo]) -> None:
-    """Writes how the rounds went, what was queried, who labelled what, and what the last model predicts."""
+    """Writes rounds.csv, acquisitions.csv and predictions.csv, the last model's; nothing before the first round."""
     if not done:
         return
     round_rows = ((r, *(getattr(info, name).item() for name in ROUNDS[1:])) for r, info in enumerate(done))

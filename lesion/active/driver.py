@@ -10,16 +10,16 @@ from lesion.active.diversity import Candidates
 from lesion.active.strategies import PoolOutputs, Strategy
 
 AGGREGATES = ("mean", "max", "top")
-TOP = 0.25  # of a patient's unlabelled slices, those of highest score: what `top` averages
+TOP = 0.25  # share of a patient's unlabelled slices, those of highest score, that `top` averages
 
 
 class PoolState(NamedTuple):
-    """What is known of the pool.
+    """State of the pool.
 
     Attributes:
-        labeled: bool [N].
-        in_pool: bool [N]: false for slices that may never be queried (the test fold's).
-        round: int32 [].
+        labeled: bool [N], whether a slice is labelled.
+        in_pool: bool [N], false for slices that may never be queried (the test fold's).
+        round: int32 [], index of the round, from 0.
     """
 
     labeled: jax.Array
@@ -28,11 +28,11 @@ class PoolState(NamedTuple):
 
 
 class AcquireInfo(NamedTuple):
-    """What was queried.
+    """Slices that a step queried.
 
     Attributes:
-        indices: int32 [K], most informative first.
-        scores: float32 [K]; -inf where the pool was exhausted.
+        indices: int32 [K], queried slices, most informative first.
+        scores: float32 [K], their scores; -inf where the pool was exhausted.
     """
 
     indices: jax.Array
@@ -40,14 +40,14 @@ class AcquireInfo(NamedTuple):
 
 
 class QueryConfig(NamedTuple):
-    """How a round queries.
+    """Size and unit of a round's query.
 
     Attributes:
-        num_acquire: K, slices a round.
-        unit: `slice`; or `patient`: whole patients, as many as K slices hold and at least one.
-        aggregate: of a patient's slice scores: `mean`, `max`, or `top`, the mean of the upper quarter.
-        max_per_patient: slices of one patient a round; 0 is no limit.
-        max_patient_slices: slices of the largest patient; only for `patient`.
+        num_acquire: K, number of slices per round.
+        unit: `slice`, or `patient`: whole patients, as many as K slices hold and at least one.
+        aggregate: how a patient's slice scores are joined: `mean`, `max`, or `top`, the mean of the upper quarter.
+        max_per_patient: most slices of one patient per round; 0: no limit.
+        max_patient_slices: number of slices of the largest patient; needed for `patient` only.
     """
 
     num_acquire: int
@@ -58,19 +58,19 @@ class QueryConfig(NamedTuple):
 
 
 class Driver(NamedTuple):
-    """`init(labeled, in_pool) -> PoolState`; `step(key, state, outputs, patient [N]) -> (PoolState, AcquireInfo)`."""
+    """`init(labeled, in_pool) -> state` and `step(key, state, outputs, patient [N]) -> (state, AcquireInfo)`."""
 
     init: Callable[[jax.Array, jax.Array], PoolState]
     step: Callable[[jax.Array, PoolState, PoolOutputs, jax.Array], tuple[PoolState, AcquireInfo]]
 
 
 def make_driver(strategy: Strategy, query: QueryConfig) -> Driver:
-    """Builds what queries the slices, or patients, that a strategy finds most informative.
+    """Builds the driver that queries the slices, or patients, of highest score.
 
-    Both functions are pure and of one shape in all rounds.
+    Both of its functions are pure and keep their shapes in all rounds.
     """
     assert query.unit in ("slice", "patient") and query.aggregate in AGGREGATES, query
-    assert strategy.score or query.unit == "slice", "what chooses slices one after another cannot query patients"
+    assert strategy.score or query.unit == "slice", "a strategy that picks slice by slice cannot query patients"
 
     def init(labeled: jax.Array, in_pool: jax.Array) -> PoolState:
         assert labeled.shape == in_pool.shape and labeled.ndim == 1, (labeled.shape, in_pool.shape)
@@ -86,7 +86,7 @@ def make_driver(strategy: Strategy, query: QueryConfig) -> Driver:
         assert strategy.score is not None
         keys = jax.random.split(key, len(output))
         if query.unit == "patient":
-            keys = keys[patient]  # one draw a patient: a mean of many would leave large ones in the middle
+            keys = keys[patient]  # one draw per patient: the mean of many would put large ones in the middle
         scores = jax.vmap(strategy.score)(keys, output)
         # Masked last: whatever a score gives for a slice that may not be queried, it never wins.
         scores = jnp.where(allowed, scores, -jnp.inf)
@@ -110,23 +110,23 @@ def make_driver(strategy: Strategy, query: QueryConfig) -> Driver:
 
 
 def _top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """Does `lax.top_k` of [N], ties included; of a large pool several times faster on CPU.
+    """Returns `lax.top_k(scores [N], k)`, ties included; for a large pool several times faster on CPU.
 
-    The k largest lie in the k blocks of largest maximum, or in the rest; among equals the first blocks hold the first.
+    The k largest lie in the k blocks of largest maximum, or in the rest; of equal scores the first are in the first.
     """
     n, width = len(scores), 1 << (len(scores).bit_length() // 2)
     if n < 64 * k or k * width > n // 2:  # little to gain
         return jax.lax.top_k(scores, k)
     whole = n - n % width
     blocks = scores[:whole].reshape(-1, width)
-    kept = jnp.sort(jax.lax.top_k(blocks.max(1), k)[1])
-    top, index = jax.lax.top_k(jnp.concatenate([blocks[kept].reshape(-1), scores[whole:]]), k)
+    best = jnp.sort(jax.lax.top_k(blocks.max(1), k)[1])
+    top, index = jax.lax.top_k(jnp.concatenate([blocks[best].reshape(-1), scores[whole:]]), k)
     in_rest = index - k * width
-    return top, jnp.where(in_rest < 0, kept[index // width] * width + index % width, whole + in_rest)
+    return top, jnp.where(in_rest < 0, best[index // width] * width + index % width, whole + in_rest)
 
 
 def _rank_in_patient(scores: jax.Array, patient: jax.Array) -> jax.Array:
-    """Returns how many slices of the same patient come before each: int32 [N]."""
+    """Returns each slice's rank among the same patient's by falling score, from 0, int32 [N]."""
     order = jnp.lexsort((-scores, patient))
     grouped = patient[order]
     rank = jnp.arange(len(order)) - jnp.searchsorted(grouped, grouped)
@@ -134,7 +134,7 @@ def _rank_in_patient(scores: jax.Array, patient: jax.Array) -> jax.Array:
 
 
 def _patient_scores(scores: jax.Array, patient: jax.Array, aggregate: str) -> jax.Array:
-    """Returns scores of patients, float32 [N] by number; -inf for one without a slice to query."""
+    """Returns scores of patients by their number, float32 [N]; -inf for one without a slice to query."""
     allowed = scores > -jnp.inf
     if aggregate == "max":
         return jax.ops.segment_max(scores, patient, len(scores))
@@ -163,13 +163,13 @@ def initial_labeled(key: jax.Array, patient: jax.Array, in_pool: jax.Array, num_
     """Draws whole patients at random until `num_slices` slices are labelled (Algorithm 1's D^L).
 
     Args:
-        key: of the draw.
-        patient: int32 [N], 0 <= patient < N.
-        in_pool: bool [N].
-        num_slices: reached or passed by the last patient drawn.
+        key: key of the draw.
+        patient: int32 [N], number of a slice's patient, 0 <= patient < N.
+        in_pool: bool [N], slices that may be drawn.
+        num_slices: number of slices that the last patient drawn reaches or passes.
 
     Returns:
-        bool [N].
+        Mask of the labelled slices, bool [N].
     """
     assert patient.shape == in_pool.shape, (patient.shape, in_pool.shape)
     counts = jax.ops.segment_sum(in_pool.astype(jnp.int32), patient, patient.size)

@@ -1,4 +1,4 @@
-"""Algorithm 1 against its comparisons on one sequence, every fold and repeat; the impure shell around `program`."""
+"""Algorithm 1 and its comparisons on one sequence, every fold and repeat; the impure shell around `program`."""
 
 import itertools
 import shutil
@@ -81,7 +81,7 @@ def check_pool(config: ConfigDict, setup: Setup) -> None:
 
 
 def query_config(config: ConfigDict, patient: np.ndarray, in_pool: np.ndarray) -> driver.QueryConfig:
-    """Returns how a round queries slices of `patient` int [N], of which those `in_pool` bool [N] may be queried."""
+    """Returns the query of a round over slices of `patient`, int [N]; those of `in_pool`, bool [N], may be queried."""
     max_patient_slices = 0
     if config.unit == "patient":
         max_patient_slices = int(np.bincount(patient[in_pool]).max(initial=0))
@@ -91,7 +91,7 @@ def query_config(config: ConfigDict, patient: np.ndarray, in_pool: np.ndarray) -
 
 
 class _Context(NamedTuple):
-    """What all runs of an experiment share; `folder` keeps finished runs until all are done."""
+    """Inputs shared by all runs of an experiment; `folder` keeps finished runs until all are done."""
 
     config: ConfigDict
     setup: Setup
@@ -108,8 +108,8 @@ def run_active(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any
     """Computes the active-learning curves of every strategy on the same starts (Figs 9-11).
 
     Args:
-        config: of `configs/active.py`.
-        setup: of `loading.load`.
+        config: configuration, as of `configs/active.py`.
+        setup: from `loading.load`.
         workdir: gets config.json, acquisitions.csv, curves.csv, stops.csv, runs.csv and, last, metrics.json.
 
     Returns:
@@ -147,9 +147,9 @@ def run_active(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any
 
 
 def _jobs(config: ConfigDict) -> Jobs:
-    """Returns every fold, repeat and strategy, and a fold's run with all labels, by program.
+    """Returns the runs by program: every fold, repeat and strategy, and one run per fold with all labels.
 
-    Strategies that look at predictions only share a program; each other one has its own.
+    Strategies that read predictions only share a program; each other strategy has its own.
     """
     names = tuple(config.strategies)
     on_probs = tuple(name for name in names if STRATEGIES[name].output == "probs")
@@ -161,7 +161,7 @@ def _jobs(config: ConfigDict) -> Jobs:
 
 
 def _run_on_features(ctx: _Context, jobs: Jobs) -> Iterator[tuple[Name, RoundInfo, str]]:
-    """Runs whole runs as programs, side by side: (name, what happened, hash of the weights)."""
+    """Yields (name, results, hash of the last weights) of each run; runs are programs, several side by side."""
     config, setup = ctx.config, ctx.setup
     learner, examples = methods.learner_on_features(config, setup, num_samples=config.dropout_samples)
     on_gpu = jax.default_backend() == "gpu"
@@ -182,7 +182,7 @@ def _run_on_features(ctx: _Context, jobs: Jobs) -> Iterator[tuple[Name, RoundInf
 
 
 def _run_on_pictures(ctx: _Context, jobs: Jobs) -> Iterator[tuple[Name, RoundInfo, str]]:
-    """Runs one run after another, each a loop of fits; yields as `_run_on_features`."""
+    """Yields the same as `_run_on_features`; runs are loops of fits, one run after another."""
     config, label = ctx.config, jnp.asarray(ctx.setup.slices.label)
     trainer = methods.make_trainer(config, ctx.setup, num_samples=config.dropout_samples)
     total, number = sum(map(len, jobs.values())), 0

@@ -1,4 +1,4 @@
-"""Runs of one program, several side by side, each finished batch kept on disk until all are done."""
+"""Runs of one program side by side; each finished batch stays on disk until all are done."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ WEIGHTS = "weights_sha256"
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Compiles what runs on one device beside a fit on many, or between queries; `options` are those of `jax.jit`."""
+    """Compiles a function that runs on one device, also where fits run on many; `options` are those of `jax.jit`."""
     return jax.jit(function, **options)
 
 
 def side_by_side(run: Callable[..., tuple[RoundInfo, Any]], num_runs: int) -> Callable[..., tuple[RoundInfo, Any]]:
-    """Compiles `run(Run, *shared)` for `num_runs` runs at a time, their arrays stacked; one is not vmapped."""
+    """Compiles `run(Run, *shared)` for `num_runs` runs at a time, with stacked arrays; a single one is not vmapped."""
 
     def run_batch(runs: Run, *shared: Any):
         if num_runs == 1:  # a loop that ends at run time, and a switch, cost more under vmap
@@ -39,24 +39,24 @@ def run_all(
     num_runs: int,
     folder: Path,
 ) -> Iterator[list[tuple[RoundInfo, str]]]:
-    """Runs them, batch by batch, or takes what a killed process left.
+    """Runs `runs` batch by batch, or loads the batches that a killed process finished.
 
     Args:
-        run_batch: by `side_by_side` with the same `num_runs`.
-        runs: any number; the last batch is filled up with copies.
-        titles: of the runs.
-        shared: further arguments.
-        num_runs: how many at a time.
-        folder: of the batches done.
+        run_batch: function from `side_by_side` with the same `num_runs`.
+        runs: any number of runs; the last batch is filled up with copies.
+        titles: titles of the runs, for messages.
+        shared: further arguments of `run_batch`.
+        num_runs: number of runs in a batch.
+        folder: folder of the finished batches.
 
     Yields:
-        Of each batch what happened in its runs, as NumPy, and the hashes of their last weights.
+        For each batch a list of (results as NumPy arrays, hash of the last weights), one per run.
 
     Raises:
         UserError: if a run diverged.
     """
     for start in range(0, len(runs), num_runs):
-        path = folder / f"{start:05d}-{num_runs}.npz"  # another machine may take another number at a time
+        path = folder / f"{start:05d}-{num_runs}.npz"  # another machine may run another number at a time
         if not path.exists():
             batch = list(runs[start : start + num_runs])
             stacked = jax.tree.map(lambda *x: jnp.stack(x), *batch, *[batch[-1]] * (num_runs - len(batch)))
@@ -67,10 +67,10 @@ def run_all(
 
 
 def save(path: Path, info: RoundInfo, params: Sequence[dict], titles: Sequence[str]) -> None:
-    """Keeps what happened in runs, arrays [runs, R, ...], and the hashes of their last weights; whole or not at all.
+    """Saves the results of runs, arrays [runs, R, ...], and hashes of their last weights; whole or not at all.
 
     Raises:
-        UserError: if a run diverged; nothing is kept.
+        UserError: if a run diverged; nothing is saved then.
     """
     for title, probs in zip(titles, info.probs, strict=True):
         finite = np.isfinite(probs).all(1)
@@ -83,7 +83,7 @@ def save(path: Path, info: RoundInfo, params: Sequence[dict], titles: Sequence[s
 
 
 def load(path: Path) -> list[tuple[RoundInfo, str]]:
-    """Reads what `save` kept, run by run."""
+    """Loads a file that `save` wrote: (results, hash of the last weights) of each run."""
     with np.load(path) as saved:
         arrays = {name: saved[name] for name in RoundInfo._fields}
         return [

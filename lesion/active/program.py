@@ -12,23 +12,23 @@ from lesion.active.driver import PoolState, QueryConfig, initial_labeled, make_d
 from lesion.active.strategies import STRATEGIES, PoolOutputs
 from lesion.train.frozen import Examples, Learner
 
-# CEAL (Wang 2016): a slice of less entropy than this, in nats, is trained on as predicted; less each round.
+# CEAL (Wang 2016): slices of less entropy than START nats, less by STEP each round, are trained on as predicted.
 PSEUDO_START, PSEUDO_STEP = 0.05, 0.0033
 
 
 class RoundInfo(NamedTuple):
-    """What happened in each of R rounds, as JAX's arrays or NumPy's; a round's model is that before it queries.
+    """Results of R rounds, as JAX or NumPy arrays; a round fits a model, predicts with it, then queries.
 
     Attributes:
         probs: float32 [R, N], probability of glioma.
-        labeled_slices: int32 [R], what the model of this round was trained on.
-        labeled_patients: int32 [R].
-        pseudo_slices: int32 [R], trained on under their predicted label; they cost nothing.
-        indices: int32 [R, K], queried at the end of the round.
-        scores: float32 [R, K]; -inf where nothing was left to query.
-        max_entropy: float32 [R], nats: largest among the unlabelled slices of the pool, -inf if none is left.
-        mean_entropy: float32 [R], nats.
-        p95_entropy: float32 [R], nats: what 95 % of them do not pass.
+        labeled_slices: int32 [R], number of labelled slices that the round's model was trained on.
+        labeled_patients: int32 [R], number of their patients.
+        pseudo_slices: int32 [R], number of slices trained on under their predicted label; they cost nothing.
+        indices: int32 [R, K], slices queried at the end of the round.
+        scores: float32 [R, K], their scores; -inf where nothing was left to query.
+        max_entropy: float32 [R], nats: largest entropy among the unlabelled slices of the pool, -inf if none is left.
+        mean_entropy: float32 [R], nats: mean of these entropies.
+        p95_entropy: float32 [R], nats: their 95th percentile.
     """
 
     probs: Any
@@ -43,13 +43,13 @@ class RoundInfo(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What tells one run from another of the same program.
+    """The arguments in which runs of the same program differ.
 
     Attributes:
-        key: of its start, weights, fits and draws; strategies with the same key start alike.
-        in_pool: bool [N], the training folds' slices.
-        initial: int32 [], slices of the first labelled set; N labels all there are.
-        strategy: int32 [], which of the program's.
+        key: key of the start, weights, fits and draws; strategies with the same key start alike.
+        in_pool: bool [N], slices of the training folds.
+        initial: int32 [], number of slices of the first labelled set; N labels the whole pool.
+        strategy: int32 [], index among the program's strategies.
     """
 
     key: jax.Array
@@ -68,30 +68,30 @@ class Keys(NamedTuple):
 
 
 def keys_of(run: Run) -> Keys:
-    """Returns the keys of a run; all that is drawn in it depends on its key alone."""
+    """Returns the keys of a run; all of its draws depend on its key alone."""
     return Keys(*(jax.random.fold_in(run.key, purpose) for purpose in range(4)))
 
 
 def outputs_key(key: jax.Array, index: jax.Array | int) -> jax.Array:
-    """Returns the key of what is drawn for the pool's outputs in round `index`; `key` is `Keys.query`."""
+    """Returns the key of the draws for the pool's outputs in round `index`; `key` is `Keys.query`."""
     return jax.random.fold_in(jax.random.fold_in(key, index), 0)
 
 
 def outputs_beside_probs(strategies: Sequence[str]) -> list[str]:
-    """Returns which fields of `PoolOutputs` the strategies look at beside predictions."""
+    """Returns the fields of `PoolOutputs` that the strategies read beside `probs`."""
     return sorted({STRATEGIES[name].output for name in strategies} - {"probs"})
 
 
 def pseudo_labels(probs: jax.Array, pool: PoolState, pseudo: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns CEAL's pseudo-labels: which slices are trained on as predicted in this round, and the labels.
+    """Returns CEAL's pseudo-labels: which slices are trained on as predicted in this round, and their labels.
 
     Args:
-        probs: [N, 2] of the round before; zeros before the first.
-        pool: now.
-        pseudo: bool [], whether the strategy does so at all.
+        probs: [N, 2], predictions of the round before; zeros before the first.
+        pool: state of the pool at the start of the round.
+        pseudo: bool [], whether the strategy uses pseudo-labels at all.
 
     Returns:
-        bool [N] and int32 [N].
+        Mask bool [N] and labels int32 [N].
     """
     entropy = jnp.sum(entr(probs), -1)
     limit = jnp.maximum(PSEUDO_START - PSEUDO_STEP * (pool.round - 1).astype(jnp.float32), 0.0)
@@ -102,7 +102,7 @@ def pseudo_labels(probs: jax.Array, pool: PoolState, pseudo: jax.Array) -> tuple
 def make_query(strategies: Sequence[str], config: QueryConfig) -> Callable[..., tuple[PoolState, RoundInfo]]:
     """Builds `query(key, pool, outputs, patient [N], strategy [], pseudo_mask [N]) -> (pool, RoundInfo of this round)`.
 
-    `pseudo_mask` are the slices trained on under their predicted label; `key` is `Keys.query`.
+    `pseudo_mask` marks the slices trained on under their predicted label; `key` is `Keys.query`.
     """
     steps = [make_driver(STRATEGIES[name], config).step for name in strategies]
 
@@ -124,7 +124,7 @@ def algorithm1(
     """Builds `run(run, examples, patient int32 [N]) -> (RoundInfo, last state)`.
 
     The first labelled set, the first weights and the fits' keys depend on the run's key alone: strategies are compared
-    on the same start. Pure, and of one shape for all folds, repeats and strategies: `vmap` over `Run` does many.
+    on the same start. Pure, with the same shapes for all folds, repeats and strategies: `vmap` over `Run` runs many.
     """
     query, output_names = make_query(strategies, config), outputs_beside_probs(strategies)
     is_pseudo = [STRATEGIES[name].pseudo for name in strategies]
@@ -139,11 +139,11 @@ def algorithm1(
             state, pool, probs = carry
             pseudo_mask, pseudo_label = pseudo_labels(probs, pool, pseudo)
             label = jnp.where(pseudo_mask, pseudo_label, oracle.reveal(examples.label, pool.labeled))
-            shown = examples._replace(label=label)
-            state, _ = learner.fit(jax.random.fold_in(keys.fit, index), state, shown, pool.labeled | pseudo_mask)
-            probs, key = learner.predict(state, shown), outputs_key(keys.query, index)
-            more = {name: learner.pool_outputs(key, state, shown, name) for name in output_names}
-            new_pool, info = query(keys.query, pool, PoolOutputs(probs, **more), patient, run.strategy, pseudo_mask)
+            visible = examples._replace(label=label)
+            state, _ = learner.fit(jax.random.fold_in(keys.fit, index), state, visible, pool.labeled | pseudo_mask)
+            probs, key = learner.predict(state, visible), outputs_key(keys.query, index)
+            outputs = PoolOutputs(probs, **{n: learner.pool_outputs(key, state, visible, n) for n in output_names})
+            new_pool, info = query(keys.query, pool, outputs, patient, run.strategy, pseudo_mask)
             return (state, new_pool, probs), info
 
         hidden = examples._replace(label=jnp.full_like(examples.label, -1))
@@ -155,7 +155,7 @@ def algorithm1(
 
 
 def _entropy_statistics(entropy: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns largest, mean and 95th percentile of [N], NaN left out; -inf, 0 and -inf of nothing."""
+    """Returns largest, mean and 95th percentile of entropy [N] without NaN; -inf, 0 and -inf if all are NaN."""
     present = ~jnp.isnan(entropy)
     count = jnp.sum(present, dtype=jnp.float32)
     ascending = jnp.sort(jnp.where(present, entropy, jnp.inf))

@@ -1,4 +1,4 @@
-"""Algorithm 1 where fitting is a loop of its own: rounds outside, each program compiled once for all of them."""
+"""Algorithm 1 as a loop over rounds, for fits that are loops themselves; each program is compiled once for all."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -23,23 +23,23 @@ from lesion.train import train
 from lesion.train.frozen import Examples, Learner
 from lesion.train.monitor import Monitor
 
-NUM_CHECKPOINTS = 2  # that are kept of a run, and of a round's fit
+NUM_CHECKPOINTS = 2  # newest ones kept of a run, and of a round's fit
 
-# (pool, the rounds done, label [N] that they were trained on) -> (pool, label int32 [N], -1 where it is not known): all
-# that is queried is labelled in it, or has left the pool. May raise `WaitingError`.
+# (pool, rounds done, labels [N] that they were trained on) -> (pool, labels int32 [N], -1 where unknown). Each queried
+# slice is labelled then, or has left the pool. May raise `WaitingError`.
 Reveal = Callable[[PoolState, Sequence[RoundInfo], np.ndarray], tuple[PoolState, np.ndarray]]
 
 
 class WaitingError(Exception):
-    """Labels that were queried are not there yet."""
+    """Queried slices have no answer yet."""
 
 
 class Model(NamedTuple):
-    """What is fitted.
+    """A model, as functions that rounds call.
 
     Attributes:
         init: (key) -> state.
-        fit: (key, state, label [N], mask [N], title, folder for its checkpoints) -> state, on the host.
+        fit: (key, state, label [N], mask [N], title, folder for checkpoints) -> state, on the host.
         pool_outputs: (key, state, names) -> PoolOutputs of all N slices.
     """
 
@@ -49,18 +49,18 @@ class Model(NamedTuple):
 
 
 class RoundsSpec(NamedTuple):
-    """What all runs of a program share.
+    """Inputs shared by all runs of a program.
 
     Attributes:
-        model: fits and predicts.
-        strategies: that `Run.strategy` numbers.
-        num_rounds: R, at most.
-        query: compiled, of `program.make_query`.
-        reveal: see `Reveal`.
-        patient: int32 [N].
-        stop: asks the run to stop.
-        known: bool [N], labelled from the beginning, or None.
-        is_over: (the rounds done) -> whether to stop querying.
+        model: model to fit and predict with.
+        strategies: names of strategies, indexed by `Run.strategy`.
+        num_rounds: R, the most rounds that are run.
+        query: function of `program.make_query`, compiled.
+        reveal: the oracle, see `Reveal`.
+        patient: int32 [N], number of a slice's patient.
+        stop: signal that the process was asked to stop.
+        known: bool [N], slices labelled from the beginning, or None.
+        is_over: (rounds done) -> whether to stop querying.
     """
 
     model: Model
@@ -75,14 +75,14 @@ class RoundsSpec(NamedTuple):
 
 
 class _Progress(NamedTuple):
-    """What a run has come to, between rounds.
+    """State of a run between rounds.
 
     Attributes:
-        state: of the model.
-        pool: now; its round is that to come.
-        probs: [N, 2] of the last round; zeros before the first.
-        label: int32 [N] that the last round was trained on.
-        done: what happened in the rounds before.
+        state: state of the model.
+        pool: state of the pool; its `round` is the next one.
+        probs: [N, 2], predictions of the last round; zeros before the first.
+        label: int32 [N], labels that the last round was trained on.
+        done: results of the rounds done.
     """
 
     state: Any
@@ -93,12 +93,12 @@ class _Progress(NamedTuple):
 
 
 def finetuned_model(trainer: train.Trainer, stop: StopSignal, checkpoint_every: int) -> Model:
-    """Builds the model that is fine-tuned, with checkpoints every so many epochs."""
+    """Builds the model that fine-tunes a network, with a checkpoint every `checkpoint_every` epochs."""
 
     def fit(key: jax.Array, state: Any, label: np.ndarray, mask: np.ndarray, title: str, folder: Path) -> Any:
         checkpointer, monitor = Checkpointer(folder, NUM_CHECKPOINTS), Monitor(title, None, trainer.recipe.num_epochs)
         try:
-            # A fit that goes on must have begun with the same labels.
+            # A resumed fit must have begun with the same labels.
             labels = trees.sha256({"label": label, "mask": mask})
             hooks = train.Hooks(checkpointer, stop, monitor, checkpoint_every, {"labels": labels})
             return train.fit(trainer, key, trainer.restart(state), label, mask, hooks=hooks)[0]
@@ -107,14 +107,14 @@ def finetuned_model(trainer: train.Trainer, stop: StopSignal, checkpoint_every: 
             monitor.close()
 
     def pool_outputs(key: jax.Array, state: Any, names: Sequence[str]) -> PoolOutputs:
-        found = train.pool_outputs(trainer, state, ["probs", *names], key)
-        return PoolOutputs(**{name: jnp.asarray(x) for name, x in found.items()})
+        outputs = train.pool_outputs(trainer, state, ["probs", *names], key)
+        return PoolOutputs(**{name: jnp.asarray(x) for name, x in outputs.items()})
 
     return Model(trainer.init, fit, pool_outputs)
 
 
 def frozen_model(learner: Learner, examples: Examples) -> Model:
-    """Builds the model on frozen features, whose fit is one program."""
+    """Builds the model on frozen features; its fit is one program."""
     fit_program = parallel.compiled(lambda *args: learner.fit(*args)[0])
     predict, outputs_of = parallel.compiled(learner.predict), parallel.compiled(learner.pool_outputs, static_argnums=3)
     hidden = examples._replace(label=jnp.full_like(examples.label, -1))
@@ -123,34 +123,33 @@ def frozen_model(learner: Learner, examples: Examples) -> Model:
         return jax.device_get(learner.init(key, hidden))
 
     def fit(key: jax.Array, state: Any, label: np.ndarray, mask: np.ndarray, title: str, folder: Path) -> Any:
-        del folder  # too short to stop in
-        shown = examples._replace(label=jnp.asarray(label))
-        (fitted,) = track(title, (fit_program(key, state, shown, mask) for _ in range(1)), 1)
+        del folder  # a fit is too short for checkpoints
+        visible = examples._replace(label=jnp.asarray(label))
+        (fitted,) = track(title, (fit_program(key, state, visible, mask) for _ in range(1)), 1)
         return jax.device_get(fitted)
 
     def pool_outputs(key: jax.Array, state: Any, names: Sequence[str]) -> PoolOutputs:
-        more = {name: outputs_of(key, state, hidden, name) for name in names}
-        return PoolOutputs(predict(state, hidden), **more)
+        return PoolOutputs(predict(state, hidden), **{name: outputs_of(key, state, hidden, name) for name in names})
 
     return Model(init, fit, pool_outputs)
 
 
 def run_rounds(spec: RoundsSpec, run: Run, title: str, folder: Path) -> tuple[RoundInfo, Any]:
-    """Runs Algorithm 1 with fits that go on where they were killed: what `program.algorithm1` does, in steps.
+    """Runs what `program.algorithm1` runs, round by round; resumes from checkpoints, also within a fit.
 
     Args:
-        spec: see `RoundsSpec`.
-        run: which.
-        title: begins what is shown.
-        folder: of this run's checkpoints.
+        spec: inputs shared with other runs.
+        run: the run's own arguments.
+        title: start of the progress bars' titles.
+        folder: folder of this run's checkpoints.
 
     Returns:
-        What happened in its rounds, and the last state; both NumPy.
+        Results of the rounds, and the last state; both as NumPy arrays.
 
     Raises:
-        Interrupted: if a stop was requested; everything is saved before.
+        Interrupted: if a stop was requested; everything is saved first.
         UserError: if a loss is not finite, or the checkpoints are of another run.
-        WaitingError: if labels are not there yet; everything is saved before.
+        WaitingError: if queried slices have no answer yet; everything is saved first.
     """
     strategy = spec.strategies[int(run.strategy)]
     identity = {"key": jax.random.key_data(run.key).tolist(), "strategy": strategy, "initial": int(run.initial)}
@@ -163,7 +162,7 @@ def run_rounds(spec: RoundsSpec, run: Run, title: str, folder: Path) -> tuple[Ro
             pool, label = spec.reveal(progress.pool, progress.done, progress.label)
             progress = _run_round(spec, run, progress._replace(pool=pool, label=label), title, folder)
             checkpointer.save(index + 1, _to_tree(progress), {"run": identity})
-            checkpointer.latest_path()  # written before the fit's own checkpoints go
+            checkpointer.latest_path()  # waits until it is written, before the fit's own are removed
             shutil.rmtree(folder / f"fit_{index}", ignore_errors=True)
             if spec.stop.requested() and index + 1 < spec.num_rounds:
                 raise Interrupted(f"stopped after round {index + 1} of {spec.num_rounds}, all saved")
@@ -184,7 +183,7 @@ def _begin(spec: RoundsSpec, run: Run) -> _Progress:
 
 
 def _run_round(spec: RoundsSpec, run: Run, progress: _Progress, title: str, folder: Path) -> _Progress:
-    """Fits on what is labelled, predicts the pool, queries."""
+    """Fits on the labelled slices, predicts the pool and queries; returns the new progress."""
     keys, pool, index = program.keys_of(run), progress.pool, len(progress.done)
     pseudo = STRATEGIES[spec.strategies[int(run.strategy)]].pseudo
     title = f"{title}, round {index + 1} of {spec.num_rounds}"
@@ -202,14 +201,14 @@ def _run_round(spec: RoundsSpec, run: Run, progress: _Progress, title: str, fold
 
 
 def _to_tree(progress: _Progress) -> dict[str, Any]:
-    """Returns the arrays that a checkpoint keeps."""
+    """Returns the arrays to save in a checkpoint."""
     pool = {"labeled": np.asarray(progress.pool.labeled), "in_pool": np.asarray(progress.pool.in_pool)}
     arrays = {"probs": np.asarray(progress.probs), "label": progress.label}
     return {"state": resume.to_tree(progress.state), "rounds": _stack(progress.done)._asdict()} | pool | arrays
 
 
 def _restore(progress: _Progress, saved: resume.Checkpoint | None) -> _Progress:
-    """Returns what a checkpoint holds, if there is one."""
+    """Returns the progress saved in a checkpoint, or `progress` if there is none."""
     if saved is None:
         return progress
     tree, rounds = saved.tree, saved.tree["rounds"]

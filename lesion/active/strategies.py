@@ -1,4 +1,4 @@
-"""The registry of strategies: what each looks at, and how it chooses what to query."""
+"""The registry of strategies: which of a model's outputs each reads, and how it chooses slices to query."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,13 +10,13 @@ from lesion.active.acquisition import Score
 
 
 class PoolOutputs(NamedTuple):
-    """What a model gives for N slices; only `probs` is always there.
+    """Outputs of a model for N slices; all but `probs` may be None.
 
     Attributes:
-        probs: float32 [N, C].
-        augmented_probs: [N, M, C], of the augmented copies.
-        mc_probs: [N, S, C], drawn with dropout.
-        embedding: [N, D], what the last layer sees.
+        probs: float32 [N, C], predictions.
+        augmented_probs: [N, M, C], predictions of the slice and its augmented copies.
+        mc_probs: [N, S, C], predictions drawn with dropout.
+        embedding: [N, D], input of the last layer.
     """
 
     probs: jax.Array
@@ -29,9 +29,9 @@ class Strategy(NamedTuple):
     """A row of the registry.
 
     Attributes:
-        output: the field of `PoolOutputs` it looks at.
-        score: of one slice, (key, its row of that field) -> []; None for a strategy that has `select`.
-        select: of the pool, see `diversity.badge`.
+        output: field of `PoolOutputs` that it reads.
+        score: (key, a slice's row of that field) -> score []; None for a strategy that has `select`.
+        select: (key, field, probs, candidates, k) -> (indices [k], scores [k]), see `diversity.badge`; or None.
         pseudo: whether confident slices are trained on under their predicted label (CEAL).
     """
 
