@@ -1,4 +1,4 @@
-"""What is seen of experiments: a live table on a terminal, a line for what is new in a log."""
+"""Displays experiments: a live table on a terminal, one line per change in a log."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,19 +16,19 @@ from lesion.runs import rundir
 
 WAITS, RUNS, FINISHED, FAILED = "waits", "runs", "finished", "failed"
 ORDER = (FAILED, RUNS, FINISHED, WAITS)
-STYLES = {FINISHED: "bold", FAILED: "bold reverse", RUNS: "", WAITS: "dim"}  # told apart without colour too
+STYLES = {FINISHED: "bold", FAILED: "bold reverse", RUNS: "", WAITS: "dim"}  # distinct without colour too
 BETWEEN = 14  # characters that the table puts between and beside its four columns
 TAIL_BYTES = 4000
 
 
 class Row(NamedTuple):
-    """How one experiment is.
+    """State of one experiment.
 
     Attributes:
-        name: of the experiment.
+        name: name of the experiment.
         state: `waits`, `runs`, `finished` or `failed`.
-        text: the score, the last line of the log, why it failed.
-        job: its number, "" if it has none.
+        text: its score, the last line of its log, or why it failed.
+        job: number of its job, "" if it has none.
     """
 
     name: str
@@ -38,10 +38,10 @@ class Row(NamedTuple):
 
 
 class Board:
-    """Shows rows. An I/O object: it remembers what was shown."""
+    """Prints rows, or draws them as a live table. An I/O object: it remembers the states it has printed."""
 
     def __init__(self, title: str, live: bool = True) -> None:
-        """Takes what stands over the table; without `live` there are lines only, on a terminal too."""
+        """Takes the table's title; without `live` it prints lines, on a terminal too."""
         self._title, self._shown = title, dict[str, str]()
         self._console = Console()
         show_table = live and self._console.is_terminal
@@ -59,7 +59,7 @@ class Board:
             self._live.stop()
 
     def show(self, rows: Sequence[Row]) -> None:
-        """Shows how the experiments are now."""
+        """Shows the current state of the experiments."""
         if self._live:
             self._live.update(_table(self._title, rows, self._console.width), refresh=True)
             return
@@ -72,7 +72,7 @@ class Board:
 
 
 def _table(title: str, rows: Sequence[Row], width: int) -> Table:
-    """Renders a line an experiment; where not all fit on the terminal, those that wait are cut off."""
+    """Renders one line per experiment; where not all fit on the terminal, those that wait are cut off."""
     caption = f"{counts(rows)}; AUC [95 % interval]"
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=box.SIMPLE)
     for column in ("experiment", "state", "job", "score, or last line of its log"):
@@ -86,13 +86,13 @@ def _table(title: str, rows: Sequence[Row], width: int) -> Table:
 
 
 def counts(rows: Sequence[Row]) -> str:
-    """Returns `3 finished, 1 runs`."""
-    found = Counter(row.state for row in rows)
-    return ", ".join(f"{found[state]} {state}" for state in ORDER if found[state])
+    """Returns the number of experiments in each state, such as `3 finished, 1 runs`."""
+    totals = Counter(row.state for row in rows)
+    return ", ".join(f"{totals[state]} {state}" for state in ORDER if totals[state])
 
 
 def score(folder: Path) -> str:
-    """Returns what a finished run scored: of launch.train AUCs, of launch.active areas under the curves; else ""."""
+    """Returns a finished run's scores: AUCs of launch.train, areas under the curves of launch.active; else ""."""
     metrics = files.read_json(folder / rundir.METRICS) if (folder / rundir.METRICS).exists() else {}
     if "strategies" in metrics:
         areas = {name: result["area"]["auc"] for name, result in metrics["strategies"].items()}
@@ -110,7 +110,7 @@ def _interval(value: float | None, low: float | None, high: float | None) -> str
 
 
 def last_line(log: Path) -> str:
-    """Returns the last line of a log; a bar that is drawn over and over counts as its last state."""
+    """Returns the last line of a log, "" if there is none; of a progress bar, its last state."""
     try:
         with open(log, "rb") as file:
             file.seek(max(file.seek(0, 2) - TAIL_BYTES, 0))

@@ -1,4 +1,4 @@
-"""Who runs experiments: this process, or by submitit SLURM, or other processes of this machine."""
+"""Executors run experiments in this process or, by submitit, on SLURM or in other processes of this machine."""
 
 import contextlib
 import os
@@ -20,22 +20,22 @@ from lesion.errors import Interrupted, UserError
 from lesion.experiments.board import RUNS, WAITS
 from lesion.experiments.job import WARNED_S, Job, Work, run_experiment
 
-Record = dict[str, Any]  # of a job that was submitted, JSON-able
-FOLDER = "submitit"  # of the working directory: logs and what submitit keeps
-TIMES = 1000  # that a job may be put back after its time was over
-NO_END_MIN = 60 * 24 * 365
+Record = dict[str, Any]  # describes a submitted job, JSON-able
+FOLDER = "submitit"  # below the working directory: logs and submitit's own files
+TIMES = 1000  # most times that a job is requeued at its time limit
+NO_END_MIN = 60 * 24 * 365  # time limit of a local job
 
 
 class Executor(NamedTuple):
     """Where experiments run.
 
     Attributes:
-        in_process: whether they run in this process, one after another, and no jobs are made.
-        slots: submitted at once, at most; None: it has a queue of its own.
-        poll_s: seconds between two looks.
-        submit: (work, records of the jobs that are there) -> records of the new ones.
-        states: (records) -> of each `WAITS`, `RUNS`, or None if it is there no more.
-        stop_command: (records) -> the command that stops them.
+        in_process: whether they run in this process, one after another, without jobs.
+        slots: most jobs that may be submitted at once; None: the executor has a queue of its own.
+        poll_s: seconds between two looks at the jobs.
+        submit: (work, records of the jobs that wait or run) -> records of the new jobs.
+        states: (records) -> for each job `WAITS`, `RUNS`, or None if it has ended.
+        stop_command: (records) -> the shell command that stops these jobs.
     """
 
     in_process: bool
@@ -47,7 +47,7 @@ class Executor(NamedTuple):
 
 
 def log_of(folder: Path, record: Record) -> Path:
-    """Returns where a job writes what it says."""
+    """Returns the path of a job's log, its stderr."""
     return submitit.core.utils.JobPaths(folder, record["job"], 0).stderr
 
 
@@ -59,10 +59,10 @@ def in_process() -> Executor:
         for item in work:
             try:
                 run_experiment(item)
-            except (Interrupted, OSError):  # to be stopped, or no disk to write on: not this experiment's fault
+            except (Interrupted, OSError):  # a stop was asked for, or the disk is full: no fault of the experiment
                 raise
             except UserError:
-                pass  # why is left in its folder
+                pass  # the reason is recorded in its folder
             except Exception:
                 traceback.print_exc(file=sys.stderr)
         return []
@@ -74,20 +74,20 @@ def slurm(folder: Path, parallel: int | None, options: Mapping[str, Any], extra:
     """Builds an executor that submits SLURM arrays.
 
     Args:
-        folder: for logs, on all nodes.
-        parallel: how many run at once, at most; None: as many as there is room for.
-        options: of `submitit.SlurmExecutor.update_parameters`; those that are None are left to the cluster.
-        extra: further ones of sbatch.
+        folder: folder for logs, seen by all nodes.
+        parallel: most jobs that run at once; None: as many as there is room for.
+        options: arguments of `submitit.SlurmExecutor.update_parameters`; None leaves one to the cluster.
+        extra: further options of sbatch.
 
     Raises:
-        UserError: if this is no SLURM machine.
+        UserError: if there is no SLURM on this machine.
     """
     try:
         executor = submitit.SlurmExecutor(folder, max_num_timeout=TIMES)
     except RuntimeError as error:
         raise UserError("no srun here: start it on a machine of the cluster, or give --executor=local") from error
     given = {k: v for k, v in options.items() if v is not None} | ({"array_parallelism": parallel} if parallel else {})
-    # Put back when a node fails or another job comes first: not every cluster does unless asked to.
+    # Requeued when a node fails or another job preempts it: not every cluster does so unless asked.
     executor.update_parameters(signal_delay_s=WARNED_S, additional_parameters={"requeue": True, **extra}, **given)
 
     def submit(work: Sequence[Work], busy: Sequence[Record]) -> list[Record]:
@@ -100,8 +100,8 @@ def slurm(folder: Path, parallel: int | None, options: Mapping[str, Any], extra:
         return [{"executor": "slurm", "job": job.job_id} for job in jobs]
 
     def states(records: Sequence[Record]) -> list[str | None]:
-        shown = _squeue() if records else {}
-        return [shown.get(record["job"]) for record in records]
+        queue = _squeue() if records else {}
+        return [queue.get(record["job"]) for record in records]
 
     def stop_command(records: Sequence[Record]) -> str:
         return f"scancel {' '.join(sorted({record['job'].partition('_')[0] for record in records}))}"
@@ -110,7 +110,7 @@ def slurm(folder: Path, parallel: int | None, options: Mapping[str, Any], extra:
 
 
 def _squeue() -> dict[str, str]:
-    """Returns {job: state} of this user's jobs that wait or run."""
+    """Returns {job: `WAITS` or `RUNS`} of this user's jobs."""
     command = ["squeue", "--me", "-h", "-r", "-o", "%i %T"]
     try:
         output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
@@ -124,11 +124,11 @@ def _squeue() -> dict[str, str]:
 
 
 def local(folder: Path, parallel: int | None) -> Executor:
-    """Builds an executor of processes of this machine, that outlive this one; each gets a GPU where there are any.
+    """Builds an executor of processes on this machine that outlive this one; each gets a GPU if there are any.
 
     Args:
-        folder: for logs.
-        parallel: how many run at once; None: one a GPU, or one.
+        folder: folder for logs.
+        parallel: most processes at once; None: one per GPU, or one without GPUs.
     """
     gpus = _gpus()
     executor = submitit.LocalExecutor(folder, max_num_timeout=TIMES)
@@ -159,20 +159,20 @@ def local(folder: Path, parallel: int | None) -> Executor:
 
 
 def _gpus() -> list[int]:
-    """Returns the numbers of the GPUs that may be used; found without JAX, which would take their memory."""
+    """Returns the numbers of the usable GPUs; does without JAX, which would take their memory."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         names = [name.strip() for name in given.split(",") if name.strip()]
         if not all(name.isdigit() for name in names):
-            raise UserError(f"CUDA_VISIBLE_DEVICES={given}: a sweep wants numbers there, such as 0,1")
+            raise UserError(f"CUDA_VISIBLE_DEVICES={given}: a sweep needs numbers there, such as 0,1")
         return [int(name) for name in names]
-    found = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
-    return sorted(int(match[1]) for match in found if match)
+    matches = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
+    return sorted(int(match[1]) for match in matches if match)
 
 
 @contextlib.contextmanager
 def _ignoring_the_terminal() -> Iterator[None]:
-    """Lets processes be started inside that go on after Ctrl-C here, and when the terminal is closed."""
+    """Makes processes that are started inside survive Ctrl-C here and a closed terminal."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
     try:
         yield
@@ -182,7 +182,7 @@ def _ignoring_the_terminal() -> Iterator[None]:
 
 
 def _is_alive(folder: Path, pid: str) -> bool:
-    """Returns whether a process is alive and a job of this folder: numbers are used again."""
+    """Returns whether a process is alive and a job of this folder: process ids are reused."""
     try:
         return str(folder).encode() in Path("/proc", pid, "cmdline").read_bytes()
     except OSError:
@@ -190,20 +190,20 @@ def _is_alive(folder: Path, pid: str) -> bool:
 
 
 def define_flags(default: str) -> None:
-    """Defines the flags of what runs experiments: --executor, with this default, and those of jobs."""
-    flags.DEFINE_enum("executor", default, ["here", "local", "slurm"], "This process, other ones, or a SLURM array.")
-    flags.DEFINE_integer("parallel", None, "Jobs at once, at most; default: local one a GPU, slurm all.", lower_bound=1)
-    flags.DEFINE_string("partition", None, "slurm: of the cluster; default: its own.")
-    flags.DEFINE_integer("gpus", None, "slurm: GPUs a job.", lower_bound=0)
-    flags.DEFINE_integer("cpus", None, "slurm: CPU cores a job.", lower_bound=1)
-    flags.DEFINE_integer("mem_gb", None, "slurm: memory a job, GB.", lower_bound=1)
-    about = "slurm: minutes; a job that needs more saves and queues again."
+    """Defines the flags of executors: --executor, with this default, and those of its jobs."""
+    flags.DEFINE_enum("executor", default, ["here", "local", "slurm"], "In this process, in others, or on SLURM.")
+    flags.DEFINE_integer("parallel", None, "Most jobs at once; default: local one per GPU, slurm all.", lower_bound=1)
+    flags.DEFINE_string("partition", None, "slurm: partition; default: the cluster's.")
+    flags.DEFINE_integer("gpus", None, "slurm: GPUs per job.", lower_bound=0)
+    flags.DEFINE_integer("cpus", None, "slurm: CPU cores per job.", lower_bound=1)
+    flags.DEFINE_integer("mem_gb", None, "slurm: memory per job, GB.", lower_bound=1)
+    about = "slurm: time limit, minutes; a job that needs longer saves and queues again."
     flags.DEFINE_integer("timeout_min", 240, about, lower_bound=5)
     flags.DEFINE_list("sbatch", [], "slurm: further options of sbatch, such as account=NAME,constraint=a100.")
 
 
 def from_flags(folder: Path) -> Executor:
-    """Builds the executor that the flags name, with `folder` for the logs of jobs."""
+    """Builds the executor that the flags name; its jobs log to `folder`."""
     given = flags.FLAGS
     if given.executor == "here":
         return in_process()

@@ -1,4 +1,4 @@
-"""What a job does: one experiment, stopped and put back into the queue as often as need be."""
+"""A job: runs one experiment, stopped and requeued as often as necessary."""
 
 import contextlib
 import signal
@@ -13,20 +13,20 @@ from lesion.errors import Interrupted
 from lesion.experiments.kinds import KINDS
 from lesion.runs import rundir
 
-WARNED_S = 120  # before its time is over
-PATIENCE_S = 60  # of them, to come to where all is saved
+WARNED_S = 120  # seconds before its time limit at which a job is warned
+PATIENCE_S = 60  # of these seconds, those a job has to reach a point where all is saved
 USER_SIGNAL = getattr(signal, f"SIG{submitit.JobEnvironment.USR_SIG}")
 
 
 class Work(NamedTuple):
-    """What a job is told.
+    """Arguments of a job.
 
     Attributes:
-        kind: a key of `kinds.KINDS`.
-        fields: of the configuration.
-        data_dir: the dataset that launch.prepare wrote.
-        folder: of the experiment.
-        command: recorded as what was typed.
+        kind: key of `kinds.KINDS`.
+        fields: fields of the configuration.
+        data_dir: dataset folder written by launch.prepare.
+        folder: folder of the experiment.
+        command: command line to record in the experiment's config.json.
     """
 
     kind: str
@@ -39,13 +39,13 @@ class Work(NamedTuple):
 class Job(submitit.helpers.Checkpointable):
     """Runs an experiment in a process of its own, as launch.train or launch.active do.
 
-    SLURM sends SIGTERM to a job that it takes off its node, and submitit's signal (SIGUSR2) to one whose time is nearly
-    over. Both save first. After SIGTERM SLURM itself puts the job back into the queue, or it was cancelled; after
-    SIGUSR2 submitit does, by the handler that it had set before. When the job begins again it goes on.
+    SLURM sends SIGTERM to a job that it preempts or cancels, and submitit's signal (SIGUSR2) to one near its time
+    limit. The job saves on either. After SIGTERM SLURM itself requeues the job unless it was cancelled; after SIGUSR2
+    submitit does, by the handler that was set before this one. A requeued job resumes.
     """
 
     def __call__(self, *work: Any) -> None:
-        """Takes the fields of `Work`."""
+        """Runs the experiment; takes the fields of `Work`."""
         put_back, requests = signal.getsignal(USER_SIGNAL), []
 
         def stop(*_: Any) -> None:
@@ -53,8 +53,8 @@ class Job(submitit.helpers.Checkpointable):
 
         def time_is_over(number: int, frame: Any) -> None:
             requests.append(number)
-            signal.alarm(PATIENCE_S)  # features are computed without looking up; what there is of them is kept
-            handler = signal.getsignal(signal.SIGTERM)  # of the training, or `stop`
+            signal.alarm(PATIENCE_S)  # computing features checks for no signal; those computed are kept
+            handler = signal.getsignal(signal.SIGTERM)  # the training's, or `stop`
             assert callable(handler)
             handler(signal.SIGTERM, frame)
 
@@ -75,12 +75,12 @@ class Job(submitit.helpers.Checkpointable):
 
 
 def run_experiment(work: Work) -> None:
-    """Runs or goes on; why it failed is left in the folder."""
+    """Runs or resumes an experiment; records a failure in its folder, then raises it."""
     kind, config, folder = KINDS[work.kind], ConfigDict(work.fields).lock(), Path(work.folder)
     (folder / rundir.FAILED).unlink(missing_ok=True)
     try:
         setup = kind.load(config, Path(work.data_dir), True)
-        if hasattr(setup, "run"):  # a Grad-CAM sheet is known by the run it is of
+        if hasattr(setup, "run"):  # a Grad-CAM sheet has no record of its own
             setup = setup._replace(run=setup.run | {"command": work.command})
         kind.run(config, setup, folder)
     except Interrupted:

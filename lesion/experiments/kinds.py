@@ -1,4 +1,4 @@
-"""The kinds of experiments: how each is checked, loaded, run, and told in words before it runs."""
+"""The kinds of experiments: how each is checked, loaded, run, and described before it runs."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -27,17 +27,17 @@ Rows = list[tuple[str, str]]
 
 
 class Kind(NamedTuple):
-    """How a kind of experiment is run.
+    """A kind of experiment, as functions.
 
     Attributes:
-        program: that runs one alone, e.g. `launch.train`; "" for none.
-        check: (config) raises a one-line `UserError` for a value that cannot be run on any dataset.
-        load: (config, data_dir, keep) -> setup; raises one for what cannot be run on this dataset, and writes nothing
-            without `keep`.
-        run: (config, setup, folder) -> metrics, or None if it was finished before.
+        program: module that runs one alone, e.g. `launch.train`; "" if none does.
+        check: (config) -> None; raises a one-line `UserError` for a value that cannot be run on any dataset.
+        load: (config, data_dir, keep) -> setup; raises a `UserError` for a value that cannot be run on this dataset;
+            writes nothing without `keep`.
+        run: (config, setup, folder) -> metrics, or None if it was finished before; a message for a doctor's run.
         describe: (config, setup) -> what would run, in words.
-        progress: (config, setup, folder) -> how far it is, in words; raises one if the folder holds another run.
-        part: folder, below the experiment's, of what finishes last; "" for its own.
+        progress: (config, setup, folder) -> how far it is, in words; a `UserError` if the folder holds another run.
+        part: subfolder of the experiment's folder that is finished last; "" for the folder itself.
     """
 
     program: str
@@ -53,11 +53,11 @@ class Experiment(NamedTuple):
     """One experiment of many.
 
     Attributes:
-        name: of its folder below the working directory; "" for the directory itself.
-        config: resolved and locked.
-        kind: a key of `KINDS`.
+        name: path of its folder below the working directory; "" for the directory itself.
+        config: its configuration, locked.
+        kind: key of `KINDS`.
         after: name of the experiment whose results it needs, "" for none.
-        command: that runs it alone, but for --data and --workdir; () where only the whole can be run again.
+        command: arguments that run it alone, without --data and --workdir; () where only the whole plan can be rerun.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Experiment(NamedTuple):
 
 
 def kind_of(config: ConfigDict) -> str:
-    """Returns which kind of experiment a configuration is of."""
+    """Returns the kind of experiment that a configuration describes, a key of `KINDS`."""
     if "fusion" in config:
         return "fusion"
     if "strategies" in config:
@@ -77,7 +77,7 @@ def kind_of(config: ConfigDict) -> str:
 
 
 def setup_rows(config: ConfigDict, setup: Any) -> Rows:
-    """Returns dataset, folds, weights and devices of an experiment, in words."""
+    """Returns rows of (heading, text) on an experiment's dataset, folds, weights and devices."""
     if isinstance(setup, FusionSetup):
         counts = ", ".join(f"{len(slices.label):,} of {name}" for name, slices in setup.slices.items())
         patients = len(setup.patients.patient)
@@ -147,7 +147,7 @@ def _describe_fusion(config: ConfigDict, setup: FusionSetup) -> str:
 
 
 def _describe_active(config: ConfigDict, setup: Setup) -> str:
-    """Steps are rounded up to `about`: a set of whole patients is a little larger than `initial_labeled`."""
+    """Describes an active-labelling run; steps are approximate: whole patients may exceed `initial_labeled`."""
     pool = setup.folds.masks(setup.slices.patient, setup.slices.label)[0].sum(axis=1)
     labeled = config.initial_labeled + config.num_acquire * np.arange(config.num_rounds)
     copies, size = 1 + config.num_copies, config.batch_size
@@ -173,7 +173,7 @@ def _describe_doctor(config: ConfigDict, setup: Setup) -> str:
 
 
 def _state(setup: Any, folder: Path, how_far: str) -> str:
-    """Returns `finished already`, `goes on` with how far it is, or `new`."""
+    """Returns `finished already`, `goes on` with `how_far` the run is, or `new`; raises as `rundir.is_finished`."""
     if rundir.is_finished(folder, setup.run):
         return "finished already, nothing would be done"
     return f"goes on, {how_far}" if (folder / rundir.CONFIG).exists() else "new"
@@ -192,7 +192,7 @@ def _fusion_progress(config: ConfigDict, setup: FusionSetup, folder: Path) -> st
 
 def _active_progress(config: ConfigDict, setup: Setup, folder: Path) -> str:
     del config
-    kept = len(list((folder / "rounds").rglob("*.npz")))  # of programs side by side, one file
+    kept = len(list((folder / "rounds").rglob("*.npz")))  # one file per batch of runs side by side
     return _state(setup, folder, f"{kept} results of runs are kept there")
 
 
@@ -218,7 +218,7 @@ def _load_doctor(config: ConfigDict, data_dir: Path, keep: bool) -> Setup:
 
 
 def _explain(config: ConfigDict, data_dir: Path, folder: Path) -> dict[str, Any] | None:
-    """Explains the transfer run of the same name."""
+    """Writes the Grad-CAM sheet of the transfer run of the same name."""
     run = folder.parents[2] / "transfer" / folder.parent.name / folder.name
     return explain_run(run, data_dir, folder, weights=config.weights)
 
@@ -254,25 +254,25 @@ KINDS = {
         lambda config, data_dir, folder: "finished already" if (folder / rundir.METRICS).exists() else "new",
     ),
 }
-# What loading does not look at; a field that is not known here is taken to matter.
+# Fields that loading does not read; any other field is assumed to matter.
 NOT_LOADED = {"num_epochs", "batch_size", "num_copies", "checkpoint_every", "optim", "head", "data_on"}
 
 
 def load_all(experiments: Sequence[Experiment], data_dir: Path) -> list[Any]:
-    """Loads what each experiment starts from, or the `UserError`; writes nothing, and reads once what several share."""
-    known: dict[str, Any] = {}
-    found = []
+    """Returns each experiment's setup, or its `UserError`; writes nothing, and loads once what several share."""
+    loaded: dict[str, Any] = {}
+    setups = []
     for experiment in experiments:
         fields = json.loads(experiment.config.to_json())
         shared = {name: value for name, value in fields.items() if name not in NOT_LOADED}
         key = json.dumps([experiment.kind, shared], sort_keys=True)
-        if key not in known:
+        if key not in loaded:
             try:
-                known[key] = KINDS[experiment.kind].load(experiment.config, data_dir, False)
+                loaded[key] = KINDS[experiment.kind].load(experiment.config, data_dir, False)
             except UserError as error:
-                known[key] = error
-        setup = known[key]
+                loaded[key] = error
+        setup = loaded[key]
         if isinstance(setup, Setup | FusionSetup):
             setup = setup._replace(run=setup.run | {"config": fields})
-        found.append(setup)
-    return found
+        setups.append(setup)
+    return setups

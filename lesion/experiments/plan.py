@@ -1,4 +1,4 @@
-"""The experiments of a plan, each with the folder that it goes to."""
+"""The experiments of a plan, each named by its folder."""
 
 import copy
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ from lesion.experiments.kinds import KINDS, Experiment
 from lesion.runs import checkpoint, rundir
 from lesion.transfer.loading import cohort_folds
 
-# Of a plan alone; what else stands in a configuration is shared by all its experiments.
+# Groups of a plan's fields for one part each; its other fields are shared by all experiments.
 PARTS = ("transfer", "explain", "baselines", "fusion", "leakage", "active", "ablations")
-LISTS = ("backbones", "sequences", "rates")  # of a part; its other fields stand over the shared ones
+LISTS = ("backbones", "sequences", "rates")  # of a part, span its experiments; its other fields override shared ones
 LEAKAGE = {
     f"{split}_{labels}": {"split": split, "label_control": control}
     for split in ("patient", "leaky")
@@ -26,11 +26,11 @@ LEAKAGE = {
 
 
 def experiment_config(config: ConfigDict, part: str = "", **fields: Any) -> ConfigDict:
-    """Returns the config of one experiment: the shared fields, those of its part of the plan over them, then `fields`.
+    """Returns the config of one experiment: the shared fields, overridden by those of its part and then by `fields`.
 
-    A field of a field is written with dots, as on the command line; the weights are those of its backbone.
+    Names of nested fields have dots, as on the command line; the weights are those of the experiment's backbone.
     """
-    whole = copy.deepcopy(config)  # what follows another field goes on following it
+    whole = copy.deepcopy(config)  # keeps references between fields
     own = {k: v for k, v in (whole[part].items() if part else ()) if k not in LISTS}
     made = ConfigDict({k: v for k, v in whole.items() if k not in PARTS} | own)
     made.update_from_flattened_dict(fields)
@@ -42,7 +42,7 @@ def experiment_config(config: ConfigDict, part: str = "", **fields: Any) -> Conf
 
 
 def weights_of(backbone: str, folder: str) -> str:
-    """Returns where a backbone's weights are: `folder`, or what has the backbone's name in there; "" if nothing has.
+    """Returns the folder of a backbone's weights: `folder`, or its subfolder of the backbone's name; "" for neither.
 
     Raises:
         UserError: if there is no such folder, or it holds another backbone's weights.
@@ -59,10 +59,10 @@ def weights_of(backbone: str, folder: str) -> str:
 
 
 def plan(config: ConfigDict, data_dir: Path) -> tuple[list[Experiment], dict[str, str]]:
-    """Lists everything `config` asks for, checked as far as it can be before anything is computed.
+    """Lists all experiments of `config`, checked as far as possible before anything is computed.
 
     Returns:
-        The experiments in the order in which they are run; and {name: why} of those the cohort has no slices for.
+        The experiments in running order, and {name: reason} of those that the cohort has no slices for.
 
     Raises:
         UserError: if a value of the configuration cannot be run on any dataset, or nothing is left.
@@ -88,18 +88,18 @@ def plan(config: ConfigDict, data_dir: Path) -> tuple[list[Experiment], dict[str
 
 
 def identity(config: ConfigDict, data_dir: Path, *, keep: bool = True) -> dict[str, Any]:
-    """Returns what makes two runs of a plan the same; see `rundir.identity`. Weights are each experiment's own.
+    """Returns the identity of a plan's run, see `rundir.identity`, without weights: each experiment has its own.
 
-    Writes the dataset's split, and without `keep` nothing.
+    Writes the dataset's split, but nothing without `keep`.
     """
     folds = cohort_folds(data_dir, config.num_folds, config.seed, keep)
     return rundir.identity(config, store.load_info(data_dir), folds.hash, {}, jax.devices()[0].device_kind)
 
 
 def as_recorded(workdir: Path, whole: dict[str, Any]) -> dict[str, Any]:
-    """Returns `whole`, see `identity`, with the parts recorded in `workdir`: a plan may grow or shrink there.
+    """Returns the identity `whole` with the parts that `workdir` records: a plan may grow or shrink there.
 
-    Its experiments are known by their own configurations.
+    Its experiments are recognised by their own configurations.
     """
     path = workdir / rundir.CONFIG
     if not path.exists():
@@ -110,7 +110,7 @@ def as_recorded(workdir: Path, whole: dict[str, Any]) -> dict[str, Any]:
 
 
 def _transfer(config: ConfigDict) -> Iterator[Experiment]:
-    """Yields Tables 3 to 6, Figures 5 to 8, and where each network looks."""
+    """Yields the runs of Tables 3 to 6 and Figures 5 to 8, and their Grad-CAM sheets."""
     for backbone in config.transfer.backbones or (config.backbone,):
         for sequence in config.transfer.sequences:
             name = f"{backbone}/{sequence}"
@@ -121,7 +121,7 @@ def _transfer(config: ConfigDict) -> Iterator[Experiment]:
 
 
 def _baselines(config: ConfigDict) -> Iterator[Experiment]:
-    """Yields Table 7: other networks, with classifiers of their own."""
+    """Yields the runs of Table 7: other networks, with classifiers of their own."""
     for backbone in config.baselines.backbones:
         for sequence in config.baselines.sequences:
             mode = {"mode": models.BASELINES[backbone].modes[0]} if backbone in models.BASELINES else {}
@@ -131,7 +131,7 @@ def _baselines(config: ConfigDict) -> Iterator[Experiment]:
 
 
 def _fusion(config: ConfigDict) -> Iterator[Experiment]:
-    """Yields the paper's future work: the three sequences of a patient together."""
+    """Yields the run of the paper's future work: the three sequences of a patient together."""
     if config.fusion.sequences:
         made = experiment_config(config, sequence="")
         with made.unlocked():
@@ -143,7 +143,7 @@ def _fusion(config: ConfigDict) -> Iterator[Experiment]:
 
 
 def _leakage(config: ConfigDict) -> Iterator[Experiment]:
-    """Yields how much a split by slices flatters, with the true labels and with shuffled ones."""
+    """Yields runs that measure how much a split by slices flatters, with true labels and with shuffled ones."""
     for sequence in config.leakage.sequences:
         for name, fields in LEAKAGE.items():
             made = experiment_config(config, "leakage", sequence=sequence, **fields)
@@ -151,14 +151,14 @@ def _leakage(config: ConfigDict) -> Iterator[Experiment]:
 
 
 def _active(config: ConfigDict) -> Iterator[Experiment]:
-    """Yields Figures 9 to 11."""
+    """Yields the runs of Figures 9 to 11."""
     for sequence in config.active.sequences:
         made = experiment_config(config, "active", sequence=sequence)
         yield Experiment(f"active/{sequence}", made, "active")
 
 
 def _ablations(config: ConfigDict) -> Iterator[Experiment]:
-    """Yields one thing changed at a time: of the shared fields, and of the labelling loop."""
+    """Yields runs that change one thing at a time: of the shared fields, or of the labelling loop."""
     parts = ("transfer", "", config.ablations.transfer), ("active", "active", config.ablations.active)
     for kind, part, sweeps in parts:
         for sweep, settings in sweeps.items():

@@ -1,4 +1,4 @@
-"""What experiments would do, told without doing it: nothing is written."""
+"""Dry runs: describe what experiments would do, and write nothing."""
 
 import json
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ FAILS = "WOULD FAIL: "
 
 
 class Preview(NamedTuple):
-    """What would run, in words, and the names of the experiments that would fail."""
+    """Description of what would run, and names of the experiments that would fail."""
 
     text: str
     failing: list[str]
 
 
 def preview(experiment: Experiment, data_dir: Path, workdir: Path) -> str:
-    """Returns what one experiment would do in `workdir`, checked as it is before it runs; a `UserError` if it fails."""
+    """Describes what one experiment would do in `workdir`; raises the `UserError` that would keep it from running."""
     (setup,), kind = load_all([experiment], data_dir), KINDS[experiment.kind]
     if isinstance(setup, UserError):
         raise setup
@@ -28,13 +28,13 @@ def preview(experiment: Experiment, data_dir: Path, workdir: Path) -> str:
 
 
 def preview_all(title: str, experiments: list[Experiment], data_dir: Path, workdir: Path) -> Preview:
-    """Returns what many experiments would do, checked as they are before they run.
+    """Describes what many experiments would do, after the checks of a real run.
 
     Args:
-        title: what they are together.
-        experiments: in order.
-        data_dir: the dataset that launch.prepare wrote.
-        workdir: where they would go; need not exist.
+        title: title of all of them.
+        experiments: experiments in running order.
+        data_dir: dataset folder written by launch.prepare.
+        workdir: folder they would be written to; need not exist.
     """
     setups = load_all(experiments, data_dir)
     rows = [("would run", title), *setup_rows(experiments[0].config, setups[0]), ("into", str(workdir.absolute()))]
@@ -45,7 +45,7 @@ def preview_all(title: str, experiments: list[Experiment], data_dir: Path, workd
 
 
 def _line(experiment: Experiment, setup: Any, workdir: Path, seen: dict[str, str]) -> str:
-    """Returns state, network and amount; `seen` are the runs told so far, by what makes them the same."""
+    """Returns an experiment's state and description; `seen` maps identities of runs to the first name of each."""
     if isinstance(setup, UserError):
         return f"{FAILS}{setup}"
     kind = KINDS[experiment.kind]
@@ -67,6 +67,6 @@ def _random(run: Mapping[str, Any]) -> str:
 
 
 def _render(rows: list[tuple[str, str]]) -> str:
-    """Renders two columns."""
+    """Renders (heading, text) rows as two columns."""
     width = max(len(left) for left, _ in rows) + 2
     return "\n".join(["dry run: nothing is written", *(left.ljust(width) + right for left, right in rows)])

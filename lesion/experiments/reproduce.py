@@ -1,4 +1,4 @@
-"""Runs a plan and writes its report: what is finished is kept, what fails is told and does not stop the rest."""
+"""Runs a plan and writes its report: finished experiments are kept, failed ones reported without stopping the rest."""
 
 import shutil
 from collections.abc import Callable
@@ -25,14 +25,14 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path, make_executor: 
     """Runs what is not finished yet, then writes the report.
 
     Args:
-        config: of `configs/demo.py`, `configs/paper.py` or `configs/paper_small.py`.
-        data_dir: the dataset that launch.prepare wrote.
-        workdir: gets a folder for each experiment, cohort/, models.json, plan.json, config.json, report.html and,
-            last, metrics.json.
+        config: a plan, as of `configs/demo.py`, `configs/paper.py` or `configs/paper_small.py`.
+        data_dir: dataset folder written by launch.prepare.
+        workdir: gets a folder per experiment, cohort/, models.json, baselines.json, plan.json, config.json, report.html
+            and, last, metrics.json.
         make_executor: see `runner.run_all`.
 
     Returns:
-        The report's path.
+        Path of the report.
 
     Raises:
         UserError: if the plan cannot be run; or, after the report is written, if experiments failed.
@@ -60,7 +60,7 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path, make_executor: 
 
 
 def _open(workdir: Path, whole: dict[str, Any]) -> None:
-    """Claims `workdir`; a plan that has grown or shrunk there takes the place of the one before."""
+    """Opens `workdir` as a run of the plan; a plan that has grown or shrunk replaces the recorded one."""
     recorded = as_recorded(workdir, whole)
     rundir.open_run(workdir, recorded)
     if recorded["config"] != whole["config"]:
@@ -70,7 +70,7 @@ def _open(workdir: Path, whole: dict[str, Any]) -> None:
 
 
 def dry_run(config: ConfigDict, data_dir: Path, workdir: Path) -> None:
-    """Prints of every experiment of a plan whether it would run; arguments as of `reproduce`.
+    """Prints for every experiment of a plan whether it would run; takes the arguments of `reproduce`.
 
     Raises:
         UserError: if the plan cannot be run or `workdir` holds another one; after printing, if experiments would fail.

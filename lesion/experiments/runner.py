@@ -1,4 +1,4 @@
-"""Runs experiments: submits what is missing, looks on until nothing waits or runs, says what came of each."""
+"""Runs experiments: submits those that are missing, watches until none waits or runs, and returns how each ended."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from lesion.experiments.job import Work
 from lesion.experiments.kinds import KINDS, Experiment, load_all
 from lesion.runs import rundir
 
-GONE = 2  # looks at which a job is neither in the queue nor finished: files of another machine come late
+GONE = 2  # looks before a job that has left the queue unfinished has failed: files of another machine appear late
 
 
 def run_all(
@@ -31,29 +31,29 @@ def run_all(
 ) -> list[Row]:
     """Runs every experiment in the folder of its name; one that is finished there, or under another name, is kept.
 
-    Ctrl-C ends the looking on, not the jobs; the same call again finds them, and submits only what is missing. An
-    experiment that failed before is tried again, once a call.
+    Ctrl-C ends the watching, not the jobs; the same call again finds them, and submits only what is missing. An
+    experiment that failed before is tried again, once per call.
 
     Args:
-        experiments: of `plan.plan` or `settings.settings`.
-        data_dir: the dataset that launch.prepare wrote.
-        workdir: gets a folder for each experiment, and submitit/ with the logs of jobs.
-        make_executor: makes what runs the jobs, from the folder for its logs.
+        experiments: experiments from `plan.plan` or `settings.settings`.
+        data_dir: dataset folder written by launch.prepare.
+        workdir: gets a folder per experiment, and submitit/ with the logs of jobs.
+        make_executor: builds the executor, given the folder for its logs.
 
     Returns:
-        How each has ended.
+        How each experiment ended.
     """
     data_dir, workdir = data_dir.absolute(), workdir.absolute()
     executor = make_executor(workdir / executors.FOLDER)
-    if not executor.in_process:  # looking on needs no GPU, and the jobs need all of its memory
+    if not executor.in_process:  # watching needs no GPU, and the jobs need all of its memory
         jax.config.update("jax_platforms", "cpu")
     runner = _Runner(experiments, data_dir, workdir, executor)
     waiting = runner.begin()
     before = len(experiments) - len(waiting)
     title = f"{len(experiments)} experiments in {workdir}: {before} finished before, {len(waiting)} to run"
     try:
-        with Board(title, live=not executor.in_process) as shown:
-            return runner.watch(waiting, shown)
+        with Board(title, live=not executor.in_process) as display:
+            return runner.watch(waiting, display)
     except KeyboardInterrupt:
         if executor.in_process:
             raise
@@ -61,16 +61,16 @@ def run_all(
 
 
 class _Runner:
-    """Submits experiments and finds out how they are. An I/O object: their state lies in files and in the queue."""
+    """Submits experiments and tracks their states. An I/O object: the states lie in files and in the queue."""
 
     def __init__(self, experiments: Sequence[Experiment], data_dir: Path, workdir: Path, executor: Executor) -> None:
-        """Loads what each experiment starts from, as far as it tells whether two runs are the same."""
+        """Loads the experiments' setups, whose records tell whether two runs are the same."""
         self._experiments, self._data_dir, self._workdir, self._executor = experiments, data_dir, workdir, executor
         self._logs, self._gone = workdir / executors.FOLDER, Counter[str]()
         self._records: dict[str, Record] = {}
-        # What makes a run the same run, None where nothing does, or why it cannot be run.
+        # Of each experiment, what identifies its run; None for a kind without; or why it cannot be run.
         self._identity: dict[str, dict[str, Any] | UserError | None] = {}
-        self._twin: dict[str, str] = {}  # the first experiment of the same identity, if it is another
+        self._twin: dict[str, str] = {}  # {experiment: an earlier one with the same identity}
         first: dict[str, str] = {}
         for experiment, setup in zip(experiments, load_all(experiments, data_dir), strict=True):
             identity = setup if isinstance(setup, UserError) else getattr(setup, "run", None)
@@ -80,7 +80,7 @@ class _Runner:
                 self._twin |= {experiment.name: twin} if twin != experiment.name else {}
 
     def begin(self) -> list[Experiment]:
-        """Returns the experiments that are neither finished nor running; takes away what failed ones left."""
+        """Returns the experiments that are neither finished nor running; removes the records of failures."""
         if not self._executor.in_process:
             self._logs.mkdir(parents=True, exist_ok=True)
             paths = {e.name: self._record_path(e) for e in self._experiments}
@@ -102,8 +102,8 @@ class _Runner:
                 rundir.fail(folder, error)
         return waiting
 
-    def watch(self, waiting: list[Experiment], shown: Board) -> list[Row]:
-        """Submits as there is room, until all have ended; returns the last rows."""
+    def watch(self, waiting: list[Experiment], display: Board) -> list[Row]:
+        """Submits experiments as slots become free, until all have ended; returns the last rows."""
         while True:
             states = self._states()
             rows = {e.name: self._row(e, states.get(e.name)) for e in self._experiments}
@@ -116,13 +116,13 @@ class _Runner:
             self._gone.update(name for name, state in states.items() if state is None)
             rows = {e.name: self._row(e, states.get(e.name)) for e in self._experiments}
             waiting = [e for e in waiting if e not in submitted and rows[e.name].state == WAITS]
-            shown.show(list(rows.values()))
+            display.show(list(rows.values()))
             if all(row.state in (FINISHED, FAILED) for row in rows.values()):
                 return list(rows.values())
             time.sleep(self._executor.poll_s)
 
     def leave(self) -> int:
-        """Says how to come back; returns the exit status."""
+        """Prints how to come back to the jobs; returns the exit status."""
         alive = [self._records[name] for name, state in self._states().items() if state]
         text = "no job runs"
         if alive:
@@ -132,11 +132,11 @@ class _Runner:
         return 128 + signal.SIGINT
 
     def _states(self) -> dict[str, str | None]:
-        """Returns of each job whether it waits or runs, None if it is in the queue no more."""
+        """Returns {experiment with a job: `WAITS`, `RUNS`, or None if the job has ended}."""
         return dict(zip(self._records, self._executor.states(list(self._records.values())), strict=True))
 
     def _may_begin(self, experiment: Experiment, rows: dict[str, Row]) -> bool:
-        """Returns whether what an experiment needs is there; links its folder where the same run is finished."""
+        """Returns whether an experiment may start; links its folder where the same run is finished elsewhere."""
         folder, identity = self._workdir / experiment.name, self._identity[experiment.name]
         if experiment.after and rows[experiment.after].state != FINISHED:
             if rows[experiment.after].state == FAILED:
@@ -182,7 +182,7 @@ class _Runner:
 
 
 def _is_finished(experiment: Experiment, folder: Path, run: dict[str, Any] | None) -> bool:
-    """Returns whether a folder holds the experiment's results; a `UserError` if it holds those of another run."""
+    """Returns whether a folder holds the experiment's results; raises a `UserError` if it holds another run's."""
     part = KINDS[experiment.kind].part
     if run is None:
         return (folder / part / rundir.METRICS).exists()
@@ -190,24 +190,24 @@ def _is_finished(experiment: Experiment, folder: Path, run: dict[str, Any] | Non
     if path.exists() and not run["weights"].get("pretrained"):
         recorded = files.read_json(path)["weights"]
         if recorded.get("seed") == run["weights"].get("seed"):
-            run = run | {"weights": recorded}  # drawn on another processor: the same, but perhaps for last digits
+            run = run | {"weights": recorded}  # drawn on another processor: equal up to rounding
     return rundir.is_finished(folder / part, run | ({"part": part} if part else {}))
 
 
 def _link_finished(run: dict[str, Any], workdir: Path, folder: Path) -> bool:
-    """Makes `folder` a second name of a finished run like `run` elsewhere under `workdir`, if there is one."""
+    """Links `folder` to a finished run of identity `run` elsewhere under `workdir`; returns whether there is one."""
     if folder.exists():
         return False
     for path in sorted(workdir.rglob(rundir.METRICS)):
-        found = path.parent
-        if found == workdir or any(part.startswith(".") for part in found.relative_to(workdir).parts):
-            continue  # the whole, or a copy that was not completed
-        config = found / rundir.CONFIG
+        source = path.parent
+        if source == workdir or any(part.startswith(".") for part in source.relative_to(workdir).parts):
+            continue  # the whole plan, or an incomplete copy
+        config = source / rundir.CONFIG
         if config.exists() and not rundir.differences(files.read_json(config), run):
             with files.new_folder(folder) as partial:
                 # Files of a run are replaced, never changed: both names may share them.
-                ignored = shutil.ignore_patterns(rundir.FAILED)  # of another experiment, that wanted this folder
-                shutil.copytree(found, partial, copy_function=_link, ignore=ignored, dirs_exist_ok=True)
+                ignored = shutil.ignore_patterns(rundir.FAILED)  # of an experiment that was refused this folder
+                shutil.copytree(source, partial, copy_function=_link, ignore=ignored, dirs_exist_ok=True)
             return True
     return False
 

@@ -17,13 +17,13 @@ def settings(module: ModuleType, file: str, config: ConfigDict, overrides: Mappi
     """Returns the experiments of a configuration's sweep, checked as far as they can be without a dataset.
 
     Args:
-        module: of configs/.
-        file: its name as given to --config, with the argument.
-        config: of it, with the `overrides` of the command line.
-        overrides: {field: value}, of all settings.
+        module: configuration module.
+        file: its file as given to --config, with the argument.
+        config: its configuration, with the `overrides`.
+        overrides: {field: value} of the command line, for all settings.
 
     Raises:
-        UserError: if it has no sweep, or a setting cannot be run.
+        UserError: if the module has no sweep, or a setting cannot be run.
     """
     if not hasattr(module, "sweep"):
         others = ", ".join(name for name, other in cli.list_configs().items() if hasattr(other, "sweep"))
@@ -43,14 +43,14 @@ def _setting(file: str, config: ConfigDict, fields: dict[str, Any], overrides: M
             raise UserError(f"--config.{field}: the sweep sets it, leave it out")
         if field not in known:
             raise UserError(f"the sweep of {file} sets {field}, which its configuration does not have")
-    made = copy.deepcopy(config)  # what follows another field goes on following it
+    made = copy.deepcopy(config)  # keeps references between fields
     try:
         made.update_from_flattened_dict(fields)
     except TypeError as error:
         raise UserError(f"the sweep of {file}, {name}: {error}") from error
     kind = kind_of(made)
     if kind == "fusion":
-        raise UserError("a sweep of fusion is not built: launch.train runs one")
+        raise UserError("fusion cannot be swept: launch.train runs one")
     if kind == "doctor":
         raise UserError(f"{name}: a doctor answers one run at a time, launch.active makes it")
     try:

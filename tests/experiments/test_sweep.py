@@ -51,7 +51,7 @@ REFUSED = {
     "no such field": (("transfer",), {"lr": 1.0}, "sets lr, which"),
     "another type": (("transfer",), {"num_epochs": "many"}, "num_epochs=many: "),
     "cannot be run": (("transfer",), {"num_folds": 1}, "num_folds=1: --config.num_folds=1: it must be 2 or more"),
-    "fusion": (("fusion",), {"num_epochs": 3}, "a sweep of fusion is not built"),
+    "fusion": (("fusion",), {"num_epochs": 3}, "fusion cannot be swept"),
     "a doctor": (("doctor",), {"num_rounds": 3}, "a doctor answers one run at a time"),
 }
 
@@ -92,7 +92,7 @@ def test_gpus_are_those_that_may_be_used(monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
         assert executors._gpus() == found
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1f")
-    with pytest.raises(UserError, match="a sweep wants numbers there"):
+    with pytest.raises(UserError, match="a sweep needs numbers there"):
         executors._gpus()
 
 
