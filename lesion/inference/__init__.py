@@ -1,1 +1,1 @@
-"""Where a network looks: Grad-CAM maps, which slices are shown, and the sheet they are shown on."""
+"""Applies a finished run: Grad-CAM sheets of its test slices, and predictions for new patients."""

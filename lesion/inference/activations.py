@@ -1,4 +1,4 @@
-"""What every stage of a network gives for one slice, in numbers."""
+"""Statistics of the output of every stage of a network for one slice."""
 
 from typing import Any, NamedTuple
 
@@ -11,17 +11,17 @@ from lesion.inference.trained_run import FoldVariables, TrainedRun
 
 
 class Activations(NamedTuple):
-    """The output of one stage, in numbers.
+    """Statistics of the output of one stage.
 
     Attributes:
-        stage: its name.
-        shape: [h, w, C] or [D].
-        mean: of all elements.
+        stage: name of the stage.
+        shape: shape of the output, (h, w, C) or (D,).
+        mean: mean of all elements.
         spread: their standard deviation.
         largest: their largest magnitude.
-        zeros: share of them that is 0, after a ReLU those that are off.
-        dead: share of the channels that are 0 everywhere.
-        not_finite: how many are NaN or infinite.
+        zeros: share of elements that are 0; after a ReLU, the inactive ones.
+        dead: share of channels that are 0 everywhere.
+        not_finite: number of NaN or infinite elements.
     """
 
     stage: str
@@ -35,7 +35,7 @@ class Activations(NamedTuple):
 
 
 def measure_stages(run: TrainedRun, variables: FoldVariables, image: np.ndarray) -> list[Activations]:
-    """Runs one slice, uint8 [S, S], through the backbone up to its last map, stage by stage, as one program."""
+    """Measures each stage of the backbone up to its last map on one slice, uint8 [S, S], as one program."""
     assert image.ndim == 2, image.shape
     backbone, shapes, model = run.config.backbone, dict[str, tuple[int, ...]](), run.network.backbone
     stages = models.map_stages(backbone)

@@ -1,10 +1,10 @@
-"""Which slices a Grad-CAM sheet shows: by a rule, so that nobody picks the ones that please."""
+"""Chooses the slices of a Grad-CAM sheet by a rule, so that nobody picks the ones that please."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 WRONG, UNSURE, RIGHT = "wrong", "least sure", "right"
-EACH = 4
+EACH = 4  # slices of a class and reason
 
 
 class Prediction(NamedTuple):
@@ -18,7 +18,7 @@ class Prediction(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """A slice to be shown, and why: `right`, `wrong` or `least sure`."""
+    """A slice to show, and the reason: `right`, `wrong` or `least sure`."""
 
     why: str
     prediction: Prediction
@@ -27,32 +27,32 @@ class Chosen(NamedTuple):
 def choose(predictions: Iterable[Prediction], each: int = EACH) -> list[Chosen]:
     """Chooses for either class the slices most confidently wrong, those least sure, and those most confidently right.
 
-    A patient is shown once at most. Wrong ones are chosen first, as they are rarest, then the least sure, then the
-    right; of slices equally sure, that of the lower pseudonym.
+    A patient is shown once at most. Wrong slices are chosen first, as they are rarest, then the least sure, then the
+    right ones; of slices equally sure, that of the lower pseudonym.
 
     Args:
-        predictions: of all slices with a label.
-        each: at most so many of a class and reason.
+        predictions: predictions for all slices with a label.
+        each: most slices of a class and reason.
 
     Returns:
-        Sorted by class, then right, wrong, least sure, then in the order chosen.
+        The choices by class, then right, wrong, least sure, then in the order chosen.
     """
     rows = list(predictions)
     seen: set[str] = set()
-    found: dict[tuple[int, str], list[Chosen]] = {}
+    chosen: dict[tuple[int, str], list[Chosen]] = {}
     for why in (WRONG, UNSURE, RIGHT):
         for label in (0, 1):
             fitting = [r for r in rows if r.label == label and (why == UNSURE or is_right(r) == (why == RIGHT))]
-            found[label, why] = []
+            chosen[label, why] = []
             for row in sorted(fitting, key=lambda row: _rank(row, why)):
-                if row.patient not in seen and len(found[label, why]) < each:
+                if row.patient not in seen and len(chosen[label, why]) < each:
                     seen.add(row.patient)
-                    found[label, why].append(Chosen(why, row))
-    return [choice for label in (0, 1) for why in (RIGHT, WRONG, UNSURE) for choice in found[label, why]]
+                    chosen[label, why].append(Chosen(why, row))
+    return [choice for label in (0, 1) for why in (RIGHT, WRONG, UNSURE) for choice in chosen[label, why]]
 
 
 def is_right(row: Prediction) -> bool:
-    """Returns whether a slice is called what it is; as everywhere, glioma above one half."""
+    """Returns whether the predicted class is the label; as everywhere, glioma is predicted above one half."""
     return (row.probability > 0.5) == (row.label == 1)
 
 

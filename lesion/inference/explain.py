@@ -1,4 +1,4 @@
-"""Grad-CAM of a finished run: each slice by the network that did not see its patient, and the sheet of them."""
+"""Grad-CAM sheet of a finished run: each slice is explained by the network that was not trained on its patient."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ from lesion.train.forward import over_rows
 VERSION = 1  # raised whenever the same run would give another sheet
 BATCH_SIZE = 8
 RANDOM_HEADS = 5
-TOLERANCE = 0.05  # of a probability: for bfloat16 and other kinds of machine
+TOLERANCE = 0.05  # of a probability, between kinds of machine and for bfloat16
 GRADCAM = (
     *("slice", "patient", "fold", "label", "probability", "why", "evidence_for"),
     *("peak_row", "peak_column", "random_head_correlation"),
@@ -32,12 +32,12 @@ CLASS_NAMES = {number: name for name, number in LABELS.items()}
 
 
 class Explanation(NamedTuple):
-    """What a network says of one slice, and where it looks.
+    """A network's prediction for one slice, and its Grad-CAM map.
 
     Attributes:
-        probability: of glioma.
-        heat: float32 [h, w], the evidence for the class that it calls the slice.
-        correlation: of `heat` with the maps of random heads, the mean of Spearman's; NaN where none is defined.
+        probability: probability of glioma.
+        heat: float32 [h, w], the evidence for the predicted class, or for the one that was asked for.
+        correlation: mean of Spearman's correlations of `heat` with the maps of random heads; NaN where undefined.
     """
 
     probability: float
@@ -46,7 +46,7 @@ class Explanation(NamedTuple):
 
     @property
     def called(self) -> str:
-        """The name of the class."""
+        """Name of the predicted class."""
         return CLASS_NAMES[int(self.probability > 0.5)]
 
 
@@ -56,14 +56,14 @@ Explain = Callable[..., list[Explanation]]
 def make_explain(run: TrainedRun, stage: str = "") -> Explain:
     """Builds `explain(fold variables, image uint8 [N, S, S], sign=None) -> N explanations`; one program for all folds.
 
-    `sign` float32 [N] asks for the evidence of a class, see `gradcam.grad_cam`; None for that which the network calls.
+    `sign` float32 [N] names the class whose evidence is shown, see `gradcam.grad_cam`; None: the predicted class.
 
     Args:
-        run: of launch.train.
-        stage: whose map is looked at; empty: the last.
+        run: run of launch.train.
+        stage: stage whose map is explained; empty: the last one with a map.
 
     Raises:
-        UserError: if there is no such stage, or it gives no map.
+        UserError: if there is no such stage, or its output is no map.
     """
     config, network = run.config, run.network
     model, head = network.backbone, network.head
@@ -101,7 +101,7 @@ def make_explain(run: TrainedRun, stage: str = "") -> Explain:
 
 
 def map_stage(backbone: str, stage: str) -> str:
-    """Returns the stage that is looked at: the one named, or the last map; a `UserError` if it gives no map."""
+    """Returns `stage`, or the last one with a map if it is empty; raises a `UserError` if its output is no map."""
     if not stage:
         return models.get_spec(backbone).last_map
     models.stage_before(backbone, stage)  # raises for an unknown one
@@ -112,12 +112,12 @@ def map_stage(backbone: str, stage: str) -> str:
 
 
 def _feature_width(head_params: Any, head: Any) -> int:
-    """Returns D of the features that a head is made for."""
+    """Returns D, the number of features that a head takes."""
     return head_params["fc0" if head.widths else "logit"]["kernel"].shape[0]
 
 
 def _correlation(heat: np.ndarray, random: np.ndarray) -> float:
-    """Averages Spearman's correlation of [h, w] with each of [R, h, w]; constant maps have none."""
+    """Averages Spearman's correlation of a map [h, w] with each of [R, h, w]; NaN, as constant maps have none."""
     varied = [other for other in random if np.ptp(other) > 0]
     if not varied or not np.ptp(heat) > 0:
         return float("nan")
@@ -129,19 +129,19 @@ def explain_run(
 ) -> dict[str, Any] | None:
     """Writes the Grad-CAM sheet of a finished transfer run.
 
-    Beside the maps it makes the check of Adebayo et al., Sanity Checks for Saliency Maps (NeurIPS 2018): those of heads
-    with random weights. Where they are the same, a map tells of the backbone and not of what was learnt.
+    Makes the check of Adebayo et al., Sanity Checks for Saliency Maps (NeurIPS 2018), too: it compares the maps with
+    those of heads with random weights. Where they agree, a map shows the backbone and not what was learnt.
 
     Args:
-        workdir: of launch.train.
-        data_dir: the dataset that it was trained on.
-        out: gets config.json, gradcam.csv, gradcam.png and, last, metrics.json.
-        weights: where the backbone's converted weights lie now, if they were moved.
-        stage: whose map is looked at; empty: the last.
-        each: at most so many slices of a class and reason.
+        workdir: folder of a run of launch.train.
+        data_dir: dataset that it was trained on.
+        out: folder to write; gets config.json, gradcam.csv, gradcam.png and, last, metrics.json.
+        weights: current folder of the backbone's converted weights, if they were moved.
+        stage: stage whose map is explained; empty: the last one with a map.
+        each: most slices of a class and reason.
 
     Returns:
-        The metrics, or None if this was done before.
+        The metrics, or None if the sheet was made before.
 
     Raises:
         UserError: if the run is not finished, or dataset or weights are not those it was trained on.
@@ -179,13 +179,13 @@ def _explain_chosen(run: TrainedRun, explain: Explain, slices: Slices, chosen: l
     for fold in track(f"grad-cam {run.config.sequence}", folds, len(folds)):
         predictions = [choice.prediction for choice in chosen if choice.prediction.fold == fold]
         image = slices.image[[row_of[prediction.slice] for prediction in predictions]]
-        found = explain(trained_run.load_fold(run, fold), image)
-        for prediction, explanation in zip(predictions, found, strict=True):
+        explained = explain(trained_run.load_fold(run, fold), image)
+        for prediction, explanation in zip(predictions, explained, strict=True):
             if abs(explanation.probability - prediction.probability) > TOLERANCE:
                 raise UserError(
                     f"the network of fold {fold} in {run.folder} gives slice {prediction.slice} "
-                    f"{explanation.probability:.3f}, predictions.csv {prediction.probability:.3f}: they do not belong "
-                    "together, run launch.train anew"
+                    f"{explanation.probability:.3f}, predictions.csv {prediction.probability:.3f}: they do not "
+                    "belong together, run launch.train again"
                 )
             explanations[prediction.slice] = explanation
     return [explanations[choice.prediction.slice] for choice in chosen]
@@ -237,5 +237,5 @@ def _caption(prediction: choose.Prediction, explanation: Explanation) -> str:
 
 
 def _median(values: list[float]) -> float | None:
-    """Returns the median of those that are defined; None if none is."""
+    """Returns the median of the values that are not NaN; None if all are."""
     return float(np.nanmedian(values)) if np.isfinite(values).any() else None

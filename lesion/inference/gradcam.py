@@ -1,7 +1,7 @@
-"""Grad-CAM, pure: which places of a map speak for glioma, and which for encephalitis.
+"""Grad-CAM as pure functions: which places of a map are evidence for glioma, and which for encephalitis.
 
 Selvaraju et al., Grad-CAM, ICCV 2017 (arXiv:1610.02391), equations 1 and 2. With a linear head on mean features the map
-is CAM's (Zhou et al., CVPR 2016) but for the ReLU and a factor.
+is CAM's (Zhou et al., CVPR 2016) up to the ReLU and a factor.
 """
 
 import dataclasses
@@ -14,18 +14,18 @@ from flax import linen as nn
 
 from lesion.train.network import Network
 
-GLIOMA, ENCEPHALITIS = 1.0, -1.0  # signs: what is explained is sign · logit
+GLIOMA, ENCEPHALITIS = 1.0, -1.0  # signs: the score that is explained is sign · logit
 
 
 def weigh_channels(activation: jax.Array, gradient: jax.Array) -> jax.Array:
-    """Sums the channels, each weighted by the mean of its gradient (eq. 1), and leaves out what speaks against (eq. 2).
+    """Sums the channels, each weighted by the mean of its gradient (eq. 1), and drops negative evidence (eq. 2).
 
     Args:
-        activation: [B, h, w, C].
-        gradient: of the score by it, the same shape.
+        activation: [B, h, w, C], output of a stage.
+        gradient: gradient of the score by `activation`, the same shape.
 
     Returns:
-        float32 [B, h, w], at least 0.
+        Map float32 [B, h, w], at least 0.
     """
     assert activation.ndim == 4 and activation.shape == gradient.shape, (activation.shape, gradient.shape)
     weight = gradient.astype(jnp.float32).mean((1, 2))
@@ -35,13 +35,13 @@ def weigh_channels(activation: jax.Array, gradient: jax.Array) -> jax.Array:
 def grad_cam(
     logit_of: Callable[[jax.Array], jax.Array], activation: jax.Array, sign: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Computes the map of what speaks for one class.
+    """Computes the map of evidence for one class.
 
     Args:
-        logit_of: [B, h, w, C] to the logit of glioma [B], each example by itself.
-        activation: [B, h, w, C].
-        sign: float32 [B], `GLIOMA` or `ENCEPHALITIS`: the class whose evidence is asked for. None: the class that each
-            example is called.
+        logit_of: function of an activation [B, h, w, C] to the logit of glioma [B], each example by itself.
+        activation: [B, h, w, C], output of a stage.
+        sign: float32 [B], `GLIOMA` or `ENCEPHALITIS`: the class whose evidence is mapped. None: the predicted class
+            of each example.
 
     Returns:
         Map float32 [B, h, w], at least 0, and logit float32 [B].
@@ -54,7 +54,7 @@ def grad_cam(
 
 
 def called_sign(logit: jax.Array) -> jax.Array:
-    """Returns the sign [B] of the class that each is called, glioma where the probability is above one half."""
+    """Returns the sign [B] of the predicted class: glioma where the probability is above one half, a logit above 0."""
     return jnp.where(logit > 0, GLIOMA, ENCEPHALITIS)
 
 
@@ -73,7 +73,7 @@ def explain(
         params: see `Network`.
         batch_stats: see `Network`.
         activation: [B, h, w, C], the output of `stage`.
-        stage: whose output is looked at.
+        stage: stage whose output is explained.
         sign: see `grad_cam`.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Reads a DICOM folder of new patients as a dataset is prepared, and flags what a network should not be asked about.
+"""Reads a DICOM folder of new patients as `launch.prepare` does, and flags slices that should not be predicted.
 
-No label is needed. What looks unlike the slices that a network was trained on is flagged and gets no picture; nothing
-is guessed. Pseudonyms are those of `launch.prepare` on the same folder, their table stays in its private folder.
+No label is needed. A slice that looks unlike those a network was trained on is flagged and gets no prediction.
+Pseudonyms are those of `launch.prepare` on the same folder; their table stays in the private folder.
 """
 
 import collections
@@ -19,11 +19,11 @@ from lesion.dicom import scan, tables
 from lesion.dicom.scan import Stack
 from lesion.errors import UserError
 
-MIN_FILLED = 0.1  # a picture with a smaller share of pixels above 0 shows no head to speak of; a guess
+MIN_FILLED = 0.1  # share of pixels above 0 below which a picture shows too little of a head; a guess
 
 
 class NewSlice(NamedTuple):
-    """A slice of a new patient: pseudonyms, `image` uint8 [224, 224], `flag` why it should not be asked about."""
+    """A slice of a new patient: pseudonyms, `image` uint8 [224, 224], `flag` why it should not be predicted, or ""."""
 
     patient: str
     slice: str
@@ -36,11 +36,11 @@ class NewPatients(NamedTuple):
     """A folder of new patients.
 
     Attributes:
-        slices: of the sequence asked for, by patient and height.
-        flags: why nothing can be said of a patient, by pseudonym.
-        skipped: how many files were left out, by reason.
+        slices: slices of the run's sequence, by patient and height.
+        flags: {pseudonym: reason} of the patients without a prediction.
+        skipped: {reason: number of files left out}.
         slices_listed: whether a slices.csv chose the slices.
-        phantom: patients whose images all say that they are of a phantom.
+        phantom: pseudonyms of patients whose images are all marked as a phantom's.
     """
 
     slices: list[NewSlice]
@@ -54,9 +54,9 @@ def read_folder(folder: Path, sequence: str, private: Path) -> NewPatients:
     """Reads the patients of a DICOM folder.
 
     Args:
-        folder: the tree; slices.csv and series.csv are heeded if they are there, patients.csv is not read.
-        sequence: the network's.
-        private: for key, pseudonym table and rejects.csv; made if missing.
+        folder: DICOM tree; slices.csv and series.csv are used if they exist, patients.csv is not read.
+        sequence: sequence that the networks were trained on.
+        private: folder for key, pseudonym table and rejects.csv; made if missing.
 
     Raises:
         UserError: if there is no readable MR image, or a table is wrong.
@@ -103,7 +103,7 @@ def _new_slice(rendered: RenderedSlice, patient: str, slice_id: str) -> NewSlice
 def _patient_flags(
     stacks: Sequence[Stack], patients: dict[str, str], slices: Sequence[NewSlice], sequence: str
 ) -> dict[str, str]:
-    """Returns why no slice of a patient can be asked about, for every patient of whom that is so."""
+    """Returns {pseudonym: reason} of the patients of whom no slice can be predicted."""
     usable = {slice_.patient for slice_ in slices if not slice_.flag}
     flagged = {slice_.patient: slice_.flag for slice_ in slices}
     present = collections.defaultdict(set)

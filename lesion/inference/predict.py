@@ -1,4 +1,4 @@
-"""New patients: what the networks of a run say of them, how far they agree, and where they look."""
+"""Predictions for new patients: probabilities by the networks of a run, their spread, and Grad-CAM sheets."""
 
 import functools
 import math
@@ -21,19 +21,19 @@ from lesion.progress import track
 from lesion.train.forward import over_rows
 
 COLUMNS = ("patient", "slice", "num_slices", "called", "probability", "spread", "entropy", "flag")
-SHOWN_PER_ROW = 4  # slices shown of a patient that speak most for either class
+SHOWN_PER_ROW = 4  # slices of a patient that a sheet shows for either class
 BATCH_SIZE = 32
-KNOWN = "of the run's own cohort: most of these networks were trained on it"  # flagged, and answered all the same
+KNOWN = "of the run's own cohort: most of these networks were trained on it"  # a flag beside a prediction
 RESEARCH = "RESEARCH USE ONLY: no medical device, not for diagnosis"
 
 
 class EnsemblePrediction(NamedTuple):
-    """What an ensemble predicts of a slice or a patient.
+    """Prediction of an ensemble for a slice or a patient.
 
     Attributes:
-        probability: of glioma, the mean over the networks.
-        spread: their standard deviation; NaN of one network.
-        entropy: of the mean, nats, at most ln 2.
+        probability: probability of glioma, the mean over the networks.
+        spread: standard deviation over the networks; NaN of a single one.
+        entropy: entropy of the mean, nats, at most ln 2.
     """
 
     probability: float
@@ -42,12 +42,12 @@ class EnsemblePrediction(NamedTuple):
 
     @property
     def called(self) -> str:
-        """The name of the class."""
+        """Name of the predicted class."""
         return CLASS_NAMES[int(self.probability > 0.5)]
 
 
 def ensemble(probability: np.ndarray) -> EnsemblePrediction:
-    """Joins the probabilities of glioma [F] of F networks."""
+    """Combines the probabilities of glioma [F] by F networks."""
     assert probability.ndim == 1, probability.shape
     mean = float(probability.mean())
     spread = float(probability.std()) if len(probability) > 1 else math.nan
@@ -55,10 +55,10 @@ def ensemble(probability: np.ndarray) -> EnsemblePrediction:
 
 
 def open_checkpoint(path: Path, weights: str) -> TrainedRun:
-    """Opens a run's networks, all finished folds, or that of one fold if `path` is RUN/checkpoints/fold_K.
+    """Opens a run with the networks of all finished folds, or of one fold if `path` is RUN/checkpoints/fold_K.
 
     Raises:
-        UserError: if it is neither, or slices were prepared in another way for it than they are now.
+        UserError: if `path` is neither, or the run's slices were prepared in another way than slices are now.
     """
     path = path.absolute()
     number = path.name.removeprefix("fold_")
@@ -73,7 +73,7 @@ def open_checkpoint(path: Path, weights: str) -> TrainedRun:
 
 
 def probabilities(run: TrainedRun, image: np.ndarray) -> np.ndarray:
-    """Predicts glioma by every network of a run: uint8 [N, S, S] to float64 [F, N]."""
+    """Predicts the probability of glioma by each of F networks, float64 [F, N], for image uint8 [N, S, S]."""
     assert image.ndim == 3 and len(run.folds), image.shape
     config, network = run.config, run.network
 
@@ -89,7 +89,7 @@ def probabilities(run: TrainedRun, image: np.ndarray) -> np.ndarray:
     features, logits = None, []
     for fold in track(f"predicting {config.sequence}", run.folds, len(run.folds)):
         variables = trained_run.load_fold(run, fold)
-        if features is None or config.mode != "frozen":  # else all folds share the backbone
+        if features is None or config.mode != "frozen":  # frozen: all folds share the backbone
             compute = functools.partial(features_of, *jax.device_put(tuple(variables)))
             batches = over_rows(lambda rows: compute(image[rows]), range(len(image)), BATCH_SIZE)  # noqa: B023
             features = np.concatenate([batch for _, batch in batches])
@@ -98,21 +98,21 @@ def probabilities(run: TrainedRun, image: np.ndarray) -> np.ndarray:
 
 
 def predict(checkpoint: Path, folder: Path, output: Path, *, private: Path, weights: str = "") -> str:
-    """Writes what a run's networks predict of the patients of a DICOM folder.
+    """Writes a run's predictions for the patients of a DICOM folder, as a table and Grad-CAM sheets.
 
     Args:
-        checkpoint: of launch.train: a run, or one fold of it.
-        folder: the DICOM tree; slices.csv and series.csv in it are heeded.
-        output: table to write: each patient, then the patient's slices; beside it a folder of Grad-CAM sheets, one a
+        checkpoint: run of launch.train, or one fold of it.
+        folder: DICOM tree; slices.csv and series.csv in it are used.
+        output: table to write: each patient, then the patient's slices; beside it a folder of Grad-CAM sheets, one per
             patient.
-        private: for the pseudonyms' key and table, which stay with the patients' data.
-        weights: where the backbone's converted weights lie now, if they were moved.
+        private: folder for the pseudonyms' key and table, which stay with the patients' data.
+        weights: current folder of the backbone's converted weights, if they were moved.
 
     Returns:
-        What was done, for the user.
+        A summary for the user.
 
     Raises:
-        UserError: if the checkpoint is none, the folder has no MR image, or the output is there already.
+        UserError: if `checkpoint` is no run or fold, `folder` has no MR image, or `output` exists.
     """
     sheets = output.with_name(f"{output.stem}_gradcam")
     for path in (output, sheets):
@@ -147,7 +147,7 @@ def predict(checkpoint: Path, folder: Path, output: Path, *, private: Path, weig
 
 
 def _phantom_flags(run: TrainedRun, incoming: NewPatients) -> dict[str, str]:
-    """Flags simulated images for a network of patients, and patients for one of simulated images."""
+    """Flags simulated images for a network trained on patients, and patients for one trained on simulated images."""
     patients = {s.patient for s in incoming.slices}
     trained_on = run.record["phantom"]
     if trained_on is True:
@@ -158,7 +158,7 @@ def _phantom_flags(run: TrainedRun, incoming: NewPatients) -> dict[str, str]:
 
 
 def _known_patients(run: TrainedRun) -> set[str]:
-    """Returns pseudonyms of the run's own cohort: they agree where dataset and folder share a key."""
+    """Returns pseudonyms of the run's own cohort; they match where dataset and folder share a key."""
     try:
         return {prediction.patient for prediction in trained_run.read_predictions(run)}
     except UserError:  # not finished
@@ -173,7 +173,7 @@ def _row(patient: str, slice_id: str, count: Any, prediction: EnsemblePrediction
 
 
 class _Shown(NamedTuple):
-    """What a patient's sheet is drawn from: the patient's prediction, n slices, and their probabilities [F, n]."""
+    """Contents of a patient's sheet: the patient's prediction, n slices, and their probabilities [F, n]."""
 
     prediction: EnsemblePrediction
     slices: list[NewSlice]
@@ -181,7 +181,7 @@ class _Shown(NamedTuple):
 
 
 def _draw_sheets(run: TrainedRun, folder: Path, incoming: NewPatients, shown: dict[str, _Shown]) -> None:
-    """Draws a sheet a patient."""
+    """Draws one sheet per patient."""
     if not shown:
         return
     folder.mkdir()
@@ -205,8 +205,8 @@ def _draw_sheets(run: TrainedRun, folder: Path, incoming: NewPatients, shown: di
         title = f"Patient {patient[:9]}: called {prediction.called}, {_number(prediction)}"
         notes = [
             RESEARCH,
-            f"Mean map of {len(run.folds)} networks trained on {run.config.sequence}, of what speaks for the class a "
-            f"slice is called; {len(slices)} slices were asked about.",
+            f"Mean map of {len(run.folds)} networks trained on {run.config.sequence}: evidence for the class called; "
+            f"{len(slices)} slices were predicted.",
         ]
         is_phantom = patient in incoming.phantom or run.record["phantom"]
         sheet.draw(folder / f"{patient}.png", rows, title, notes, is_phantom)
@@ -237,7 +237,7 @@ def _summary(run: TrainedRun, incoming: NewPatients, output: Path, sheets: Path,
         *(f"left out: {count} × {reason}" for reason, count in sorted(incoming.skipped.items())),
     ]
     if not incoming.slices_listed:
-        lines.append("no slices.csv: every slice was asked about; if training saw slices with lesion only, add one")
+        lines.append("no slices.csv: every slice was predicted; if training saw slices with lesion only, add one")
     if run.record["data"].get("preprocess") is None:
-        lines.append("the run does not record how its slices were prepared: whether it was so was not checked")
+        lines.append("the run does not record how its slices were prepared: whether as these was not checked")
     return "\n".join([*lines, f"table: {output}", f"sheets: {sheets}" if num_patients else "no sheet"])

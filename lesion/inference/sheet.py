@@ -1,4 +1,4 @@
-"""Grad-CAM sheets: each slice as it is, beside it the same with the map over it, below it what was predicted."""
+"""Grad-CAM sheets: each slice, beside it the slice with its map over it, below them the prediction."""
 
 import textwrap
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ PHANTOM = {
     "mixed": "PARTLY PHANTOM: simulated images and patients mixed",
 }
 GAP = 6  # pixels between a slice and its copy
-STRONGEST = 0.65  # how much of the map is seen where it is highest
-WIDTH_IN, HEIGHT_IN = 2.75, 1.75  # of a panel, inches
+STRONGEST = 0.65  # opacity of the map where it is highest
+WIDTH_IN, HEIGHT_IN = 2.75, 1.75  # size of a panel, inches
 
 
 class Panel(NamedTuple):
@@ -39,7 +39,7 @@ class Panel(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Panels side by side: `name` stands before them, `empty` in their place where there are none."""
+    """Panels side by side: `name` is written before them, `empty` in their place where there are none."""
 
     name: str
     panels: Sequence[Panel]
@@ -47,7 +47,7 @@ class Row(NamedTuple):
 
 
 def enlarge(heat: np.ndarray, side: int) -> np.ndarray:
-    """Enlarges a map [h, w] to its slice, float32 [side, side] in [0, 1]: bilinear, its highest cell 1, or all 0."""
+    """Enlarges a map [h, w] bilinearly to float32 [side, side] in [0, 1]: its highest cell is 1, or all are 0."""
     assert heat.ndim == 2, heat.shape
     top = float(heat.max())
     if not top > 0:
@@ -57,7 +57,7 @@ def enlarge(heat: np.ndarray, side: int) -> np.ndarray:
 
 
 def peak(heat: np.ndarray, side: int) -> tuple[float, float] | None:
-    """Returns row and column, in pixels of the slice, of the middle of the highest cell of a map [h, w], or None."""
+    """Returns row and column, in pixels, of the centre of a map's [h, w] highest cell; None if none is above 0."""
     if not heat.max() > 0:
         return None
     cell = np.unravel_index(int(np.argmax(heat)), heat.shape)
@@ -66,7 +66,7 @@ def peak(heat: np.ndarray, side: int) -> tuple[float, float] | None:
 
 
 def colours() -> ListedColormap:
-    """Returns Matplotlib's inferno, safe for the colour-blind and lighter the higher, clear where the map is 0."""
+    """Returns Matplotlib's inferno, safe for the colour-blind, lighter and more opaque where the map is higher."""
     rgba = matplotlib.colormaps["inferno"](np.linspace(0.15, 1.0, 256))
     rgba[:, 3] = np.linspace(0.0, STRONGEST, 256)
     return ListedColormap(rgba)
@@ -83,14 +83,14 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 
 def draw(path: Path, rows: Sequence[Row], title: str, notes: Sequence[str], phantom: bool | str) -> None:
-    """Writes the sheet as PNG, all at once.
+    """Writes the sheet as PNG, whole or not at all.
 
     Args:
-        path: of the picture.
-        rows: from top to bottom.
-        title: stands on top.
-        notes: lines below it.
-        phantom: whether the cohort is one; `mixed`.
+        path: file to write.
+        rows: rows from top to bottom.
+        title: title of the sheet.
+        notes: lines below the title.
+        phantom: whether the cohort is a phantom, or `mixed`.
     """
     columns = max(2, *(len(row.panels) for row in rows))
     width = 1.3 + WIDTH_IN * columns
@@ -136,7 +136,7 @@ def _panel(ax: Axes, panel: Panel) -> None:
 
 
 def _bar(figure: Figure, size: tuple[float, float]) -> None:
-    """Draws what the colours mean, over the grey that they are laid on."""
+    """Draws the scale of the colours, over the grey of a slice."""
     ax = figure.add_axes((1.3 / size[0], 0.36 / size[1], 2.2 / size[0], 0.13 / size[1]))
     ax.set_facecolor("#555555")
     bar = figure.colorbar(ScalarMappable(cmap=colours()), cax=ax, orientation="horizontal", ticks=[0, 0.5, 1])

@@ -1,4 +1,4 @@
-"""A finished transfer run read back: its networks, fold by fold, as they predicted."""
+"""Reads a finished transfer run back: its record, its predictions, and the network of each fold."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +18,11 @@ class TrainedRun(NamedTuple):
     """A run of launch.train.
 
     Attributes:
-        folder: where it lies.
-        record: its config.json.
+        folder: folder of the run.
+        record: contents of its config.json.
         config: its configuration.
-        frozen_variables: of the stages that were not trained, the same for all folds; {} if all were.
-        folds: numbers of those that are finished.
+        frozen_variables: variables of the stages that were not trained, the same for all folds; {} if all were.
+        folds: numbers of the finished folds.
     """
 
     folder: Path
@@ -33,7 +33,7 @@ class TrainedRun(NamedTuple):
 
     @property
     def network(self) -> Network:
-        """The backbone without classifier, from pictures to its last map, and the head: the same for all folds."""
+        """Network of every fold: the backbone without classifier, from pictures to its last map, and the head."""
         spec = models.get_spec(self.config.backbone)
         pooling = self.config.head.pooling or spec.pooling
         model = models.get_model(self.config.backbone, None)
@@ -41,7 +41,7 @@ class TrainedRun(NamedTuple):
 
 
 class FoldVariables(NamedTuple):
-    """The network of a fold: `params` and `batch_stats` as methods of `TrainedRun.network` take them."""
+    """Variables of a fold's network: `params` and `batch_stats` as methods of `TrainedRun.network` take them."""
 
     params: dict[str, Any]
     batch_stats: dict[str, Any]
@@ -53,14 +53,14 @@ class FoldVariables(NamedTuple):
 
 
 def open_run(folder: Path, weights: str = "") -> TrainedRun:
-    """Reads what a run was, and the weights it started from as far as they are part of its networks.
+    """Reads a run's record, and the weights it started from where they are still part of its networks.
 
     Args:
-        folder: of launch.train.
-        weights: where these weights lie now; empty: where they lay when the run was started.
+        folder: folder of a run of launch.train.
+        weights: current folder of these weights; empty: the folder they were in when the run was started.
 
     Raises:
-        UserError: if it is no such run, or the weights are not those it was trained with.
+        UserError: if `folder` is no such run, or the weights are not those it was trained with.
     """
     try:
         record = files.read_json(folder / rundir.CONFIG)
@@ -93,7 +93,7 @@ def open_run(folder: Path, weights: str = "") -> TrainedRun:
 
 
 def load_fold(run: TrainedRun, fold: int) -> FoldVariables:
-    """Loads the network of a fold: what was trained, and the stages below it."""
+    """Loads the network of a fold: its trained variables, and those of the frozen stages below them."""
     own, _ = checkpoint.load_variables(run.folder / "checkpoints" / f"fold_{fold}")
     backbone = {**run.frozen_variables.get("params", {}), **own["params"].get("backbone", {})}
     batch_stats = {**run.frozen_variables.get("batch_stats", {}), **own.get("batch_stats", {})}
@@ -101,10 +101,10 @@ def load_fold(run: TrainedRun, fold: int) -> FoldVariables:
 
 
 def read_predictions(run: TrainedRun) -> list[Prediction]:
-    """Reads what each fold's network predicted of the slices it was not trained on.
+    """Reads the predictions of each fold's network for the slices it was not trained on.
 
     Raises:
-        UserError: if the run is not finished, or the table is not whole.
+        UserError: if the run is not finished, or the table is damaged.
     """
     path = run.folder / "predictions.csv"
     try:
