@@ -1,4 +1,4 @@
-"""The Flask app behind the reading page: serves its files, the round and its pictures, takes answers."""
+"""The Flask app behind the reading page: serves its files, the round and its pictures, and takes answers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,16 +36,16 @@ HEADERS = {
 
 
 class Refused(Exception):  # noqa: N818  # not an error: the page shows it and goes on
-    """An answer or an undo that is not taken: the reason in one line."""
+    """An answer or an undo is refused; the message is the reason, in one line."""
 
 
 def make_app(workdir: Path, token: str) -> flask.Flask:
-    """Returns the app that serves the run in `workdir`, all of it below /`token`/.
+    """Builds the app that serves the run in `workdir`, all of it below /`token`/.
 
     An answer is `POST answer {id, round, item, label, seen}`: `id` is made by the page, so that a message that is sent
     again does not count twice; `seen` is the entry that the page last knew for this slice, so that two tabs never
     overwrite each other unknowingly. `POST undo {id, round, entry}` takes the entry back. Both return the state; 409
-    means that the answer was refused.
+    means that the message was refused.
     """
     app = flask.Flask(__name__, static_folder=None)
     app.config.update(TRUSTED_HOSTS=[HOST, "localhost"], MAX_CONTENT_LENGTH=2**14)
@@ -69,9 +69,9 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
             "phantom": round_.phantom,
             "command": round_.command,
             "labels": list(LABELS),
-            "sequences": list(SEQUENCES.items()),  # pairs, for JSON's objects have no order
+            "sequences": list(SEQUENCES.items()),  # pairs: the objects of JSON have no order
             "stacks": [
-                {sequence: [shown.position_mm for shown in stack] for sequence, stack in patient.items()}
+                {sequence: [slice_.position_mm for slice_ in stack] for sequence, stack in patient.items()}
                 for patient in round_.stacks
             ],
             "items": [{"patient": item.patient, "place": item.place} for item in round_.items],
@@ -153,7 +153,7 @@ def _file(path: Path, media_type: str) -> flask.Response:
 
 
 def _message(**types: type) -> dict[str, Any]:
-    """Returns the request's JSON; answers 400 unless it has just these fields, of these types."""
+    """Returns the request's JSON; answers 400 unless it has exactly these fields, of these types."""
     body = flask.request.get_json()
     if not isinstance(body, dict) or {name: type(value) for name, value in body.items()} != types:
         flask.abort(400)
@@ -161,7 +161,7 @@ def _message(**types: type) -> dict[str, Any]:
 
 
 def _add(workdir: Path, round_: Round, message: dict[str, Any], decide: Callable[[JournalState], list[Entry]]) -> Any:
-    """Adds the entries that `decide` returns to the journal; returns the state, or 409 and why it was refused."""
+    """Adds the entries that `decide` returns to the journal; returns the state, or 409 and why they were refused."""
 
     def decide_once(state: JournalState) -> list[Entry]:
         if message["id"] in state.entries:  # sent again, because the first reply was lost
@@ -179,13 +179,13 @@ def _add(workdir: Path, round_: Round, message: dict[str, Any], decide: Callable
 
 
 def _state(workdir: Path, round_: Round) -> dict[str, Any]:
-    """Returns what the page shows of the answers, in the order of the round's items."""
+    """Returns the answers in the order of the round's items, and the rest of the state that the page shows."""
     state = journal.read(workdir / FOLDER)
-    found = [state.answer(round_.number, item.slice) for item in round_.items]
+    entries = [state.answer(round_.number, item.slice) for item in round_.items]
     last = state.last_page_answer(round_.number)
     return {
         "round": round_.number,
-        "answers": [{"label": e.label, "entry": e.id} if e else {"label": "", "entry": ""} for e in found],
+        "answers": [{"label": e.label, "entry": e.id} if e else {"label": "", "entry": ""} for e in entries],
         "undo": last.id if last else "",
         "closed": round_file.closed_answers(workdir, round_.number) is not None,
         "over": (workdir / "metrics.json").exists(),

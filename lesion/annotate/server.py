@@ -22,14 +22,14 @@ ADDRESS = "address.json"
 
 
 def serve(workdir: Path, port: int = 0) -> None:
-    """Serves the page until it is interrupted; started again, it has the same address.
+    """Serves the page until it is interrupted, and at the same address when it is started again.
 
     Args:
-        workdir: folder of a run that asks a doctor.
-        port: 0 means the one it had before, or a free one.
+        workdir: folder of a run with a doctor.
+        port: port to listen on; 0: the previous one, or a free one.
 
     Raises:
-        UserError: if no round is queried, the page is served already, or the port is taken.
+        UserError: if no round was queried, the page is served already, or the port is taken.
     """
     round_ = round_file.newest(workdir)
     path = workdir / FOLDER / ADDRESS
@@ -54,7 +54,7 @@ def serve(workdir: Path, port: int = 0) -> None:
 
 @contextlib.contextmanager
 def _listen(port: int, previous_port: int) -> Iterator[socket.socket]:
-    """Yields a socket that listens on `port`; where that is 0, on the previous port or else on a free one."""
+    """Yields a socket that listens on `port`; if that is 0, on the previous port or else on a free one."""
     for number in [port] if port else [previous_port, 0]:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -73,14 +73,14 @@ def _listen(port: int, previous_port: int) -> Iterator[socket.socket]:
 
 
 def _write_address(path: Path, address: dict[str, Any]) -> None:
-    """Writes the address for the user's own eyes only: whoever has the token may answer."""
+    """Writes the address to a file that only the user may read: whoever has the token may answer."""
     with files.replacing(path) as temporary:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             json.dump(address, file)
 
 
 def _read_address(path: Path) -> dict[str, Any]:
-    """Returns the address that was written last, {} if there is none or it cannot be read."""
+    """Returns the address last written, {} if there is none or it cannot be read."""
     try:
         return dict(files.read_json(path))
     except (OSError, ValueError):

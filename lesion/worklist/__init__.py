@@ -1,13 +1,13 @@
-"""What a doctor is asked and answers: the queried round, the journal of answers, worklist.csv.
+"""The queries to a doctor and the answers: the queried round, the journal of answers, worklist.csv.
 
-Everything lies in RUN_DIR/annotate and is read from there: neither dataset nor model is needed to answer.
+Everything is in RUN_DIR/annotate: neither dataset nor model is needed to answer.
 
     RUN_DIR/annotate/round_000/round.json     the queried slices, and what to show beside them
                                worklist.csv   the same as a table to fill in elsewhere
                                closed.json    the answers, once they are trained on
                      pictures/               of all queried patients
-                     journal.jsonl           every answer, a line each, never changed
-                     address.json            where the page is served, with its token
+                     journal.jsonl           every answer, one per line, never changed
+                     address.json            address of the page, with its token
 """
 
 FOLDER = "annotate"

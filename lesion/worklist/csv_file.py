@@ -19,7 +19,7 @@ ANSWERS = (*LABELS, SKIP)
 
 
 class Row(NamedTuple):
-    """A row of a worklist: its line in the file, the slice's id, the label, "" where that is not filled in."""
+    """A row of a worklist: its line number in the file, the slice's id, and the label, "" if it is not filled in."""
 
     line: int
     slice: str
@@ -27,38 +27,38 @@ class Row(NamedTuple):
 
 
 def write(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
-    """Writes a worklist with empty labels from rows of (slice, patient, file name of the picture)."""
+    """Writes a worklist with empty labels; rows are (slice id, patient's pseudonym, file name of the picture)."""
     files.write_csv(path, HEADER, ((number, *row, "") for number, row in enumerate(rows, 1)))
 
 
 def read(path: Path, queried: Iterable[str]) -> list[Row]:
-    """Reads a worklist, one row a slice; columns may be added, rows reordered or left out.
+    """Reads a worklist, one row per slice; columns may be added, rows reordered or left out.
 
     Args:
-        path: of a table with commas, semicolons or tabs, as spreadsheets write them.
+        path: table with commas, semicolons or tabs, as spreadsheets write them.
         queried: ids of the round's slices.
 
     Raises:
-        UserError: if a label is no answer, a slice was not queried, or has two different answers.
+        UserError: if a label is no answer, or a slice was not queried or has two different answers.
     """
-    known, found = set(queried), dict[str, Row]()
+    known, by_slice = set(queried), dict[str, Row]()
     for line, (slice_, label) in tables.rows(path, ("slice", "label")):
         place, row = f"{path} row {line}", Row(line, slice_, label.lower())
         if slice_ not in known:
-            raise UserError(f"{place}: slice {slice_!r} is not asked for in this round: delete the row")
+            raise UserError(f"{place}: slice {slice_!r} is not queried in this round: delete the row")
         if row.label not in ("", *ANSWERS):
             raise UserError(f"{place}: label {label!r} is none of {', '.join(ANSWERS)}: correct or empty it")
-        before = found.get(slice_)
-        if before and before.label and row.label and before.label != row.label:
-            other = f"row {before.line} says {before.label} of the same slice"
+        earlier = by_slice.get(slice_)
+        if earlier and earlier.label and row.label and earlier.label != row.label:
+            other = f"row {earlier.line} says {earlier.label} of the same slice"
             raise UserError(f"{place}: {row.label}, but {other}: keep one")
-        if row.label or not before:
-            found[slice_] = row
-    return list(found.values())
+        if row.label or not earlier:
+            by_slice[slice_] = row
+    return list(by_slice.values())
 
 
 def source_id(path: Path) -> str:
-    """Returns the journal's name for a worklist: only the same file, changed, may change its answers."""
+    """Returns a worklist's name in the journal; answers from a worklist may be changed by the same file only."""
     return f"worklist {hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
 
 
@@ -66,13 +66,13 @@ def diff(path: Path, rows: Iterable[Row], number: int, state: JournalState) -> l
     """Returns the entries that the journal lacks; an emptied cell takes back an answer of the same file.
 
     Args:
-        path: of the worklist.
-        rows: from `read`.
-        number: of the round.
-        state: of the journal.
+        path: path of the worklist.
+        rows: rows from `read`.
+        number: number of the round.
+        state: state of the journal.
 
     Raises:
-        UserError: if the page, or another worklist, has another answer to a slice.
+        UserError: if the page, or another worklist, gave another answer to a slice.
     """
     source, new = source_id(path), []
     for row in rows:

@@ -1,7 +1,7 @@
 """The journal: every answer on a line of its own, appended and synced to the disk before it is acknowledged.
 
 A line is one JSON object. The last answer to a slice that no later line takes back is the one that counts. Several
-processes may write: each reads and appends under one lock.
+processes may write: each reads and appends under the same lock.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ class Entry(NamedTuple):
     """A line of the journal; the fields are the keys of its JSON object.
 
     Attributes:
-        id: unique; an entry that is sent twice counts once.
+        id: unique id; an entry that is sent twice counts once.
         round: number of the round, from 0.
         slice: pseudonymous id of the slice.
-        label: `encephalitis`, `glioma` or `skip`; "" of an undo.
-        source: `page`, or which worklist.
+        label: `encephalitis`, `glioma` or `skip`; "" for an undo.
+        source: `page`, or the name of a worklist, see `csv_file.source_id`.
         undoes: id of the entry that this one takes back, or "".
-        at: when it was written, UTC, ISO 8601.
+        at: time of writing, UTC, ISO 8601.
     """
 
     id: str
@@ -55,7 +55,7 @@ class JournalState(NamedTuple):
     answers: dict[tuple[int, str], list[Entry]]
 
     def answer(self, round_: int, slice_: str) -> Entry | None:
-        """Returns the answer to a slice that counts, None if there is none."""
+        """Returns the answer that counts for a slice, None if there is none."""
         answers = self.answers.get((round_, slice_))
         return answers[-1] if answers else None
 
@@ -66,7 +66,7 @@ class JournalState(NamedTuple):
 
 
 def replay(entries: Iterable[Entry]) -> JournalState:
-    """Returns the state that entries lead to, given in the order of the file."""
+    """Returns the state that entries, in the order of the file, lead to."""
     by_id = {entry.id: entry for entry in entries}
     answers: dict[tuple[int, str], list[Entry]] = {}
     for entry in by_id.values():
@@ -79,10 +79,10 @@ def replay(entries: Iterable[Entry]) -> JournalState:
 
 
 def read(folder: Path) -> JournalState:
-    """Reads the journal in `folder`; a last line that was not written to its end does not count.
+    """Reads the journal in `folder`; ignores an incomplete last line.
 
     Raises:
-        UserError: if a line is damaged; names it.
+        UserError: if a line is damaged; names the line.
     """
     path = folder / FILE
     data = path.read_bytes() if path.exists() else b""
@@ -103,9 +103,9 @@ def _parse(line: bytes) -> Entry | None:
 
 
 def _complete_length(data: bytes) -> int:
-    """Returns how many bytes come before what a killed process left of a last line.
+    """Returns the number of bytes before an incomplete last line, as a killed process leaves it.
 
-    A last line that lacks only its line break is complete: an editor may have taken that away.
+    A last line that lacks only its line break is complete: an editor may have removed that.
     """
     end = data.rfind(b"\n") + 1
     return len(data) if _parse(data[end:]) else end
@@ -113,10 +113,10 @@ def _complete_length(data: bytes) -> int:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[JournalState]:
-    """Yields the journal's state; until the block ends nobody else writes.
+    """Yields the journal's state; no other process writes until the block ends.
 
     Raises:
-        UserError: if another process holds the lock for too long.
+        UserError: if another process holds the lock for more than `LOCK_SECONDS`.
     """
     try:
         with FileLock(folder / f".{FILE}.lock", timeout=LOCK_SECONDS):
@@ -126,14 +126,14 @@ def locked(folder: Path) -> Iterator[JournalState]:
 
 
 def add(folder: Path, decide: Callable[[JournalState], Iterable[Entry]]) -> JournalState:
-    """Appends the entries that `decide` returns, all or none; nobody else writes between its look and the append.
+    """Appends the entries that `decide` returns, all or none; no other process writes between the two.
 
     Args:
-        folder: where the journal lies.
-        decide: gets the journal's state; raises to refuse, then nothing is written.
+        folder: folder of the journal.
+        decide: (state of the journal) -> new entries; if it raises, nothing is written.
 
     Returns:
-        The state afterwards, which is on the disk.
+        The new state, which is on the disk.
 
     Raises:
         OSError: if the disk is full; the journal is as before.
@@ -147,7 +147,7 @@ def add(folder: Path, decide: Callable[[JournalState], Iterable[Entry]]) -> Jour
 
 
 def _append(path: Path, data: bytes) -> None:
-    """Appends `data` behind the last complete line and syncs it to the disk, or leaves the file as it was."""
+    """Appends `data` after the last complete line and syncs it to the disk, or leaves the file as it was."""
     before = path.read_bytes() if path.exists() else b""
     end = _complete_length(before)
     rest = memoryview(data if before[:end].endswith(b"\n") or not end else b"\n" + data)
@@ -155,7 +155,7 @@ def _append(path: Path, data: bytes) -> None:
     try:
         os.ftruncate(handle, end)
         try:
-            while rest:  # unbuffered: what does not fit must not follow when the file is closed
+            while rest:  # unbuffered: nothing that did not fit is written later, when the file is closed
                 rest = rest[os.write(handle, rest) :]
             os.fsync(handle)
         except OSError:
@@ -168,7 +168,7 @@ def _append(path: Path, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Syncs the names of a folder's files: a new file's name may otherwise be lost with the power."""
+    """Syncs the names of a folder's files: otherwise a power cut may lose the name of a new one."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""The folder of a round: which slices are queried, what to show beside them, and how far the answers are."""
+"""The folder of a round: the queried slices, the pictures to show beside them, and the answers so far."""
 
 import json
 import re
@@ -16,7 +16,7 @@ PICTURES = "pictures"
 
 
 class StackSlice(NamedTuple):
-    """A slice in the stack of a patient and a sequence: the picture's file name, the height in mm or None."""
+    """A slice in the stack of a patient and a sequence: its picture's file name, and its height in mm or None."""
 
     picture: str
     position_mm: float | None
@@ -26,9 +26,9 @@ class Item(NamedTuple):
     """A queried slice.
 
     Attributes:
-        slice: its pseudonymous id.
-        patient: number of the patient in `Round.stacks`.
-        place: number of the slice in the patient's stack of the round's sequence.
+        slice: pseudonymous id of the slice.
+        patient: index of the patient in `Round.stacks`, from 0.
+        place: index of the slice in the patient's stack of the round's sequence, from 0.
     """
 
     slice: str
@@ -40,13 +40,13 @@ class Round(NamedTuple):
     """A round of queries; the fields are the keys of round.json.
 
     Attributes:
-        number: from 0.
+        number: number of the round, from 0.
         sequence: `flair`, `ce_t1wi` or `t2wi`.
         phantom: whether the slices are simulated, or "mixed".
-        command: the command that goes on once all items are answered.
-        patients: pseudonyms.
-        stacks: {sequence: slices in anatomical order} of each patient.
-        items: queried slices in the order of reading.
+        command: the command to run once all items are answered.
+        patients: pseudonyms of the patients.
+        stacks: {sequence: slices in anatomical order} for each patient.
+        items: queried slices in reading order.
     """
 
     number: int
@@ -80,24 +80,24 @@ def write(workdir: Path, round_: Round) -> None:
 
 def numbers(workdir: Path) -> list[int]:
     """Returns the numbers of the rounds queried so far, in order."""
-    found = (re.fullmatch(r"round_(\d+)", path.name) for path in (workdir / FOLDER).glob("round_*") if path.is_dir())
-    return sorted(int(match[1]) for match in found if match)
+    folders = (path for path in (workdir / FOLDER).glob("round_*") if path.is_dir())
+    return sorted(int(match[1]) for path in folders if (match := re.fullmatch(r"round_(\d+)", path.name)))
 
 
 def newest(workdir: Path) -> Round:
-    """Reads the round that is queried now.
+    """Reads the newest round.
 
     Raises:
-        UserError: if there is none, or it is damaged.
+        UserError: if no round was queried, or the newest is damaged.
     """
     queried = numbers(workdir)
     if not queried:
-        raise UserError(f"{workdir} asks no doctor: begin with launch.active --config=configs/doctor.py")
+        raise UserError(f"{workdir} has queried no round: begin with launch.active --config=configs/doctor.py")
     return read(folder_of(workdir, queried[-1]))
 
 
 def read(folder: Path) -> Round:
-    """Reads the round that `write` wrote.
+    """Reads a round from its folder, see `write`.
 
     Raises:
         UserError: if it is damaged.
@@ -115,33 +115,33 @@ def read(folder: Path) -> Round:
 
 def answers(round_: Round, state: JournalState) -> dict[str, str]:
     """Returns {slice: label or `skip`} of the items answered so far."""
-    found = {item.slice: state.answer(round_.number, item.slice) for item in round_.items}
-    return {slice_: entry.label for slice_, entry in found.items() if entry}
+    entries = {item.slice: state.answer(round_.number, item.slice) for item in round_.items}
+    return {slice_: entry.label for slice_, entry in entries.items() if entry}
 
 
 def num_open(workdir: Path, round_: Round) -> int:
-    """Returns how many items have no answer yet."""
+    """Returns the number of items without an answer."""
     return len(round_.items) - len(answers(round_, journal.read(workdir / FOLDER)))
 
 
 def close(workdir: Path, round_: Round) -> dict[str, str] | None:
-    """Closes a round that is answered: from then on nothing changes its answers, so they may be trained on.
+    """Closes a round if it is fully answered: its answers do not change after that, so they may be trained on.
 
     Returns:
-        {slice: label or `skip`}, None while some items have no answer.
+        {slice: label or `skip`}, or None while some items have no answer.
     """
     path = folder_of(workdir, round_.number) / CLOSED
     if not path.exists():
         with journal.locked(workdir / FOLDER) as state:
-            found = answers(round_, state)
-            if len(found) < len(round_.items):
+            labels = answers(round_, state)
+            if len(labels) < len(round_.items):
                 return None
-            files.write_text(path, json.dumps(found, indent=1) + "\n")
+            files.write_text(path, json.dumps(labels, indent=1) + "\n")
     return closed_answers(workdir, round_.number)
 
 
 def closed_answers(workdir: Path, number: int) -> dict[str, str] | None:
-    """Reads the answers that a round was closed with: {slice: label or `skip`}, None if it is open.
+    """Reads the answers of a closed round, {slice: label or `skip`}; None if the round is open.
 
     Raises:
         UserError: if they are damaged.
@@ -154,11 +154,11 @@ def closed_answers(workdir: Path, number: int) -> dict[str, str] | None:
 
 
 def import_worklist(workdir: Path, round_: Round, path: Path) -> str:
-    """Takes the answers of a filled-in worklist into the journal; returns a line that tells how many.
+    """Adds the answers of a filled-in worklist to the journal; returns a message with their number.
 
     Raises:
-        UserError: if the table is wrong (see `csv_file.read`), if the page or another worklist has another answer to a
-            slice, or if the round is closed and the file has something new. Nothing is taken then.
+        UserError: if the table is wrong (see `csv_file.read`), if the page or another worklist gave another answer to a
+            slice, or if the round is closed and the file has new answers. Nothing is added then.
     """
     rows = csv_file.read(path, [item.slice for item in round_.items])
     new: list[Entry] = []
@@ -176,7 +176,7 @@ def import_worklist(workdir: Path, round_: Round, path: Path) -> str:
 
 
 def save_picture(workdir: Path, name: str, png: bytes) -> None:
-    """Writes a picture unless it is there."""
+    """Writes a picture unless it exists."""
     path = workdir / FOLDER / PICTURES / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

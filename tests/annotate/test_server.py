@@ -14,7 +14,7 @@ def test_run_is_served_once_and_only_if_it_asks(start, tmp_path):
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     nothing = annotate(tmp_path)
-    assert (nothing.returncode, nothing.stdout) == (1, "") and "asks no doctor" in nothing.stderr
+    assert (nothing.returncode, nothing.stdout) == (1, "") and "has queried no round" in nothing.stderr
     example_round.write(tmp_path)
     _, url = start()
     second = annotate(tmp_path)

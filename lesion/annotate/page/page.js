@@ -29,8 +29,8 @@ const nearest = (positions, others, place) => {
 
 class Page extends Component {
   state = {
-    round: null, // what the server tells once: items, stacks, labels, names of the sequences
-    roundState: null, // what changes: answers, what can be undone, whether the round is closed
+    round: null, // fixed for a round: items, stacks, labels, names of the sequences
+    roundState: null, // changes: answers, the one that can be undone, whether the round is closed
     item: 0, // index of the queried slice, -1 once all are answered
     shown: 0, // index of the slice on the screen in the patient's stack: the queried one or a neighbour
     view: RESET_VIEW,
@@ -42,7 +42,7 @@ class Page extends Component {
 
   sending = false;
 
-  numExchanged = 0; // counts what was sent and answered, so that an older state is not taken for a newer one
+  numExchanged = 0; // counts messages and replies, so that an older state is not taken for a newer one
 
   componentDidMount() {
     this.load();

@@ -53,7 +53,7 @@ export class Viewer extends Component {
     const transform = `translate(${view.x * 100}%, ${view.y * 100}%) scale(${view.zoom})`;
     return html`<div class="viewer" onPointerMove=${this.onDrag} onWheel=${this.onWheel} onDblClick=${() => setView(RESET_VIEW)}
         onPointerDown=${(e) => e.currentTarget.setPointerCapture(e.pointerId)}>
-      <img key=${`${src}?${tries}`} src=${`${src}?${tries}`} alt="the slice asked for" draggable=${false} style=${{ transform }}
+      <img key=${`${src}?${tries}`} src=${`${src}?${tries}`} alt="the slice shown" draggable=${false} style=${{ transform }}
         onLoad=${() => onLoaded(src)} onError=${() => setTimeout(() => this.setState({ tries: tries + 1 }), RETRY_MS)} />
       ${note && html`<p class="note">${note}</p>`}
     </div>`;
