@@ -20,53 +20,53 @@ def get_config(arg: str = "") -> ConfigDict:
     config = ConfigDict()
     config.backbone, config.sequence = common.split_arg(arg, ("efficientnet_lite0", "ce_t1wi"))
     config.weights = ""  # folder written by launch.convert_weights; empty: random weights
-    config.oracle = "cohort"  # who answers: the dataset, its labels hidden until asked for; or a doctor
-    config.seed = 0  # of folds, initialisation, order, augmentation and draws
+    config.oracle = "cohort"  # who labels: cohort: the dataset, its labels hidden until queried; or doctor
+    config.seed = 0  # seed of folds, initialisation, order, augmentation and draws
     config.num_folds = 5  # cross-validation over patients
-    config.num_repeats = 5  # of each fold: first set, weights, order
+    config.num_repeats = 5  # runs of each fold, which differ in first set, weights and order
 
-    config.initial_labeled = 400  # whole random patients until so many slices are labelled
-    config.num_acquire = 50  # K, slices queried a round
-    config.num_rounds = 10  # fits; one fewer query is used than is made
+    config.initial_labeled = 400  # slices of the first labelled set, rounded up to whole random patients
+    config.num_acquire = 50  # K, slices queried per round
+    config.num_rounds = 10  # each a fit and a query; the last query is not trained on
     config.strategies = ("entropy", "random")  # rows of lesion.active.strategies.STRATEGIES
-    config.unit = "slice"  # what is queried; patient: whole patients, as many as num_acquire slices hold
-    config.aggregate = "mean"  # patient: of its slices' scores; max, or top: the mean of the upper quarter
-    config.max_per_patient = 0  # slice: at most so many of one patient a round; 0: no limit
-    config.dropout_samples = 10  # predictions a slice that bald draws
+    config.unit = "slice"  # slice, or patient: queries whole patients, as many as num_acquire slices hold
+    config.aggregate = "mean"  # patient: its score is the mean or max of its slices', or top: mean of the upper quarter
+    config.max_per_patient = 0  # slice: most slices of one patient per round; 0: no limit
+    config.dropout_samples = 10  # bald: predictions drawn per slice
     config.parallel_runs = 0  # runs side by side in one program; 0: all of them on GPU, one on CPU
 
-    # Where each rule would have stopped is told; the curves go on. 0 takes a rule out.
-    config.entropy_threshold = 0.3  # delta in nats: stop when no unlabelled slice has more
-    config.entropy_statistic = "max"  # what of the unlabelled slices' entropies delta is held against; mean, p95
-    config.budget_slices = 0  # stop at so many labelled slices
-    config.budget_patients = 0  # stop at so many patients with a labelled slice
-    config.stabilizing_predictions = 0.99  # stop when successive models agree so well, Cohen's kappa over 3 rounds
+    # Stopping rules: stops.csv records where each would have stopped, all rounds are run. 0 turns a rule off.
+    config.entropy_threshold = 0.3  # delta, nats: stop when the entropy of the unlabelled slices is below
+    config.entropy_statistic = "max"  # statistic of these entropies that delta is compared with: max, mean or p95
+    config.budget_slices = 0  # stop at this number of labelled slices
+    config.budget_patients = 0  # stop at this number of patients with a labelled slice
+    config.stabilizing_predictions = 0.99  # stop at this agreement of successive models, Cohen's kappa over 3 rounds
 
     # A round's fit, as in configs/transfer.py.
-    config.mode = "frozen"  # frozen: features computed once. finetune: the backbone too. scratch: random weights
-    config.finetune_from = ""  # finetune: the first stage that is trained, e.g. layer4; empty: all of them
-    config.batch_norm = "updated"  # finetune: updated by the batches, or frozen at the statistics it came with
-    config.cache_activations = False  # finetune_from: compute the stages below once and keep what they give on disk
-    config.dtype = "float32"  # of the backbone's arithmetic; bfloat16 on GPU
+    config.mode = "frozen"  # frozen: a head on features. finetune: the backbone too. scratch: from random weights
+    config.finetune_from = ""  # finetune: first stage that is trained, e.g. layer4; empty: the first
+    config.batch_norm = "updated"  # finetune: BatchNorm statistics: updated by the batches, or frozen as loaded
+    config.cache_activations = False  # finetune_from: compute the stages below once, keep their outputs on disk
+    config.dtype = "float32"  # type of the backbone's arithmetic; bfloat16 is for GPUs
     config.num_copies = 4  # augmented copies beside each training slice, 0 to 4; they cost no label
-    config.augmentation = "fixed"  # fixed: the same copies all along. fresh: drawn anew every epoch (finetune)
-    config.data_on = "auto"  # device: all slices there. host: streamed by Grain. auto: device where they fit
-    config.num_epochs = 50  # passes over the labelled slices a round
-    config.batch_size = 32  # examples a step, copies count, of all devices together
-    config.class_weights = False  # whether both classes weigh the same in the loss
-    config.label_smoothing = 0.0  # labels 0 and 1 become s / 2 and 1 - s / 2
-    config.checkpoint_every = 1  # epochs; finetune
-    config.split, config.label_control = "patient", "none"  # stay so here: other ones are for configs/transfer.py
-    config.patience, config.validation = 0, 0.2  # patience stays 0: a round trains all its epochs
+    config.augmentation = "fixed"  # fixed: the same copies in every epoch. fresh: new ones (finetune)
+    config.data_on = "auto"  # device: all slices on it. host: streamed by Grain. auto: device if they fit
+    config.num_epochs = 50  # passes over the labelled slices per round
+    config.batch_size = 32  # examples per step, on all devices together; copies count
+    config.class_weights = False  # whether the loss weighs both classes equally
+    config.label_smoothing = 0.0  # s: labels 0 and 1 become s / 2 and 1 - s / 2
+    config.checkpoint_every = 1  # finetune: epochs between checkpoints
+    config.split, config.label_control = "patient", "none"  # fixed: other values are for configs/transfer.py
+    config.patience, config.validation = 0, 0.2  # fixed at 0: a round trains all its epochs
 
     config.optim = ConfigDict()
-    config.optim.lr = 1e-3  # Adam's, in the first epoch of each round
-    config.optim.backbone_lr = config.optim.get_oneway_ref("lr")  # of the backbone; follows lr unless set
-    config.optim.lr_decay = 0.9  # factor on both rates
+    config.optim.lr = 1e-3  # Adam's learning rate in the first epoch of each round
+    config.optim.backbone_lr = config.optim.get_oneway_ref("lr")  # the backbone's; follows lr unless set
+    config.optim.lr_decay = 0.9  # factor on both rates, after each decay_every
     config.optim.decay_every = "epoch"  # epoch or step
 
     config.head = ConfigDict()
-    config.head.widths = (512, 256)  # hidden layers of the new classifier
-    config.head.dropout = 0.0  # before each layer of the classifier; bald needs some
-    config.head.pooling = ""  # of the last map: mean, max, flatten; empty: the backbone's own
+    config.head.widths = (512, 256)  # units of the hidden layers of the new classifier
+    config.head.dropout = 0.0  # dropout rate before each layer of the classifier; bald needs some
+    config.head.pooling = ""  # pooling of the last map: mean, max or flatten; empty: the backbone's own
     return config.lock()

@@ -1,13 +1,13 @@
-"""What the configurations share beside fields: how they are called, and sweeps as tuples."""
+"""Helpers shared by the configurations: parsing their arguments, and sweeps as tuples."""
 
 from collections.abc import Callable
 from typing import Any
 
-SEQUENCES = ("flair", "ce_t1wi", "t2wi")  # the paper's; of those that lesion.dicom.SEQUENCES knows
+SEQUENCES = ("flair", "ce_t1wi", "t2wi")  # the paper's, a subset of lesion.dicom.SEQUENCES
 
 
 def split_arg(arg: str, defaults: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the parts of `a,b`, the defaults where there are none: `resnet50` alone keeps the default sequence."""
+    """Returns the parts of `a,b`; missing ones are the defaults: `resnet50` alone keeps the default sequence."""
     given = tuple(part for part in arg.split(",") if part)
     if len(given) > len(defaults):
         raise ValueError(f"config argument {arg!r}: at most {len(defaults)} parts, BACKBONE,SEQUENCE")
@@ -15,7 +15,7 @@ def split_arg(arg: str, defaults: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def settings(sweep: Callable[[Callable[..., Any]], None]) -> tuple:
-    """Returns what a `sweep(add)` names: a tuple a setting, of (field, value)."""
-    found: list[tuple] = []
-    sweep(lambda **overrides: found.append(tuple(overrides.items())))
-    return tuple(found)
+    """Returns the settings that `sweep(add)` adds, each a tuple of (field, value)."""
+    added: list[tuple] = []
+    sweep(lambda **overrides: added.append(tuple(overrides.items())))
+    return tuple(added)

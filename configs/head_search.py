@@ -5,7 +5,7 @@ r"""Which head: depth, widths, dropout and pooling, as the paper tried "numbers 
     python -m launch.sweep --config=configs/head_search.py:efficientnet_lite0,ce_t1wi \
         --config.weights=WEIGHTS --data=DATA_DIR --workdir=runs/heads
 
-One run a setting that `sweep` names; all share the cached features, so that each costs seconds. The paper kept 512-256.
+One run per setting of `sweep`; all share the cached features, so that each costs seconds. The paper kept 512-256.
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ WIDTHS = ((), (256,), (512,), (512, 256), (1024, 512), (512, 256, 128))
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """Returns feature transfer as in configs/transfer.py, where each field is told."""
+    """Returns feature transfer as in configs/transfer.py, which explains each field."""
     return transfer.get_config(arg)
 
 
 def sweep(add: Callable[..., Any]) -> None:
-    """Calls `add` with the overrides of every run."""
+    """Calls `add` with the overrides of each run."""
     for widths in WIDTHS:
         for dropout in (0.0, 0.5):
             add(**{"head.widths": widths, "head.dropout": dropout})

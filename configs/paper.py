@@ -3,9 +3,9 @@ r"""Everything that Tables 2 to 7 and Figures 1 and 5 to 11 need, at the paper's
     python -m launch.reproduce --config=configs/paper.py --config.weights=runs/weights \
         --data=DATA_DIR --workdir=runs/paper
 
-runs/weights holds a folder of converted weights for each backbone, named as it is (launch.convert_weights
+runs/weights holds a folder of converted weights for each backbone, of the backbone's name (launch.convert_weights
 --output=runs/weights/resnet50); one that is missing runs with random weights, and the report says so in capitals.
-Stopped or killed, the same command goes on. On other backbones: configs/paper.py:resnet50_v1 alone, or
+Stopped or killed, the same command resumes. On other backbones: configs/paper.py:resnet50_v1 alone, or
 --config.transfer.backbones=alexnet_torchvision,resnet50_v1. configs/paper_small.py is the same in small.
 """
 
@@ -20,7 +20,7 @@ ARGUMENT = "BACKBONE"  # of --config, after the colon
 BACKBONES = ("alexnet", "resnet50", "inception_v3")
 BASELINES = ("cnn_f", "cnn_f_svm", "capsnet", "diamant", "hncnn", "kiryu")
 Add = Callable[..., Any]
-# Where fine-tuning may begin, from the last part of a backbone to all of it.
+# First trained stages of fine-tuning, from the last part of a backbone to all of it.
 STARTS = {
     "alexnet": ("conv5", "conv3", "conv1"),
     "alexnet_caffe": ("conv5", "conv3", "conv1"),
@@ -36,7 +36,7 @@ STARTS = {
 def get_config(arg: str = "") -> ConfigDict:
     """Returns the plan of the whole paper."""
     (given,) = common.split_arg(arg, ("",))
-    config = plan.get_plan(given or "resnet50")  # where one serves: Figs 9-11 and the ablations
+    config = plan.get_plan(given or "resnet50")  # backbone of Figs 9-11 and of the ablations
     config.transfer.backbones = (given,) if given else BACKBONES
     config.transfer.mode = "finetune"
     config.explain = True
@@ -54,7 +54,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def sweep_start(add: Add, backbone: str, **shared: Any) -> None:
-    """Adds frozen, fine-tuned from each of `STARTS`, and without ImageNet's weights; all with the `shared` fields."""
+    """Adds frozen, fine-tuned from each of `STARTS`, and without ImageNet weights; all with the `shared` fields."""
     add(mode="frozen", **shared)
     for stage in STARTS.get(backbone, ()):
         add(mode="finetune", finetune_from=stage, **shared)
@@ -63,13 +63,13 @@ def sweep_start(add: Add, backbone: str, **shared: Any) -> None:
 
 
 def sweep_copies(add: Add) -> None:
-    """Adds no augmented copy to the paper's four."""
+    """Adds numbers of augmented copies, from none to the paper's four."""
     for copies in range(5):
         add(num_copies=copies)
 
 
 def sweep_num_acquire(add: Add) -> None:
-    """Adds smaller and larger rounds that come to the same number of labels."""
+    """Adds smaller and larger rounds that end at the same number of labels."""
     for slices in (25, 50, 90, 150):
         add(num_acquire=slices, num_rounds=1 + 450 // slices)
 

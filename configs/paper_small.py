@@ -24,7 +24,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.transfer.backbones = (backbone, *(name for name in paper.BACKBONES if name != backbone))
     config.explain = True
     config.baselines.backbones = paper.BASELINES
-    config.baselines.num_epochs = 3  # too few to learn much: that every part runs is all that this size can show
+    config.baselines.num_epochs = 3  # too few to learn much: this size can only show that every part runs
     config.baselines.num_copies = 0
     config.fusion.sequences = common.SEQUENCES
     config.leakage.sequences = ("ce_t1wi",)

@@ -1,10 +1,10 @@
-r"""The configuration of a run that was made before, from its config.json.
+r"""The configuration of an earlier run, from its config.json.
 
     python -m launch.train --config=configs/recorded.py:runs/transfer_ce_t1wi/config.json \
         --data=DATA_DIR --workdir=runs/again
 
 With the same data and weights (their hashes are in the file too) it is the same run; further --config.FIELD=VALUE
-overrides make it an ablation of that run. For launch.active and launch.reproduce just so.
+overrides make it an ablation of that run. Works with launch.active and launch.reproduce, too.
 """
 
 import json
@@ -22,7 +22,7 @@ FOLLOWS = {
 
 
 def _tuples(value: Any) -> Any:
-    """Turns lists into tuples: JSON knows the ones only, configs hold the others only."""
+    """Turns lists into tuples: JSON has lists only, configurations hold tuples only."""
     if isinstance(value, dict):
         return {k: _tuples(v) for k, v in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
