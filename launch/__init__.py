@@ -1,1 +1,1 @@
-"""Entry points: flags and one call each."""
+"""Programs: each defines its flags and makes one call into lesion."""

@@ -2,14 +2,14 @@ r"""Active labelling, Algorithm 1, against random choice on one sequence (Figs 9
 
 Reads the dataset --data (made by launch.prepare) and writes the folder --workdir:
 config.json, acquisitions.csv, curves.csv, stops.csv (where each rule would have stopped), runs.csv, metrics.json.
-The same command again goes on where it was stopped or killed, and finds what is finished; with --dry_run it tells what
+The same command again resumes where it was stopped or killed, and finds what is finished; with --dry_run it prints what
 would be done.
 
     python -m launch.active --config=configs/active.py:efficientnet_lite0,ce_t1wi \
         --data=DATA_DIR --workdir=RUN_DIR --config.weights=WEIGHTS_DIR
 
-With --config=configs/doctor.py:BACKBONE,SEQUENCE it asks for labels that the dataset lacks: each call goes on as far as
-the answers reach, launch.annotate takes them.
+With --config=configs/doctor.py:BACKBONE,SEQUENCE it queries labels that the dataset lacks: a doctor answers by
+launch.annotate, and each call goes on as far as there are answers.
 """
 
 import shlex
@@ -25,7 +25,7 @@ from lesion.experiments.preview import preview
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
 flags.DEFINE_string("workdir", None, "Folder of this run.", required=True)
-flags.DEFINE_bool("dry_run", False, "Check everything, tell what would run and write nothing.")
+flags.DEFINE_bool("dry_run", False, "Check everything, print what would run and write nothing.")
 
 
 def main(argv: Sequence[str]) -> None:

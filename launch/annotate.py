@@ -1,7 +1,7 @@
-"""Serves the doctor's page: shows the slices that the current round of launch.active queries, takes the answers.
+"""Serves the doctor's page: it shows the slices that the current round of launch.active queries and takes the answers.
 
-Serves RUN_DIR on this machine only, at an address that it prints; Ctrl-C ends it and nothing is lost. Or takes the
-answers of a worklist that was filled in elsewhere (RUN_DIR/annotate/round_NNN/worklist.csv, or a copy of it).
+Serves RUN_DIR on this machine only, at an address that it prints; Ctrl-C ends it and nothing is lost. With --worklist
+reads the answers of a worklist that was filled in elsewhere (a copy of RUN_DIR/annotate/round_NNN/worklist.csv).
 
     python -m launch.annotate --workdir=RUN_DIR
     python -m launch.annotate --workdir=RUN_DIR --worklist=FILLED.csv
@@ -18,8 +18,8 @@ from lesion.worklist import round_file
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Folder of a run of launch.active with configs/doctor.py.", required=True)
-flags.DEFINE_string("worklist", None, "Filled-in worklist to take answers from, instead of serving the page.")
-flags.DEFINE_integer("port", 0, "Port on 127.0.0.1; 0: the one it had before, or a free one.", 0, 65535)
+flags.DEFINE_string("worklist", None, "Filled-in worklist to read answers from, instead of serving the page.")
+flags.DEFINE_integer("port", 0, "Port on 127.0.0.1; 0: the previous one, or a free one.", 0, 65535)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Measures something and prints a table; how the figures of lesion/benchmarks/README.md were made.
+"""Measures speed and prints a table, such as those of lesion/benchmarks/README.md.
 
     python -m launch.benchmark --suite=phantom --input=runs/table1/dicom --markdown
     python -m launch.benchmark --suite=backbones --models=resnet50,alexnet --markdown
@@ -25,9 +25,9 @@ flags.DEFINE_string("input", None, "phantom: DICOM tree with patients.csv and sl
 flags.DEFINE_string("cache", "runs/benchmark", "phantom: folder for converted weights and computed features.")
 flags.DEFINE_list("models", ["resnet50", "inception_v3", "alexnet"], "backbones: rows of lesion.models.MODELS.")
 flags.DEFINE_integer("size", 224, "backbones: side of the images, pixels.", lower_bound=75)
-flags.DEFINE_integer("batch_size", 32, "backbones: images a step.", lower_bound=1)
-flags.DEFINE_integer("num_steps", 6, "training: steps of an epoch.", lower_bound=1)
-flags.DEFINE_integer("rounds", 5, "All but phantom: turns of each contender; medians are printed.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 32, "backbones: images per step.", lower_bound=1)
+flags.DEFINE_integer("num_steps", 6, "training: steps per epoch.", lower_bound=1)
+flags.DEFINE_integer("rounds", 5, "All but phantom: repetitions per contender; medians are printed.", lower_bound=1)
 flags.DEFINE_bool("bfloat16", False, "backbones: arithmetic in bfloat16 instead of float32.")
 flags.DEFINE_bool("markdown", False, "Print the table as Markdown.")
 

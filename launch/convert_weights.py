@@ -18,8 +18,8 @@ from lesion.weights import pretrained
 FLAGS = flags.FLAGS
 SOURCES = ["torchvision", "timm", "keras", "onnx", "lite", "matconvnet"]
 flags.DEFINE_string("model", "efficientnet_lite0", "Backbone, a row of lesion.models.MODELS.")
-flags.DEFINE_enum("source", "lite", SOURCES, "Whose names and layout the file has.")
-flags.DEFINE_string("input", None, "The file to read; default: the public one is fetched (lite: comes with a package).")
+flags.DEFINE_enum("source", "lite", SOURCES, "Library whose names and layout the file has.")
+flags.DEFINE_string("input", None, "File to read; default: the public one, fetched (lite: from an installed package).")
 flags.DEFINE_string("output", None, "Folder to write.", required=True)
 
 

@@ -18,10 +18,10 @@ from lesion.inference.explain import explain_run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run of launch.train.", required=True)
 _DATA = flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write; default WORKDIR/explain.")
-_WEIGHTS = flags.DEFINE_string("weights", "", "Where the backbone's weights lie now, if they were moved.")
-_STAGE = flags.DEFINE_string("stage", "", "Stage whose map is shown, e.g. layer3; default the last.")
-_EACH = flags.DEFINE_integer("each", EACH, "At most so many slices of a class and reason.", lower_bound=1)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write; default: WORKDIR/explain.")
+_WEIGHTS = flags.DEFINE_string("weights", "", "Current folder of the backbone's weights, if they were moved.")
+_STAGE = flags.DEFINE_string("stage", "", "Stage whose map is shown, e.g. layer3; default: the last map's.")
+_EACH = flags.DEFINE_integer("each", EACH, "Most slices of a class and reason.", lower_bound=1)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Shows what is in a checkpoint: where it came from, every array in numbers, differences from another, where it looks.
+"""Shows what is in a checkpoint: its origin, statistics of every array, distances from another, and a Grad-CAM.
 
 Opens Orbax checkpoints of every command here and foreign ones, whole or in part, array by array. --path is a folder of
 weights, RUN/checkpoints/fold_0, RUN/checkpoints/fold_0_training, a doctor's RUN/checkpoints/model, or any other.
@@ -18,11 +18,11 @@ from lesion import cli
 from lesion.inspect import features, page, reader, text
 
 _PATH = flags.DEFINE_string("path", None, "Folder of the checkpoint; may be given without its flag.", required=True)
-_AGAINST = flags.DEFINE_string("against", None, "Another checkpoint: how far each array is from it, as a share of it.")
+_AGAINST = flags.DEFINE_string("against", None, "Checkpoint to compare with: relative distance of each array.")
 _HTML = flags.DEFINE_string("html", None, "Page to write: the first layer's filters, a tree to unfold.")
 _FEATURES = flags.DEFINE_string("features", None, "DICOM file or PNG of a slice to run through the network of a fold.")
-_GRADCAM = flags.DEFINE_string("gradcam", "gradcam.png", "--features: picture to write.")
-_WEIGHTS = flags.DEFINE_string("weights", "", "--features: where the backbone's weights lie now, if they were moved.")
+_GRADCAM = flags.DEFINE_string("gradcam", "gradcam.png", "--features: Grad-CAM picture to write.")
+_WEIGHTS = flags.DEFINE_string("weights", "", "--features: current folder of the backbone's weights, if moved.")
 
 
 def main(argv: Sequence[str]) -> None:

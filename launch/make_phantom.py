@@ -4,8 +4,8 @@ Reads nothing and writes the folder --output, which launch.prepare takes as --in
 
     python -m launch.make_phantom --preset=demo --seed=0 --output=runs/demo/dicom
 
-With --labeled=12 the other patients have no label in patients.csv: a cohort to try launch.annotate on. With
---readers=2 there is a readers.csv of two simulated readers, to try the comparison with readers on.
+With --labeled=12 only 12 patients have a label in patients.csv: a cohort to try launch.annotate on. With --readers=2
+there is a readers.csv of two simulated readers, to try the report's comparison with readers on.
 """
 
 from pathlib import Path
@@ -16,11 +16,11 @@ from lesion import cli
 from lesion.phantom import cohort
 
 PRESET = flags.DEFINE_string("preset", "demo", f"Size of the cohort: {', '.join(cohort.PRESETS)}.")
-SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same bytes.")
+SEED = flags.DEFINE_integer("seed", 0, "Random seed; the same seed gives the same bytes.")
 OVERLAP = flags.DEFINE_float("overlap", cohort.OVERLAP, "Share of atypical cases, 0 to 1.")
-LABELED = flags.DEFINE_integer("labeled", None, "Patients whose label is told; not given: all.")
-READERS = flags.DEFINE_integer("readers", 0, "Simulated readers, who judge every patient in readers.csv.")
-OUTPUT = flags.DEFINE_string("output", None, "Folder to make.", required=True)
+LABELED = flags.DEFINE_integer("labeled", None, "Number of patients with a label in patients.csv; default: all.")
+READERS = flags.DEFINE_integer("readers", 0, "Number of simulated readers, who judge every patient in readers.csv.")
+OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", required=True)
 
 
 def main(argv):

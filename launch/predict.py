@@ -1,9 +1,9 @@
-"""New patients: what the networks of a run say of a DICOM folder. Research use only.
+"""Predicts the patients of a DICOM folder by the networks of a run. Research use only.
 
-Reads the folder --input as launch.prepare does (no labels needed; slices.csv and series.csv in it are heeded) and
+Reads the folder --input as launch.prepare does (no labels needed; slices.csv and series.csv in it are used) and
 writes the table --output, each patient and then the patient's slices: probability of glioma, its spread over the
-networks of the folds, entropy in nats, and a flag where there is no answer and why. Beside it lie Grad-CAM sheets, one
-a patient. Patients bear pseudonyms, whose table stays in the private folder.
+networks of the folds, entropy in nats, and a flag that says why there is no prediction. Beside it it writes Grad-CAM
+sheets, one per patient. Patients have pseudonyms, whose table stays in the private folder.
 
     python -m launch.predict --checkpoint=RUN_DIR --input=DICOM_DIR --output=predictions.csv
     python -m launch.predict --checkpoint=RUN_DIR/checkpoints/fold_0 --input=DICOM_DIR --output=predictions.csv
@@ -19,8 +19,8 @@ from lesion import cli
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run of launch.train, or one fold of it.", required=True)
 _INPUT = flags.DEFINE_string("input", None, "DICOM tree of the patients.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Table to write, e.g. predictions.csv.", required=True)
-_PRIVATE = flags.DEFINE_string("private", None, "Private folder; default INPUT/lesion_private.")
-_WEIGHTS = flags.DEFINE_string("weights", "", "Where the backbone's weights lie now, if they were moved.")
+_PRIVATE = flags.DEFINE_string("private", None, "Private folder; default: INPUT/lesion_private.")
+_WEIGHTS = flags.DEFINE_string("weights", "", "Current folder of the backbone's weights, if they were moved.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,8 +31,7 @@ def main(argv: Sequence[str]) -> None:
     del argv
     source = Path(_INPUT.value)
     private = Path(_PRIVATE.value) if _PRIVATE.value else source / pseudonyms.FOLDER
-    told = predict(Path(_CHECKPOINT.value), source, Path(_OUTPUT.value), private=private, weights=_WEIGHTS.value)
-    print(told)
+    print(predict(Path(_CHECKPOINT.value), source, Path(_OUTPUT.value), private=private, weights=_WEIGHTS.value))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Writes WORKDIR/report.html, one file that opens offline, and WORKDIR/paper (LaTeX tables, PDF figures).
 
-From a finished or half-finished run folder; what failed is shown as failed.
+Reads the folder of a finished or unfinished run; experiments that failed are shown as failed.
 
-python -m launch.report --workdir=RUN_DIR
+    python -m launch.report --workdir=RUN_DIR
 """
 
 from collections.abc import Sequence

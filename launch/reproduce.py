@@ -1,10 +1,10 @@
-r"""Every experiment of a configuration and one report.
+r"""Runs every experiment of a configuration and writes one report.
 
 Reads the dataset --data (made by launch.prepare) and writes the folder --workdir: a folder for each part of the plan
 (transfer/, explain/, baselines/, fusion/, leakage/, active/, ablations/), cohort/, report.html and paper/, its tables
-and figures for LaTeX. The same command again finds what is finished and does not do it again, under a plan that has
-grown too; what failed is tried again. With --dry_run it tells what would be done. With --executor=slurm the experiments
-are jobs of a cluster, see launch.sweep.
+and figures for LaTeX. The same command again skips what is finished, also when the plan has grown, and tries again
+what failed. With --dry_run it prints what would be done. With --executor=slurm the experiments are jobs of a cluster,
+see launch.sweep.
 
     python -m launch.reproduce --config=configs/demo.py \
         --data=DATA_DIR --workdir=RUN_DIR --config.weights=WEIGHTS_DIR
@@ -24,7 +24,7 @@ from lesion.experiments.reproduce import dry_run, reproduce
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
 flags.DEFINE_string("workdir", None, "Folder of this run.", required=True)
-flags.DEFINE_bool("dry_run", False, "Check everything, tell what would run and write nothing.")
+flags.DEFINE_bool("dry_run", False, "Check everything, print what would run and write nothing.")
 executors.define_flags("here")
 
 

@@ -1,9 +1,9 @@
-r"""Every setting that a configuration's `sweep(add)` names, as jobs of a SLURM cluster or of this machine.
+r"""Runs every setting that a configuration's `sweep(add)` adds, as jobs of a SLURM cluster or of this machine.
 
-Reads the dataset --data (made by launch.prepare) and writes a folder a setting into --workdir, each as launch.train or
-launch.active would, and --workdir/submitit with the logs. Shows what waits, runs, failed and is finished. Ctrl-C ends
-the showing, not the jobs; the same command again comes back to them and submits only what is missing. Jobs that SLURM
-takes off their node, or whose time is over, save, wait in the queue again and go on.
+Reads the dataset --data (made by launch.prepare) and writes a folder per setting into --workdir, each as launch.train
+or launch.active would, and --workdir/submitit with the logs. Shows what waits, runs, failed and is finished. Ctrl-C
+ends the display, not the jobs; the same command again comes back to them and submits only what is missing. Jobs that
+SLURM preempts, or that reach their time limit, save, wait in the queue again and resume.
 
     python -m launch.sweep --config=configs/head_search.py:efficientnet_lite0,ce_t1wi \
         --data=DATA_DIR --workdir=RUN_DIR --config.weights=WEIGHTS_DIR --dry_run
@@ -29,7 +29,7 @@ from lesion.experiments.settings import settings
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
 flags.DEFINE_string("workdir", None, "Folder of the sweep.", required=True)
-flags.DEFINE_bool("dry_run", False, "Check everything, tell what would run and write nothing.")
+flags.DEFINE_bool("dry_run", False, "Check everything, print what would run and write nothing.")
 executors.define_flags("local")
 
 

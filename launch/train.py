@@ -2,7 +2,7 @@ r"""Feature transfer with cross-validation over patients on one sequence (Tables
 
 Reads the dataset --data (made by launch.prepare) and writes the folder --workdir:
 config.json, checkpoints/, tensorboard/, predictions.csv, metrics.json.
-The same command again goes on where it was stopped or killed, and finds what is finished; with --dry_run it tells what
+The same command again resumes where it was stopped or killed, and finds what is finished; with --dry_run it prints what
 would be done.
 
     python -m launch.train --config=configs/transfer.py:efficientnet_lite0,ce_t1wi \
@@ -30,10 +30,10 @@ from lesion.train.devices import connect
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data", None, "Dataset folder written by launch.prepare.", required=True)
 flags.DEFINE_string("workdir", None, "Folder of this run.", required=True)
-flags.DEFINE_bool("dry_run", False, "Check everything, tell what would run and write nothing.")
-flags.DEFINE_string("coordinator", None, "HOST:PORT of the first process, where several run without SLURM.")
-flags.DEFINE_integer("num_processes", None, "How many there are.", lower_bound=1)
-flags.DEFINE_integer("process_id", None, "Which this is, from 0.", lower_bound=0)
+flags.DEFINE_bool("dry_run", False, "Check everything, print what would run and write nothing.")
+flags.DEFINE_string("coordinator", None, "HOST:PORT of the first process, if several run without SLURM.")
+flags.DEFINE_integer("num_processes", None, "Number of processes.", lower_bound=1)
+flags.DEFINE_integer("process_id", None, "Index of this process, from 0.", lower_bound=0)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -46,8 +46,8 @@ def main(argv: Sequence[str]) -> None:
         return
     kind = kinds.KINDS[name]
     kind.run(config, kind.load(config, data, True), workdir)
-    shown = workdir / "early" if name == "fusion" else workdir
-    print(f"{workdir}: done; {shlex.join(['python', '-m', 'launch.report', f'--workdir={shown}'])} shows it")
+    part = workdir / "early" if name == "fusion" else workdir
+    print(f"{workdir}: done; {shlex.join(['python', '-m', 'launch.report', f'--workdir={part}'])} shows it")
 
 
 if __name__ == "__main__":
