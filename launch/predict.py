@@ -2,8 +2,8 @@
 
 Reads the folder --input as launch.prepare does (no labels needed; slices.csv and series.csv in it are used) and
 writes the table --output, each patient and then the patient's slices: probability of glioma, its spread over the
-networks of the folds, entropy in nats, and a flag that says why there is no prediction. Beside it it writes Grad-CAM
-sheets, one per patient. Patients have pseudonyms, whose table stays in the private folder.
+networks of the folds, entropy in nats, and a flag that says why there is no prediction. A folder beside it gets
+Grad-CAM sheets, one per patient. Patients have pseudonyms, whose table stays in the private folder.
 
     python -m launch.predict --checkpoint=RUN_DIR --input=DICOM_DIR --output=predictions.csv
     python -m launch.predict --checkpoint=RUN_DIR/checkpoints/fold_0 --input=DICOM_DIR --output=predictions.csv

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import entr, rel_entr
 
-Score = Callable[[jax.Array, jax.Array], jax.Array]
+Score = Callable[[jax.Array, jax.Array], jax.Array]  # (key, a slice's row of an output) -> []
 CLIP = 1e-7  # least distance of AIFT's probabilities from 0 and 1, where their divergence is infinite
 
 

@@ -23,7 +23,7 @@ from lesion.transfer.loading import Setup, load
 from lesion.transfer.methods import run_transfer
 from lesion.worklist import round_file
 
-Rows = list[tuple[str, str]]
+Rows = list[tuple[str, str]]  # (heading, text)
 
 
 class Kind(NamedTuple):
@@ -192,8 +192,8 @@ def _fusion_progress(config: ConfigDict, setup: FusionSetup, folder: Path) -> st
 
 def _active_progress(config: ConfigDict, setup: Setup, folder: Path) -> str:
     del config
-    kept = len(list((folder / "rounds").rglob("*.npz")))  # one file per batch of runs side by side
-    return _state(setup, folder, f"{kept} results of runs are kept there")
+    num_files = len(list((folder / "rounds").rglob("*.npz")))  # one file per batch of runs side by side
+    return _state(setup, folder, f"{num_files} results of runs are saved there")
 
 
 def _doctor_progress(config: ConfigDict, setup: Setup, folder: Path) -> str:

@@ -48,10 +48,10 @@ def measure_stages(run: TrainedRun, variables: FoldVariables, image: np.ndarray)
         for stage in stages:
             x, before = jnp.asarray(model.apply(variables, x, start=before, stop=stage)), stage
             shapes[stage] = x.shape[1:]
-            wide = x[0].astype(jnp.float32)
-            by_channel = jnp.abs(wide).reshape(-1, wide.shape[-1]).max(0)
-            numbers = wide.mean(), wide.std(), jnp.abs(wide).max(), (wide == 0).mean(), (by_channel == 0).mean()
-            measured[stage] = (*numbers, jnp.sum(~jnp.isfinite(wide)))
+            values = x[0].astype(jnp.float32)
+            by_channel = jnp.abs(values).reshape(-1, values.shape[-1]).max(0)
+            numbers = values.mean(), values.std(), jnp.abs(values).max(), (values == 0).mean(), (by_channel == 0).mean()
+            measured[stage] = (*numbers, jnp.sum(~jnp.isfinite(values)))
         return measured
 
     measured = jax.device_get(run_stages(variables.backbone, image))

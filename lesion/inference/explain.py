@@ -50,7 +50,7 @@ class Explanation(NamedTuple):
         return CLASS_NAMES[int(self.probability > 0.5)]
 
 
-Explain = Callable[..., list[Explanation]]
+Explain = Callable[..., list[Explanation]]  # see `make_explain`
 
 
 def make_explain(run: TrainedRun, stage: str = "") -> Explain:

@@ -127,7 +127,7 @@ def predict(checkpoint: Path, folder: Path, output: Path, *, private: Path, weig
         probs = probabilities(run, np.stack([s.image for s in answered]))
     column_of, known = {s.slice: i for i, s in enumerate(answered)}, _known_patients(run)
     rows: list[tuple] = []
-    shown: dict[str, _Shown] = {}
+    contents: dict[str, _SheetContent] = {}
     for patient in sorted({s.patient for s in incoming.slices} | incoming.flags.keys()):
         slices = [s for s in incoming.slices if s.patient == patient]
         columns = [column_of[s.slice] for s in slices if s.slice in column_of]
@@ -139,11 +139,11 @@ def predict(checkpoint: Path, folder: Path, output: Path, *, private: Path, weig
             flag = s.flag or (incoming.flags.get(patient, "") if column is None else "")
             rows.append(_row(patient, s.slice, "", None if column is None else ensemble(probs[:, column]), flag))
         if prediction:
-            shown[patient] = _Shown(prediction, [answered[i] for i in columns], probs[:, columns])
+            contents[patient] = _SheetContent(prediction, [answered[i] for i in columns], probs[:, columns])
     output.parent.mkdir(parents=True, exist_ok=True)
-    _draw_sheets(run, sheets, incoming, shown)
+    _draw_sheets(run, sheets, incoming, contents)
     files.write_csv(output, COLUMNS, rows)
-    return _summary(run, incoming, output, sheets, len(shown))
+    return _summary(run, incoming, output, sheets, len(contents))
 
 
 def _phantom_flags(run: TrainedRun, incoming: NewPatients) -> dict[str, str]:
@@ -172,23 +172,23 @@ def _row(patient: str, slice_id: str, count: Any, prediction: EnsemblePrediction
     return patient, slice_id, count, prediction.called, prediction.probability, spread, prediction.entropy, flag
 
 
-class _Shown(NamedTuple):
-    """Contents of a patient's sheet: the patient's prediction, n slices, and their probabilities [F, n]."""
+class _SheetContent(NamedTuple):
+    """Content of a patient's sheet: the patient's prediction, n slices, and their probabilities [F, n]."""
 
     prediction: EnsemblePrediction
     slices: list[NewSlice]
     probs: np.ndarray
 
 
-def _draw_sheets(run: TrainedRun, folder: Path, incoming: NewPatients, shown: dict[str, _Shown]) -> None:
+def _draw_sheets(run: TrainedRun, folder: Path, incoming: NewPatients, contents: dict[str, _SheetContent]) -> None:
     """Draws one sheet per patient."""
-    if not shown:
+    if not contents:
         return
     folder.mkdir()
     explain_slices = explain.make_explain(run)
     networks = [trained_run.load_fold(run, fold) for fold in run.folds]
-    for patient in track("grad-cam sheets", shown, len(shown)):
-        prediction, slices, probs = shown[patient]
+    for patient in track("grad-cam sheets", contents, len(contents)):
+        prediction, slices, probs = contents[patient]
         mean = probs.mean(axis=0)
         order = sorted(range(len(slices)), key=lambda i: (-mean[i], slices[i].slice))
         half = min(SHOWN_PER_ROW, (len(order) + 1) // 2)
