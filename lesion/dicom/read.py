@@ -9,17 +9,24 @@ with GDCM as the plugin for JPEG-lossless, JPEG-LS and JPEG 2000.
 """
 
 import contextlib
+import functools
 import logging
+import math
 import os
+import re
+import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
+from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from lesion.dicom import text
 
 _MR_CLASSES = {
     "",  # old objects have none: the modality decides
@@ -32,38 +39,46 @@ _DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
 _MODALITIES = frozenset(
     "CT PT NM US XA RF CR DX MG OT SC SR PR KO SEG RTSTRUCT RTPLAN RTDOSE RTIMAGE REG ECG DOC".split()
 )
+NO_PATIENT = "no PatientID"
+FIELD_MM = (20.0, 1500.0)  # of a field of view that can be; outside it the spacing is not in millimetres
+_MAX_SHARED_BYTES = 1024  # of a value that is kept for the next file
 _DICOM_SUFFIXES = {"", ".dcm", ".dicom", ".ima", ".img", ".mr", ".dic"}
-_TAGS: list[Any] = [
-    pydicom.tag.Tag(keyword)
+_TAGS: dict[str, Any] = {
+    keyword: pydicom.tag.Tag(keyword)
     for keyword in (
-        "SOPClassUID SOPInstanceUID SeriesInstanceUID PatientID Modality SeriesDescription ProtocolName SequenceName "
-        "ImageType ScanningSequence EchoTime EffectiveEchoTime RepetitionTime InversionTime ContrastBolusAgent "
+        "SpecificCharacterSet SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID Modality "
+        "StudyDate AcquisitionDate AcquisitionTime AcquisitionDateTime ContrastBolusStartTime StudyDescription "
+        "SeriesDescription ProtocolName SequenceName SeriesNumber BodyPartExamined ImageType ScanningSequence "
+        "SequenceVariant EchoTime EffectiveEchoTime RepetitionTime InversionTime ContrastBolusAgent "
         "ContrastBolusAgentSequence AcquisitionContrast DiffusionBValue Rows Columns SamplesPerPixel BitsAllocated "
-        "NumberOfFrames PhotometricInterpretation PixelSpacing ImageOrientationPatient ImagePositionPatient "
-        "RescaleSlope RescaleIntercept WindowCenter WindowWidth VOILUTFunction PresentationLUTShape "
-        "QualityControlImage SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
+        "NumberOfFrames PhotometricInterpretation PixelSpacing ReconstructionDiameter ImageOrientationPatient "
+        "ImagePositionPatient RescaleSlope RescaleIntercept WindowCenter WindowWidth VOILUTFunction "
+        "PresentationLUTShape QualityControlImage SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
     ).split()
-]
+}
 
 
 class Attributes(NamedTuple):
-    """The DICOM attributes of a frame that tell its sequence, as written; empty or None where the header is silent.
+    """What a header tells of a frame's sequence, as written; empty or None where it is silent.
 
-    Times are in ms, `b_value` in s/mm². `description` is that of the series; `protocol` joins Protocol Name and
-    Sequence Name, which are often those of the whole examination. Enhanced objects have an `acquisition_contrast`,
-    e.g. FLUID_ATTENUATED, classic ones a `scanning_sequence`, e.g. ("SE", "IR").
+    Times are in ms, None where the header says 0; `b_value` is in s/mm². `protocol` joins Protocol Name and Sequence
+    Name. Enhanced objects have an `acquisition_contrast`, e.g. FLUID_ATTENUATED, classic ones a `scanning_sequence`,
+    e.g. ("SE", "IR").
     """
 
     description: str = ""
     image_type: tuple[str, ...] = ()
-    echo_time: float | None = None
-    repetition_time: float | None = None
-    inversion_time: float | None = None
-    contrast_agent: str = ""
+    echo_time_ms: float | None = None
+    repetition_time_ms: float | None = None
+    inversion_time_ms: float | None = None
+    agent: str = ""
     acquisition_contrast: str = ""
     scanning_sequence: tuple[str, ...] = ()
     b_value: float | None = None
     protocol: str = ""
+    sequence_variant: tuple[str, ...] = ()
+    body_part: str = ""
+    study_description: str = ""
 
 
 class Frame(NamedTuple):
@@ -73,26 +88,42 @@ class Frame(NamedTuple):
         number: from 1, as in slices.csv.
         attributes: what tells the sequence.
         plane: direction cosines of the rows and columns, rounded: slices of one stack share it.
-        spacing: row and column spacing, mm; (1, 1) where the header does not say.
+        spacing: row and column spacing, mm; None where the header does not say, or says what cannot be.
         window: lowest and highest value shown by the header's VOI window, after rescale; None without one.
         rescale: slope and intercept.
         position_mm: along the normal of the plane, in the scanner's coordinates; NaN where the header does not say.
+        repaired: what of the spacing was put right, in words.
     """
 
     number: int
     attributes: Attributes
     plane: tuple[float, ...]
-    spacing: tuple[float, float]
+    spacing: tuple[float, float] | None
     window: tuple[float, float] | None
     rescale: tuple[float, float]
     position_mm: float
+    repaired: str = ""
 
 
 class Instance(NamedTuple):
     """An MR image (a SOP instance).
 
-    `file` is relative to the scanned folder; `inverted`: large stored values mean dark; `phantom`: the header says that
-    a phantom was scanned (QualityControlImage); `compressed`: the pixels need a codec.
+    Attributes:
+        file: its path, relative to the scanned folder.
+        patient_id: without blanks around it.
+        series_uid: SeriesInstanceUID.
+        sop_uid: SOPInstanceUID.
+        shape: rows and columns.
+        inverted: whether large stored values mean dark.
+        phantom: whether the header says that a phantom was scanned (QualityControlImage).
+        compressed: whether the pixels need a codec.
+        frames: its slices.
+        study_uid: StudyInstanceUID.
+        study_date: as written, YYYYMMDD; empty where the header is silent.
+        series_number: of its study, None where the header is silent.
+        acquired_s: time of day of the acquisition, seconds; NaN where the header is silent.
+        agent_s: time of day of the injection, seconds; NaN where the header is silent.
+        patient_readings: what else `patient_id` may be, where its encoding is a guess.
     """
 
     file: str
@@ -104,6 +135,12 @@ class Instance(NamedTuple):
     phantom: bool
     compressed: bool
     frames: tuple[Frame, ...]
+    study_uid: str = ""
+    study_date: str = ""
+    series_number: int | None = None
+    acquired_s: float = math.nan
+    agent_s: float = math.nan
+    patient_readings: tuple[str, ...] = ()
 
 
 class SkippedFile(NamedTuple):
@@ -123,12 +160,13 @@ class RejectedFile(NamedTuple):
     patient_id: str = ""
 
 
-def read_header(folder: str, file: str) -> Instance | SkippedFile | RejectedFile:
+def read_header(folder: str, file: str, patient_id: str | None = None) -> Instance | SkippedFile | RejectedFile:
     """Reads the header of one file, without decoding pixels; never raises for what the file holds.
 
     Args:
         folder: the scanned folder.
         file: path of the file, relative to `folder`.
+        patient_id: what counts in the place of the header's PatientID, if given.
     """
     path = Path(folder, file)
     try:
@@ -136,7 +174,9 @@ def read_header(folder: str, file: str) -> Instance | SkippedFile | RejectedFile
             if not _looks_like_dicom(stream.read(132)):
                 return _not_dicom(path, file)
             stream.seek(0)
-            dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(_TAGS.values()))
+            if patient_id is not None:
+                dataset.PatientID = patient_id
             pixel_bytes = os.fstat(stream.fileno()).st_size - stream.tell()
             return _instance(file, dataset, pixel_bytes)
     except Exception as error:  # pydicom raises nearly every kind of exception on broken files
@@ -169,7 +209,14 @@ def read_pixels(folder: str, instance: Instance) -> np.ndarray:
 
 def is_axial(plane: tuple[float, ...]) -> bool:
     """Returns whether direction cosines are those of a slice across the body; True where they are not known."""
-    return len(plane) != 6 or int(np.argmax(np.abs(np.cross(plane[:3], plane[3:])))) == 2
+    return plane_name(plane) in ("axial", "unknown")
+
+
+def plane_name(plane: tuple[float, ...]) -> str:
+    """Returns "sagittal", "coronal", "axial" or "unknown" for direction cosines."""
+    if len(plane) != 6:
+        return "unknown"
+    return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(_normal(plane))))]
 
 
 def window_range(
@@ -201,49 +248,60 @@ def reject(file: str, kind: str, error: Exception) -> RejectedFile:
 def _instance(file: str, dataset: Dataset, pixel_bytes: int) -> Instance | SkippedFile | RejectedFile:
     """Returns what a data set without its pixels holds; `pixel_bytes` follow it in the file."""
     meta_class = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-    sop_class = str(dataset.get("SOPClassUID", "") or meta_class)
+    sop_class = str(_get(dataset, "SOPClassUID", "") or meta_class)
     if sop_class == _DICOMDIR_CLASS or meta_class == _DICOMDIR_CLASS:
         return SkippedFile(file, "DICOMDIR index")
-    modality = str(dataset.get("Modality", "") or "").strip().upper()
+    modality = str(_get(dataset, "Modality", "") or "").strip().upper()
     if not modality and (sop_class in _MR_CLASSES or "SOPInstanceUID" not in dataset):
         return RejectedFile(file, "incomplete header", "Modality is missing")
     if modality != "MR":
         return SkippedFile(file, f"modality {modality}" if modality in _MODALITIES else "other modality")
     if sop_class not in _MR_CLASSES or "Rows" not in dataset:
         return SkippedFile(file, "MR, but not an image")
-    if int(dataset.get("SamplesPerPixel", 1) or 1) != 1:
+    # One sample a pixel with a palette is an index, no intensity.
+    palette = "PALETTE" in str(_get(dataset, "PhotometricInterpretation", "")).upper()
+    if int(_get(dataset, "SamplesPerPixel", 1) or 1) != 1 or palette:
         return SkippedFile(file, "MR, in colour")
-    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "PatientID"):
-        if not str(dataset.get(keyword, "") or "").strip():
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
+        if not str(_get(dataset, keyword, "") or "").strip():
             return RejectedFile(file, "incomplete header", f"{keyword} is missing")
-    rows, columns = int(dataset.Rows), int(dataset.Columns)
-    num_frames = int(dataset.get("NumberOfFrames", 1) or 1)
+    if not _text(dataset, "PatientID"):
+        return RejectedFile(file, NO_PATIENT, "PatientID is missing or empty, or no folder stands for it")
+    rows, columns = int(_get(dataset, "Rows")), int(_get(dataset, "Columns"))
+    num_frames = int(_get(dataset, "NumberOfFrames", 1) or 1)
     syntax = dataset.file_meta.get("TransferSyntaxUID", ExplicitVRLittleEndian)
-    needed = rows * columns * num_frames * int(dataset.get("BitsAllocated", 16)) // 8
+    needed = rows * columns * num_frames * int(_get(dataset, "BitsAllocated", 16)) // 8
     if not (syntax.is_deflated or syntax.is_compressed) and pixel_bytes < needed:
         reason = f"{needed} bytes of pixels expected, {max(pixel_bytes, 0)} found"
-        return RejectedFile(file, "truncated", reason, str(dataset.SOPInstanceUID), str(dataset.PatientID).strip())
+        sop_uid = str(_get(dataset, "SOPInstanceUID"))
+        return RejectedFile(file, "truncated", reason, sop_uid, _text(dataset, "PatientID"))
     presentation = {
-        str(dataset.get(keyword, "")).strip().upper()
+        str(_get(dataset, keyword, "")).strip().upper()
         for keyword in ("PhotometricInterpretation", "PresentationLUTShape")
     }
     inverted = bool(presentation & {"MONOCHROME1", "INVERSE"})
     return Instance(
         file=file,
-        patient_id=str(dataset.PatientID).strip(),
-        series_uid=str(dataset.SeriesInstanceUID),
-        sop_uid=str(dataset.SOPInstanceUID),
+        patient_id=unicodedata.normalize("NFC", _text(dataset, "PatientID")),
+        series_uid=str(_get(dataset, "SeriesInstanceUID")),
+        sop_uid=str(_get(dataset, "SOPInstanceUID")),
         shape=(rows, columns),
         inverted=inverted,
-        phantom=str(dataset.get("QualityControlImage", "")).strip().upper() == "YES",
+        phantom=str(_get(dataset, "QualityControlImage", "")).strip().upper() == "YES",
         compressed=syntax.is_compressed,
         frames=tuple(_frame(dataset, index, inverted) for index in range(num_frames)),
+        study_uid=str(_get(dataset, "StudyInstanceUID", "") or ""),
+        study_date=str(_get(dataset, "StudyDate", "") or _get(dataset, "AcquisitionDate", "") or ""),
+        series_number=None if (number := _number(_get(dataset, "SeriesNumber"))) is None else int(number),
+        acquired_s=_time_of_day(_get(dataset, "AcquisitionTime") or str(_get(dataset, "AcquisitionDateTime", ""))[8:]),
+        agent_s=_time_of_day(_get(dataset, "ContrastBolusStartTime")),
+        patient_readings=tuple(text.candidates(_undeclared(dataset, "PatientID"))[1:]),
     )
 
 
 def _frame(dataset: Dataset, index: int, inverted: bool) -> Frame:
-    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or ()
-    shared = dataset.get("SharedFunctionalGroupsSequence") or ()
+    per_frame = _get(dataset, "PerFrameFunctionalGroupsSequence") or ()
+    shared = _get(dataset, "SharedFunctionalGroupsSequence") or ()
     groups = [*per_frame[index : index + 1], *shared[:1]]
 
     def find(group: str, keyword: str, classic_keyword: str | None = None) -> Any:
@@ -251,38 +309,121 @@ def _frame(dataset: Dataset, index: int, inverted: bool) -> Frame:
             inner = item.get(group)
             if inner and keyword in inner[0]:
                 return inner[0][keyword].value
-        return dataset.get(classic_keyword or keyword)
+        return _get(dataset, classic_keyword or keyword)
 
-    spacing = _numbers(find("PixelMeasuresSequence", "PixelSpacing"))
+    rows = int(_get(dataset, "Rows"))
+    spacing, repaired = _spacing(
+        find("PixelMeasuresSequence", "PixelSpacing"), _number(_get(dataset, "ReconstructionDiameter")), rows
+    )
     slope, intercept = (
         _number(find("PixelValueTransformationSequence", keyword)) for keyword in ("RescaleSlope", "RescaleIntercept")
     )
     center, width = (_number(find("FrameVOILUTSequence", keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     function = find("FrameVOILUTSequence", "VOILUTFunction")
-    agents = dataset.get("ContrastBolusAgentSequence") or ()
     attributes = Attributes(
-        description=str(dataset.get("SeriesDescription", "") or ""),
-        image_type=tuple(map(str, _values(find("MRImageFrameTypeSequence", "FrameType", "ImageType")))),
-        echo_time=_number(find("MREchoSequence", "EffectiveEchoTime", "EchoTime")),
-        repetition_time=_number(find("MRTimingAndRelatedParametersSequence", "RepetitionTime")),
-        inversion_time=_number(find("MRModifierSequence", "InversionTimes", "InversionTime")),
-        contrast_agent=str(dataset.get("ContrastBolusAgent", "") or "") or ("in sequence" if agents else ""),
+        description=_text(dataset, "SeriesDescription"),
+        image_type=_texts(find("MRImageFrameTypeSequence", "FrameType", "ImageType")),
+        echo_time_ms=_number(find("MREchoSequence", "EffectiveEchoTime", "EchoTime")) or None,
+        repetition_time_ms=_number(find("MRTimingAndRelatedParametersSequence", "RepetitionTime")) or None,
+        inversion_time_ms=_number(find("MRModifierSequence", "InversionTimes", "InversionTime")) or None,
+        agent=_agent(dataset, find("ContrastBolusUsageSequence", "ContrastBolusAgentAdministered")),
         acquisition_contrast=str(find("MRImageFrameTypeSequence", "AcquisitionContrast") or ""),
-        scanning_sequence=tuple(map(str, _values(dataset.get("ScanningSequence")))),
+        scanning_sequence=_texts(_get(dataset, "ScanningSequence")),
         b_value=_number(find("MRDiffusionSequence", "DiffusionBValue")),
-        protocol=" ".join(str(dataset.get(keyword, "") or "") for keyword in ("ProtocolName", "SequenceName")),
+        protocol=" ".join(filter(None, (_text(dataset, keyword) for keyword in ("ProtocolName", "SequenceName")))),
+        sequence_variant=_texts(_get(dataset, "SequenceVariant")),
+        body_part=_text(dataset, "BodyPartExamined"),
+        study_description=_text(dataset, "StudyDescription"),
     )
     cosines = _numbers(find("PlaneOrientationSequence", "ImageOrientationPatient"))
     corner = _numbers(find("PlanePositionSequence", "ImagePositionPatient"))
     return Frame(
         number=index + 1,
-        attributes=attributes,
-        plane=tuple(round(x, 2) for x in cosines),
-        spacing=(spacing[0], spacing[1]) if len(spacing) == 2 and min(spacing) > 0 else (1.0, 1.0),
+        attributes=_shared(attributes),
+        plane=_shared(tuple(round(x, 2) for x in cosines)),
+        spacing=spacing,
         window=window_range(center, width, str(function or "LINEAR"), inverted),
         rescale=(slope or 1.0, intercept or 0.0),
         position_mm=_position(cosines, corner),
+        repaired=repaired,
     )
+
+
+def _get(dataset: Dataset, keyword: str, default: Any = None) -> Any:
+    """Returns an element's value as `Dataset.get` does; what slices of a series share is converted once."""
+    element = dataset.get_item(_TAGS[keyword]) if keyword in _TAGS else None  # no other is read
+    if element is None:
+        return default
+    if not isinstance(element, RawDataElement):
+        return element.value
+    if keyword.endswith("Sequence") or element.VR == "SQ" or len(element.value or b"") > _MAX_SHARED_BYTES:
+        return dataset.get(keyword, default)
+    # Where a value lies in its file changes nothing, and would make each file's another.
+    encoding = dataset.original_character_set
+    encodings = (encoding,) if isinstance(encoding, str) else tuple(encoding)
+    return _convert(RawDataElement(*element[:4], 0, *element[5:]), encodings)
+
+
+@functools.lru_cache(maxsize=8192)
+def _convert(element: RawDataElement, encodings: tuple[str, ...]) -> Any:
+    return convert_raw_data_element(element, encoding=list(encodings)).value
+
+
+@functools.lru_cache(maxsize=256)
+def _shared(value: Hashable) -> Any:
+    """Returns a value, the same object for equal ones: it is sent and held once for many slices."""
+    return value
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    """Returns an element's text without blanks around it; its encoding is guessed where the header tells none."""
+    raw = _undeclared(dataset, keyword)
+    return text.decode(raw) if raw else str(_get(dataset, keyword, "") or "").strip()
+
+
+def _undeclared(dataset: Dataset, keyword: str) -> bytes:
+    """Returns an element's bytes where they are no ASCII and the header does not tell their encoding; else none."""
+    element = dataset.get_item(keyword)
+    declared = str(_get(dataset, "SpecificCharacterSet") or "ISO_IR 6")
+    if not isinstance(element, RawDataElement) or declared != "ISO_IR 6":
+        return b""
+    raw = (element.value or b"").strip(b" \0")
+    return b"" if raw.isascii() else raw
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, _values(value)))
+
+
+def _agent(dataset: Dataset, administered: Any) -> str:
+    """Returns what the header says of the agent; enhanced objects say of each frame whether it was administered."""
+    if str(administered or "").upper() == "NO":
+        return ""
+    in_sequence = "in sequence" if _get(dataset, "ContrastBolusAgentSequence") else ""
+    return _text(dataset, "ContrastBolusAgent") or in_sequence
+
+
+def _spacing(value: Any, field_mm: float | None, rows: int) -> tuple[tuple[float, float] | None, str]:
+    """Returns row and column spacing, mm, None if there is none that can be, and what was put right, in words.
+
+    A comma may stand for the backslash between the two ("0.47,0.47") or for the decimal point ("0,47\\0,47"). Where
+    there is no spacing the reconstructed field of view `field_mm` tells it.
+    """
+    spacing, repaired = _numbers(value), ""
+    if not spacing and "," in str(value):
+        parts = [str(part) for part in _values(value)]
+        parts = [part.replace(",", ".") for part in parts] if len(parts) == 2 else str(value).split(",")
+        spacing, repaired = _numbers(parts), "PixelSpacing is written with a comma"
+    if len(spacing) != 2 and field_mm:
+        spacing, repaired = [field_mm / rows] * 2, "PixelSpacing is taken from the field of view"
+    possible = len(spacing) == 2 and all(FIELD_MM[0] <= rows * x <= FIELD_MM[1] for x in spacing)
+    return ((spacing[0], spacing[1]), repaired) if possible else (None, "")
+
+
+def _time_of_day(value: Any) -> float:
+    """Returns the seconds since midnight of HHMMSS.FFFFFF; NaN where it is none."""
+    digits = re.fullmatch(r"(\d\d):?(\d\d):?(\d\d(?:\.\d*)?).*", str(value or "").strip())
+    return 3600.0 * int(digits[1]) + 60 * int(digits[2]) + float(digits[3]) if digits else math.nan
 
 
 @contextlib.contextmanager
@@ -318,7 +459,12 @@ def _position(cosines: list[float], corner: list[float]) -> float:
     """Returns where a slice lies along its normal, mm, from its upper left corner (DICOM PS3.3 C.7.6.2.1.1)."""
     if len(cosines) != 6 or len(corner) != 3:
         return float("nan")
-    return float(np.cross(cosines[:3], cosines[3:]) @ np.array(corner))
+    return float(np.array(_normal(cosines)) @ np.array(corner))
+
+
+def _normal(cosines: Sequence[float]) -> tuple[float, float, float]:
+    (a, b, c), (d, e, f) = cosines[:3], cosines[3:]
+    return b * f - c * e, c * d - a * f, a * e - b * d
 
 
 def _values(value: Any) -> Iterable[Any]:
@@ -334,7 +480,7 @@ def _numbers(value: Any) -> list[float]:
         numbers = [float(x) for x in _values(value)]
     except (TypeError, ValueError):
         return []
-    return numbers if np.isfinite(numbers).all() else []
+    return numbers if all(map(math.isfinite, numbers)) else []
 
 
 def _number(value: Any) -> float | None:

@@ -1,23 +1,25 @@
-"""Reads a folder of DICOM: all headers, with the user's tables heeded and frames gathered into stacks."""
+"""Reads a folder of DICOM: all headers, checked against the user's tables."""
 
 import collections
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from lesion import workers
-from lesion.dicom import SEQUENCES, sequence, tables
-from lesion.dicom.read import Instance, RejectedFile, SkippedFile, is_axial, read_header
+from lesion.dicom import tables
+from lesion.dicom.read import NO_PATIENT, Instance, RejectedFile, SkippedFile, read_header
 from lesion.dicom.tables import UserTables
 from lesion.errors import UserError
 
-VERSION = 5  # of the reading; raise it when the same folder would be read otherwise
-OTHER_SEQUENCE, OTHER_PLANE = "MR, another sequence", "MR, sagittal or coronal"
+VERSION = 6  # of the reading; raise it when the same folder would be read otherwise
 
 
 class ListedFile(NamedTuple):
-    """A file of the tree: its path relative to the folder, its size in bytes and when it was changed, in ns."""
+    """A file of the tree: its path relative to the folder, its size in bytes and when it was changed, in ns.
+
+    A folder that may not be read is one too, of size -1.
+    """
 
     path: str
     size: int
@@ -28,50 +30,21 @@ class Scan(NamedTuple):
     """What the headers of a folder say.
 
     Attributes:
-        instances: MR images, each SOPInstanceUID once.
+        instances: MR images, each SOPInstanceUID of a patient once.
         skipped: files that are no MR image.
         rejected: broken files and duplicates.
-        duplicates: further files with the SOPInstanceUID of an instance, by that UID.
+        duplicates: further files of an instance, by PatientID and SOPInstanceUID.
     """
 
     instances: list[Instance]
     skipped: list[SkippedFile]
     rejected: list[RejectedFile]
-    duplicates: dict[str, list[Instance]]
+    duplicates: dict[tuple[str, str], list[Instance]]
 
-
-class StackKey(NamedTuple):
-    """What the slices of a stack share; see `Instance` and `Frame`."""
-
-    sequence: str
-    series_uid: str
-    shape: tuple[int, int]
-    plane: tuple[float, ...]
-    spacing: tuple[float, float]
-
-
-class StackMember(NamedTuple):
-    """An instance of a stack, the numbers of its frames that lie in the stack, and those of them that are chosen."""
-
-    instance: Instance
-    frames: tuple[int, ...]
-    chosen: tuple[int, ...]
-
-
-class Stack(NamedTuple):
-    """The slices of one series that share plane, spacing and matrix: the unit of windowing and cropping.
-
-    Attributes:
-        folder: the scanned folder.
-        sequence: "flair", "ce_t1wi" or "t2wi".
-        members: the instances, in the order of their files.
-        duplicates: further files of an instance, by SOPInstanceUID, for where its pixels cannot be decoded.
-    """
-
-    folder: str
-    sequence: str
-    members: tuple[StackMember, ...]
-    duplicates: dict[str, list[Instance]]
+    def shared_uids(self) -> set[str]:
+        """Returns the SOPInstanceUIDs that several patients have."""
+        owners = collections.Counter(instance.sop_uid for instance in self.instances)
+        return {uid for uid, count in owners.items() if count > 1}
 
 
 def strict_error(folder: Path, rejected: RejectedFile) -> UserError:
@@ -83,8 +56,12 @@ def strict_error(folder: Path, rejected: RejectedFile) -> UserError:
 def list_files(folder: Path, leave_out: Sequence[Path]) -> list[ListedFile]:
     """Returns all files of a tree, sorted; `leave_out` are folders inside that are not entered."""
     entered = {path.resolve() for path in [folder, *leave_out]}
-    files = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    files: list[ListedFile] = []
+
+    def add_unreadable(error: OSError) -> None:
+        files.append(ListedFile(os.path.relpath(error.filename, folder), -1, 0))
+
+    for parent, folders, names in os.walk(folder, onerror=add_unreadable, followlinks=True):
         # Links are followed, each folder once: one may lead back to the top.
         resolved = {name: Path(parent, name).resolve() for name in sorted(folders)}
         folders[:] = [name for name, path in resolved.items() if path not in entered]
@@ -97,103 +74,78 @@ def list_files(folder: Path, leave_out: Sequence[Path]) -> list[ListedFile]:
     return sorted(files)
 
 
-def scan_files(folder: Path, files: Sequence[ListedFile], strict: bool) -> Scan:
-    """Reads the headers of all files; one whose SOPInstanceUID was seen before is rejected as a duplicate.
+def scan_files(
+    folder: Path,
+    files: Sequence[ListedFile],
+    strict: bool = False,
+    patient_of: Callable[[str], str] | None = None,
+) -> Scan:
+    """Reads the headers of all files; a second file of a patient's SOPInstanceUID is rejected as a duplicate.
+
+    Args:
+        folder: the scanned folder.
+        files: those in it.
+        strict: stop at the first broken file.
+        patient_of: (path) -> PatientID in the place of the header's, if given.
 
     Raises:
-        UserError: nothing readable is MR, or `strict` and a file is broken.
+        UserError: `strict` and a file is broken.
     """
-    result, first_file = Scan([], [], [], {}), dict[str, str]()
-    tasks = [(str(folder), file.path) for file in files]
+    result, first_file = Scan([], [], [], {}), dict[tuple[str, str], str]()
+    for file in files:
+        if file.size < 0:
+            result.rejected.append(RejectedFile(file.path, "folder may not be read", "permission denied"))
+    paths = [file.path for file in files if file.size >= 0]
+    tasks = [(str(folder), path, patient_of(path) if patient_of else None) for path in paths]
     for header in workers.parallel_map(_read, tasks, "reading headers", _read_crashed, chunk_size=32):
-        if isinstance(header, Instance) and header.sop_uid in first_file:
-            reason = f"same SOPInstanceUID as {first_file[header.sop_uid]}, which is used unless its pixels are broken"
-            result.rejected.append(RejectedFile(header.file, "duplicate", reason))
-            result.duplicates.setdefault(header.sop_uid, []).append(header)
-        elif isinstance(header, Instance):
-            first_file[header.sop_uid] = header.file
-            result.instances.append(header)
+        if isinstance(header, Instance):
+            key = header.patient_id, header.sop_uid
+            if key in first_file:
+                reason = f"same SOPInstanceUID as {first_file[key]}, which is used unless its pixels are broken"
+                result.rejected.append(RejectedFile(header.file, "duplicate", reason))
+                result.duplicates.setdefault(key, []).append(header)
+            else:
+                first_file[key] = header.file
+                result.instances.append(header)
         elif isinstance(header, SkippedFile):
             result.skipped.append(header)
         elif strict:
             raise strict_error(folder, header)
         else:
             result.rejected.append(header)
-    if not result.instances:
-        raise UserError(f"no readable DICOM MR image among the {len(files)} files of {folder}: is it the right folder?")
     return result
 
 
-def find_stacks(folder: Path, scanned: Scan, user: UserTables) -> tuple[list[Stack], list[SkippedFile]]:
-    """Gathers the frames of the known sequences into stacks that hold at least one chosen slice.
+def nothing_found(folder: Path, num_files: int, scanned: Scan) -> str:
+    """Returns the message that no file of a folder is an MR image, and what they are."""
+    nameless = sum(file.kind == NO_PATIENT for file in scanned.rejected)
+    if nameless:
+        mend = "if each patient has a folder of their own, name them after it with --patient=folder"
+        return f"PatientID is missing or empty in {nameless} MR images of {folder}: {mend}"
+    if not num_files:
+        return f"{folder} holds no file: is it the right folder?"
+    reasons = collections.Counter([*(f.reason for f in scanned.skipped), *(f.kind for f in scanned.rejected)])
+    counts = ", ".join(f"{count} × {reason}" for reason, count in sorted(reasons.items()))
+    return f"no readable DICOM MR image among the {num_files} files of {folder} ({counts}): is it the right folder?"
 
-    Returns:
-        The stacks, sorted, and the MR files that are not used, with the reason.
+
+def match_tables(folder: Path, scanned: Scan, user: UserTables) -> UserTables:
+    """Returns the user's tables under the PatientIDs of the images, checked against what is there.
 
     Raises:
-        UserError: a table names a patient, slice or series that is not there.
+        UserError: a table names a patient, slice or series that is not there, or a slice that several patients have.
     """
-    _check_patients(folder, scanned, user)
+    broken = _broken(scanned)
+    present: dict[str, tuple[str, ...]] = {file.patient_id: () for file in broken if file.patient_id}
+    present |= {instance.patient_id: instance.patient_readings for instance in scanned.instances}
+    nameless = [file for file in broken if not file.patient_id]
+    hint = ""
+    if nameless:
+        kinds = ", ".join(sorted({file.kind for file in nameless}))
+        hint = f"mend one of {len(nameless)} files ({kinds}), which rejects.csv of --survey names"
     _check_series(folder, scanned, user)
     _check_slices(folder, scanned, user)
-    members: dict[StackKey, list[StackMember]] = collections.defaultdict(list)
-    skipped: list[SkippedFile] = []
-    for instance in scanned.instances:
-        frames, reason = _group_frames(instance, user)
-        if not frames:
-            skipped.append(SkippedFile(instance.file, reason))
-        for key, numbers in frames.items():
-            chosen = tuple(number for number in numbers if user.chooses(instance.sop_uid, number))
-            members[key].append(StackMember(instance, tuple(numbers), chosen))
-            if not chosen:
-                skipped.append(SkippedFile(instance.file, "not listed in slices.csv"))
-    stacks = []
-    for key in sorted(members):
-        if any(member.chosen for member in members[key]):
-            uids = [member.instance.sop_uid for member in members[key]]
-            duplicates = {uid: scanned.duplicates[uid] for uid in uids if uid in scanned.duplicates}
-            stacks.append(Stack(str(folder), key.sequence, tuple(members[key]), duplicates))
-    return stacks, skipped
-
-
-def _group_frames(instance: Instance, user: UserTables) -> tuple[dict[StackKey, list[int]], str]:
-    """Returns the numbers of an instance's usable frames by stack, and why the others are not used."""
-    override = user.series.get(instance.series_uid, ("", 0))[0]
-    groups: dict[StackKey, list[int]] = collections.defaultdict(list)
-    reason = OTHER_SEQUENCE
-    for frame in instance.frames:
-        name = override or sequence.classify(frame.attributes)
-        if name not in SEQUENCES:
-            continue
-        # The other planes of an examination show the same lesion again, in pictures of another kind. A user who lists
-        # slices or series has chosen.
-        if user.slices is None and not override and not is_axial(frame.plane):
-            reason = OTHER_PLANE
-            continue
-        key = StackKey(name, instance.series_uid, instance.shape, frame.plane, frame.spacing)
-        groups[key].append(frame.number)
-    return groups, reason
-
-
-def _check_patients(folder: Path, scanned: Scan, user: UserTables) -> None:
-    broken = _broken(scanned)
-    present = {instance.patient_id for instance in scanned.instances} | {file.patient_id for file in broken}
-    missing = [patient_id for patient_id in user.labels if patient_id not in present]
-    if missing:
-        entry = list(user.labels).index(missing[0]) + 1
-        similar = [other for other in present if other.lstrip("0") == missing[0].lstrip("0")]
-        hint = "leading zeros were lost" if similar else "correct the patient_id or delete the row"
-        nameless = [file for file in broken if not file.patient_id]
-        if nameless and not similar:
-            hint += f", or mend {nameless[0].file} ({nameless[0].kind}), one of {len(nameless)} of nobody knows whom"
-        raise UserError(
-            f"{folder / tables.PATIENTS} entry {entry} ({missing[0]}): no MR image has this PatientID: {hint} "
-            f"({len(missing)} such)"
-        )
-    for (_, patient_id), (_, row) in user.readers.items():
-        if patient_id not in present:
-            hint = "no MR image has this patient_id: correct it or delete the row"
-            raise UserError(f"{folder / tables.READERS} row {row}: {hint}")
+    return tables.match_patients(folder, user, present, hint)
 
 
 def _check_series(folder: Path, scanned: Scan, user: UserTables) -> None:
@@ -204,6 +156,11 @@ def _check_series(folder: Path, scanned: Scan, user: UserTables) -> None:
 
 
 def _check_slices(folder: Path, scanned: Scan, user: UserTables) -> None:
+    shared = scanned.shared_uids()
+    for (sop_uid, _), row in (user.slices or {}).items():
+        if sop_uid in shared:
+            several = "several patients have this sop_instance_uid, so that it names no slice"
+            raise UserError(f"{folder / tables.SLICES} row {row}: {several}: delete the file to take every slice")
     broken = _broken(scanned)
     excused = {file.sop_uid for file in broken if file.sop_uid}
     rows = set(slices_not_found(scanned, user))
@@ -225,9 +182,9 @@ def slices_not_found(scanned: Scan, user: UserTables) -> list[int]:
     return [row for (sop_uid, frame), row in listed if (frame or 1) > num_frames.get(sop_uid, 0)]
 
 
-def _read(task: tuple[str, str]) -> Instance | SkippedFile | RejectedFile:
+def _read(task: tuple[str, str, str | None]) -> Instance | SkippedFile | RejectedFile:
     return read_header(*task)
 
 
-def _read_crashed(task: tuple[str, str]) -> RejectedFile:
+def _read_crashed(task: tuple[str, str, str | None]) -> RejectedFile:
     return RejectedFile(task[1], "unreadable header", "the reader died on it")

@@ -19,7 +19,7 @@ from pydicom.uid import (
 
 from lesion.dataset import preprocess
 from lesion.dicom import read
-from lesion.dicom.sequence import classify
+from lesion.dicom.rules import Rules
 
 
 def read_file(folder, name="image"):
@@ -173,6 +173,23 @@ def test_an_impossible_window_is_none(window):
     assert read.window_range(*window) is None
 
 
+def test_the_same_bytes_are_read_by_the_encoding_of_their_own_file(tmp_path):
+    names = {}
+    for encoding, codec in {"ISO_IR 192": "utf-8", "ISO_IR 100": "latin-1"}.items():
+        name = "ü".encode().decode(codec)
+        save(dataset(np.zeros((4, 4), np.uint16), patient=name, SpecificCharacterSet=encoding), tmp_path / codec)
+        names[codec] = read.read_header(str(tmp_path), codec).patient_id
+    assert names == {"utf-8": "ü", "latin-1": "Ã¼"}
+
+
+def test_slices_of_a_series_hold_their_attributes_once(tmp_path):
+    for number in (1, 2):
+        save(dataset(np.zeros((4, 4), np.uint16), number=number), tmp_path / str(number))
+    first, second = (read.read_header(str(tmp_path), name).frames[0] for name in "12")
+    assert first.attributes is second.attributes
+    assert first.position_mm != second.position_mm
+
+
 def test_an_enhanced_multi_frame_object(tmp_path):
     pixels = np.stack([head(32, seed=i) for i in range(3)]).astype(np.uint16)
     ds = dataset(pixels[0], spacing=(9, 9))
@@ -204,7 +221,7 @@ def test_an_enhanced_multi_frame_object(tmp_path):
     save(ds, tmp_path / "image")
     header, values = read_file(tmp_path)
     assert [frame.number for frame in header.frames] == [1, 2, 3]
-    assert [classify(frame.attributes) for frame in header.frames] == ["flair", "flair", None]
+    assert [Rules().sequence_alone(frame.attributes) for frame in header.frames] == ["flair", "flair", None]
     assert {frame.spacing for frame in header.frames} == {(0.9, 0.8)}
     assert [frame.position_mm for frame in header.frames] == [0, 5, 10]
     assert header.frames[1].window == pytest.approx((175, 224))
