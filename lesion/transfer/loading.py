@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lesion import models
+from lesion.classes import Classes
 from lesion.dataset import Slices, splits, store
 from lesion.runs import rundir
 from lesion.transfer.checks import check_config
@@ -38,23 +39,30 @@ class Setup(NamedTuple):
         """Hash of the backbone's variables."""
         return self.run["weights"]["sha256"]
 
+    @property
+    def classes(self) -> Classes:
+        """Names of the dataset's classes."""
+        return Classes.of(self.run["data"])
+
 
 def cohort_folds(data_dir: Path, num_folds: int, seed: int, keep: bool = True) -> splits.Splits:
     """Returns folds of the cohort's patients, the same for all sequences, so that results can be compared and fused.
 
-    They are read from the dataset if it has them; else they are made and, with `keep`, written there.
+    Folds that the user gave in patients.csv are the folds, and groups stay together. The folds are read from the
+    dataset if it has them; else they are made and, with `keep`, written there.
     """
-    present = [name for name, counts in store.load_info(data_dir)["sequences"].items() if counts]
+    info = store.load_info(data_dir)
+    present = [name for name, counts in info["sequences"].items() if counts]
     loaded = [store.load_slices(data_dir, name) for name in present]
     label = np.concatenate([slices.label for slices in loaded])
     patient = np.concatenate([slices.patient for slices in loaded])
-    return splits.load_or_make(data_dir, label, patient, num_folds, seed, keep)
+    return splits.load_or_make(data_dir, label, patient, num_folds, seed, keep, Classes.of(info))
 
 
-def _folds(config: ConfigDict, data_dir: Path, slices: Slices, keep: bool) -> splits.Splits:
+def _folds(config: ConfigDict, data_dir: Path, slices: Slices, keep: bool, classes: Classes) -> splits.Splits:
     """Returns folds of patients, or of slices to measure the effect of a leak; the latter are not written."""
     if config.split == "leaky":
-        return splits.make(slices.label, slices.slice_id, config.num_folds, config.seed)
+        return splits.make(slices.label, slices.slice_id, config.num_folds, config.seed, classes=classes)
     return cohort_folds(data_dir, config.num_folds, config.seed, keep)
 
 
@@ -81,12 +89,14 @@ def load(config: ConfigDict, data_dir: Path, *, with_folds: bool = True, keep: b
     if config.label_control == "shuffled":
         slices = slices._replace(label=splits.shuffled(slices.label, slices.patient, config.seed))
     info = store.load_info(data_dir)
-    folds = splits.Splits({}, 0, config.seed)
+    classes, folds = Classes.of(info), splits.Splits({}, 0, config.seed)
     if with_folds:
-        folds = _folds(config, data_dir, slices, keep)
+        folds = _folds(config, data_dir, slices, keep, classes)
+        train_masks, _ = fold_masks(config, folds, Units.of_slices(slices))
+        splits.check_classes(slices.label, train_masks, config.sequence, classes)
         if config.patience:
-            for train in fold_masks(config, folds, Units.of_slices(slices))[0]:
-                splits.hold_out(slices.patient, slices.label, train, config.validation, config.seed)
+            for train in train_masks:
+                splits.hold_out(slices.patient, slices.label, train, config.validation, config.seed, classes)
     variables, weights = load_weights(config)
     run = rundir.identity(config, info, folds.hash, weights, jax.devices()[0].device_kind)
     if config.backbone in models.BASELINES:

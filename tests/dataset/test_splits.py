@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from lesion.dataset import splits
+from lesion.dataset import splits, store
 from lesion.errors import UserError
 
 
@@ -77,6 +77,78 @@ def test_saved_split_is_kept_and_another_is_refused(tmp_path):
     (tmp_path / splits.FILE).write_text("{broken")
     with pytest.raises(UserError, match="is damaged: remove the file"):
         splits.load_or_make(tmp_path, label, patient, 2, 0)
+
+
+def names(label, patient):
+    return sorted(set(patient[label >= 0].tolist()))
+
+
+@settings(max_examples=40, deadline=None)
+@given(cohorts(), st.data(), st.integers(0, 3))
+def test_groups_stay_together_and_each_patient_is_tested_once(cohort, data, seed):
+    label, patient = cohort
+    # Pairs of one class or of both, some patients alone.
+    group_of = {
+        name: data.draw(st.sampled_from(["", name[-1], f"pair {name[:-1]} {int(name[-1]) // 2}"]))
+        for name in names(label, patient)
+    }
+    try:
+        split = splits.make(label, patient, 2, seed, group_of=group_of)
+    except UserError:  # too few groups
+        reject()
+    assert list(split.test_fold) == names(label, patient)
+    for group in set(group_of.values()) - {""}:
+        assert len({split.test_fold[name] for name in group_of if group_of[name] == group}) == 1
+    alone = {name: f"of {name}" for name in group_of}
+    assert splits.make(label, patient, 2, seed, group_of=alone) == splits.make(label, patient, 2, seed)
+
+
+@settings(max_examples=40, deadline=None)
+@given(cohorts(), st.integers(2, 5), st.integers(0, 3))
+def test_given_folds_are_the_folds(cohort, num_folds, seed):
+    label, patient = cohort
+    fold_of = splits.make(label, patient, num_folds, seed + 1).test_fold
+    split = splits.make(label, patient, num_folds, seed, fold_of | {"unlabelled": 0}, {"p00": "", "p10": ""})
+    assert split.test_fold == fold_of
+    _, test = split.masks(patient, label)
+    np.testing.assert_array_equal(test.sum(0), label >= 0)
+
+
+BAD_FOLDS = {  # fault: (folds of the patients a to d, groups, words of the message)
+    "three folds": ({"a": 0, "b": 1, "c": 2, "d": 0}, {}, "deals the patients to 3 folds: set --config.num_folds=3"),
+    "one fold": ({"a": 0, "b": 0, "c": 0, "d": 0}, {}, "to 1 folds"),
+    "a patient left out": ({"a": 0, "b": 1, "c": 0}, {}, "patient d has a label and no fold"),
+    "an empty fold": ({"a": 1, "b": 1, "c": 1, "d": 1}, {}, "fold 0 of patients.csv has no labelled patient"),
+    "a group in two": ({"a": 0, "b": 1, "c": 0, "d": 1}, {"a": "g", "d": "g"}, "the group of patient d is in two"),
+    "a class in one": ({"a": 0, "b": 0, "c": 1, "d": 1}, {}, "fold 1 of 2 has no encephalitis of the cohort to train"),
+    "one group": ({}, {"a": "g", "b": "g"}, "2 patients with encephalitis in 1 groups for 2 folds"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FOLDS)
+def test_folds_that_do_not_do_are_one_line(name):
+    fold_of, group_of, words = BAD_FOLDS[name]
+    with pytest.raises(UserError, match=words) as error:
+        splits.make(np.array([0, 0, 1, 1]), np.array(list("abcd")), 2, 0, fold_of, group_of)
+    assert "\n" not in str(error.value)
+
+
+def test_one_class_is_refused():
+    with pytest.raises(UserError, match="no patient with glioma has a slice: two classes are needed"):
+        splits.make(np.array([0, 0, -1]), np.array(list("abc")), 2, 0)
+
+
+def test_folds_and_groups_come_from_the_dataset(tmp_path):
+    label, patient = np.array([0, 0, 1, 1]), np.array(list("abcd"))
+    store.write_patients(tmp_path, {"d": {"fold": "0"}, "b": {"fold": "0"}, "a": {"fold": "1"}, "c": {"fold": "1"}})
+    assert splits.load_or_make(tmp_path, label, patient, 2, 5).test_fold == {"a": 1, "b": 0, "c": 1, "d": 0}
+    with pytest.raises(UserError, match="num_folds=2"):
+        splits.load_or_make(tmp_path, label, patient, 3, 5)
+    (tmp_path / splits.FILE).unlink()
+    store.write_patients(tmp_path, {"a": {"group": "Li"}, "h": {"group": "Li"}})
+    label, patient = np.repeat([0, 1], 4), np.array(list("abcdefgh"))
+    dealt = [splits.load_or_make(tmp_path, label, patient, 2, seed).test_fold for seed in range(4)]
+    assert all(fold["a"] == fold["h"] for fold in dealt)
 
 
 @settings(max_examples=40, deadline=None)
