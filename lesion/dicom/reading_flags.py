@@ -1,0 +1,30 @@
+"""Flags of the programs that read a folder of images, and the options that they make."""
+
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+
+def define_flags() -> None:
+    """Defines --rules, --visits and --patient."""
+    flags.DEFINE_string("rules", None, "File of rules for sequences; default: lesion/dicom/sequences.toml.")
+    about = "Visits of a patient: the first of those with the most sequences, or all."
+    flags.DEFINE_enum("visits", "first", ["first", "all"], about)
+    about = "What names a patient: PatientID, or the first folder below --input."
+    flags.DEFINE_enum("patient", "header", ["header", "folder"], about)
+
+
+def options_from_flags(**others: Any) -> Any:
+    """Returns the `lesion.dicom.folder.Options` that the flags name; `others` are its other fields."""
+    # Imported late: worker processes import the programs again and need none of it.
+    from lesion.dicom.folder import Options
+    from lesion.dicom.rules import DEFAULT
+
+    given = flags.FLAGS
+    return Options(
+        rules=Path(given.rules) if given.rules else DEFAULT,
+        visits=given.visits,
+        patient_from_folder=given.patient == "folder",
+        **others,
+    )
