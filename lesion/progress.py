@@ -38,6 +38,8 @@ def duration(seconds: float) -> str:
 
 def track(stage: str, items: Iterable[T], total: int) -> Iterator[T]:
     """Yields `items` while showing on stderr how many of `total` are done and how long the rest will take."""
+    if total == 0:
+        return
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (

@@ -1,5 +1,6 @@
 import collections
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,24 @@ def flair_tree(tmp_path):
     from dicom_trees import make_tree
 
     return make_tree(tmp_path / "dicom", kinds=("flair",))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium without a window."""
+    from selenium import webdriver
+
+    chromium, driver_path = (shutil.which(name) for name in ("chromium", "chromedriver"))
+    if not (chromium and driver_path):
+        pytest.skip("no chromium and chromedriver: apt install chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1366,900"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(driver_path))
+    yield driver
+    driver.quit()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-GROUND = ("errors", "progress", "trees", "files", "workers", "environment", "cli")
+GROUND = ("errors", "classes", "progress", "trees", "files", "workers", "environment", "cli")
 # The rooms of lesion/ from the ground up, and what each may import beside the ground and itself.
 ROOMS = {
     "metrics": "",

@@ -17,7 +17,7 @@ from lesion.active import curves, parallel, rounds
 from lesion.active.driver import PoolState
 from lesion.active.experiment import check_active, query_config
 from lesion.active.program import RoundInfo, Run, make_query
-from lesion.dataset import LABELS, UNLABELED, Slices, store
+from lesion.dataset import UNLABELED, Slices, store
 from lesion.errors import UserError
 from lesion.metrics import stopping
 from lesion.runs import checkpoint, rundir
@@ -61,7 +61,7 @@ def run_doctor(config: ConfigDict, setup: Setup, workdir: Path) -> str:
                 raise UserError(f"{error}; {_how_to_answer(workdir)}") from error
             return f"{error}; {_how_to_answer(workdir)}"
     done = [RoundInfo(*(x[i] for x in info)) for i in range(len(info.probs))]
-    _write_tables(setup.slices, workdir, done)
+    _write_tables(setup, workdir, done)
     variables = {"params": state.params} | ({"batch_stats": state.batch_stats} if state.batch_stats else {})
     provenance = {"backbone": setup.weights_sha256, "config": setup.run["config"]}
     checkpoint.save_variables(workdir / MODEL, jax.tree.map(np.asarray, variables), provenance)
@@ -148,22 +148,23 @@ def _reveal(
     """Returns pool and labels once all queried slices are answered; skipped ones leave the pool (`rounds.Reveal`)."""
     slices, index = setup.slices, len(done)
     answers = _closed_answers(workdir, index)
-    if done and (_labels(slices, answers)[0] != label).any():
+    if done and (_labels(setup, answers)[0] != label).any():
         raise UserError(
             f"{workdir}: answers that were trained on have been changed: undo that, or name a new --workdir"
         )
     is_open = np.asarray(pool.labeled) & (slices.label == UNLABELED) & ~np.isin(slices.slice_id, list(answers))
     if is_open.any():
         _query_doctor(config, setup, workdir, np.flatnonzero(is_open), done)
-    label, skipped = _labels(slices, _closed_answers(workdir, index + 1))
+    label, skipped = _labels(setup, _closed_answers(workdir, index + 1))
     return pool._replace(labeled=pool.labeled & ~skipped, in_pool=pool.in_pool & ~skipped), label
 
 
-def _labels(slices: Slices, answers: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:
+def _labels(setup: Setup, answers: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:
     """Returns labels int32 [N], from the dataset or the answers, and which slices were skipped, bool [N]."""
+    slices, classes = setup.slices, setup.classes
     answer = np.array([answers.get(slice_id, "") for slice_id in slices.slice_id])
     known = slices.label != UNLABELED
-    label = np.select([known, *(answer == name for name in LABELS)], [slices.label, *LABELS.values()], UNLABELED)
+    label = np.select([known, *(answer == name for name in classes)], [slices.label, *range(len(classes))], UNLABELED)
     return label.astype(np.int32), answer == worklist.SKIP
 
 
@@ -176,7 +177,7 @@ def _query_doctor(config: ConfigDict, setup: Setup, workdir: Path, rows: np.ndar
     index = len(done)
     path = round_file.folder_of(workdir, index)
     if not path.exists():
-        _write_tables(setup.slices, workdir, done)
+        _write_tables(setup, workdir, done)
         (workdir / worklist.FOLDER).mkdir(exist_ok=True)
         rank = {int(row): r for r, row in enumerate(done[-1].indices)} if done else {}
         ordered = sorted(rows.tolist(), key=lambda row: (rank.get(row, 0), setup.slices.patient[row]))
@@ -217,6 +218,7 @@ def _make_round(config: ConfigDict, setup: Setup, workdir: Path, index: int, row
         [str(patient) for patient in patients],
         stacks,
         [round_file.Item(str(slice_id), number, position) for number, position, slice_id in items],
+        setup.classes,
     )
 
 
@@ -235,10 +237,11 @@ def _stack(workdir: Path, sequence: str, slices: Slices, rows: np.ndarray) -> li
     return stack
 
 
-def _write_tables(slices: Slices, workdir: Path, done: Sequence[RoundInfo]) -> None:
+def _write_tables(setup: Setup, workdir: Path, done: Sequence[RoundInfo]) -> None:
     """Writes rounds.csv, acquisitions.csv and predictions.csv, the last model's; nothing before the first round."""
     if not done:
         return
+    slices = setup.slices
     round_rows = ((r, *(getattr(info, name).item() for name in ROUNDS[1:])) for r, info in enumerate(done))
     files.write_csv(workdir / "rounds.csv", ROUNDS, round_rows)
     queried = (
@@ -248,11 +251,11 @@ def _write_tables(slices: Slices, workdir: Path, done: Sequence[RoundInfo]) -> N
         if score > -np.inf
     )
     files.write_csv(workdir / "acquisitions.csv", curves.ACQUISITIONS[3:], queried)
-    answers, names = _closed_answers(workdir, len(done)), {number: name for name, number in LABELS.items()}
+    answers = _closed_answers(workdir, len(done))
 
     def label_and_source(label: int, slice_id: str) -> tuple[str, str]:
         if label != UNLABELED:
-            return names[label], "table"
+            return setup.classes[label], "table"
         return answers.get(slice_id, ""), "doctor" if slice_id in answers else ""
 
     columns = slices.patient, slices.slice_id, slices.label.tolist(), done[-1].probs.tolist()

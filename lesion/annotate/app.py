@@ -7,9 +7,9 @@ from typing import Any
 import flask
 from werkzeug.exceptions import HTTPException
 
-from lesion.dataset import LABELS, SEQUENCES
+from lesion.dataset import SEQUENCES
 from lesion.errors import UserError
-from lesion.worklist import FOLDER, csv_file, journal, round_file
+from lesion.worklist import FOLDER, SKIP, journal, round_file
 from lesion.worklist.journal import PAGE, Entry, JournalState
 from lesion.worklist.round_file import Round
 
@@ -68,7 +68,7 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
             "sequence": round_.sequence,
             "phantom": round_.phantom,
             "command": round_.command,
-            "labels": list(LABELS),
+            "labels": list(round_.classes),
             "sequences": list(SEQUENCES.items()),  # pairs: the objects of JSON have no order
             "stacks": [
                 {sequence: [slice_.position_mm for slice_ in stack] for sequence, stack in patient.items()}
@@ -95,7 +95,7 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
         message = _message(id=str, round=int, item=int, label=str, seen=str)
         round_ = round_file.newest(workdir)
         outside = message["round"] == round_.number and message["item"] >= len(round_.items)
-        if message["label"] not in csv_file.ANSWERS or message["item"] < 0 or outside:
+        if message["label"] not in (*round_.classes, SKIP) or message["item"] < 0 or outside:
             flask.abort(400)
 
         def decide(state: JournalState) -> list[Entry]:

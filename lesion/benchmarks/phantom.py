@@ -19,8 +19,10 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lesion.dataset import LABELS, Slices, render
+from lesion.classes import PAPER
+from lesion.dataset import Slices, pseudonyms, render
 from lesion.dicom import SEQUENCES, scan, tables
+from lesion.dicom.folder import Options, find
 from lesion.errors import UserError
 from lesion.train import features
 from lesion.weights import pretrained
@@ -83,27 +85,27 @@ def run(folder: Path, cache: Path) -> dict[str, dict[str, Result]]:
 def load(folder: Path) -> dict[str, Sample]:
     """Returns {sequence: sample} of the chosen slices, read and prepared as by `launch.prepare`."""
     user = tables.read_tables(folder)
-    scanned = scan.scan_files(folder, scan.list_files(folder, []), strict=False)
-    stacks, _ = scan.find_stacks(folder, scanned, user)
-    rendered, _ = render.render_stacks(stacks, strict=False)
+    private = folder / pseudonyms.FOLDER
+    found = find(folder, private, scan.list_files(folder, [private]), user, Options())
+    rendered = render.render_all(found.series)
     samples = {}
     for sequence in SEQUENCES:
         images, rows, labels, patients, ids, spacings, heights = [], [], [], [], [], [], []
-        for stack, slices_of_stack in zip(stacks, rendered, strict=True):
-            files = {member.instance.sop_uid: member.instance.file for member in stack.members}
-            for picture in slices_of_stack if stack.sequence == sequence else []:
+        for series, slices_of_series in zip(rendered.series, rendered.slices, strict=True):
+            files = {member.instance.sop_uid: member.instance.file for member in series.members}
+            for picture in slices_of_series if series.sequence == sequence else []:
                 if picture.patient_id not in user.labels:
                     continue
                 image = np.asarray(Image.open(io.BytesIO(picture.png)))
                 spacing = picture.plan.side_mm / len(image)
-                rows.append(_shortcuts(image, spacing, len(stack.members), folder / files[picture.sop_uid]))
+                rows.append(_shortcuts(image, spacing, len(series.members), folder / files[picture.sop_uid]))
                 images.append(image)
                 labels.append(user.labels[picture.patient_id])
                 patients.append(picture.patient_id)
                 ids.append(f"{picture.sop_uid}/{picture.frame}")
                 spacings.append((spacing, spacing))
                 heights.append(picture.position_mm)
-        for name, value in LABELS.items():
+        for value, name in enumerate(PAPER):
             count = len({p for p, given in zip(patients, labels, strict=True) if given == value})
             if count < NUM_FOLDS:
                 raise UserError(

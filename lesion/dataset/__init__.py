@@ -4,10 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lesion.dicom import LABELS, SEQUENCES, UNLABELED
+from lesion.classes import Classes
+from lesion.dicom import SEQUENCES, UNLABELED
 
-__all__ = ["LABELS", "LABELS_OR_NONE", "SEQUENCES", "UNLABELED", "Slices"]
-LABELS_OR_NONE = {**LABELS, "unlabeled": UNLABELED}
+__all__ = ["SEQUENCES", "UNLABELED", "Slices", "labels_or_none"]
+
+
+def labels_or_none(classes: Classes) -> dict[str, int]:
+    """Returns {name: label} of the classes, and of what has no label."""
+    return {name: label for label, name in enumerate(classes)} | {"unlabeled": UNLABELED}
 
 
 class Slices(NamedTuple):
@@ -15,7 +20,7 @@ class Slices(NamedTuple):
 
     Attributes:
         image: uint8 [N, S, S], grey.
-        label: int32 [N]: 0 encephalitis, 1 glioma, -1 unlabelled.
+        label: int32 [N]: 0 encephalitis, 1 glioma (or the dataset's own `Classes`), -1 unlabelled.
         patient: str [N], pseudonyms.
         slice_id: str [N], unique, pseudonymous.
         spacing_mm: float32 [N, 2], row and column spacing of `image`.

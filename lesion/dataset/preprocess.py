@@ -1,4 +1,4 @@
-"""Prepares a scanned slice as a 224×224 8-bit picture of the brain: window, burned-in text, crop, resize.
+"""Prepares a scanned slice as a 224×224 8-bit picture of the head: window, burned-in text, crop, resize.
 
 Each of these is decided once a series, so that its slices stay comparable (a brain that fills the picture in one slice
 and a third of it in the next would tell the network where in the head it is, and a window that follows each slice's own
@@ -10,10 +10,11 @@ maximum would dim the brain wherever a vessel enhances):
   of their pixels: strokes thinner than a cell vanish there, so letters that touch the head do not become part of it.
   Letters over the head itself are found by their look (`burned_in_text`) and filled from their surroundings. What
   remains: text over the head that is grey, transparent, smoothed and below 12 pixels, or of strokes wider than 5.
-- Crop: a square around the brain, the same for all slices of a series: brain is found in each slice as the largest
-  piece of tissue once thin bridges are cut (skull is dark in all three sequences), and the box holds what at least a
-  fifth of those slices call brain, so that a nose or one slice gone wrong does not move it. Where no brain can be told
-  from the head, the head's box is used: the crop is then too wide, never too narrow.
+- Crop: a square around the head, the same for all slices of a series. It is measured on the brain where that can be
+  told; on real slices scalp and skull mostly hang together with it and stay. Brain is the largest piece of tissue in a
+  slice once thin bridges are cut (skull is dark in all three sequences), and the box holds what at least a fifth of
+  those slices call brain, so that a nose or one slice gone wrong does not move it. Where no brain can be told from the
+  head, the head's box is used: the crop is then too wide, never too narrow.
 - Size: the square is measured in millimetres, padded with 0 where it leaves the picture, and brought to 224×224 by one
   bicubic Pillow resize, which also makes anisotropic pixels square. Resizing once blurs less than doing it in turn.
 """
@@ -37,7 +38,7 @@ SETTINGS = {  # goes into cohort.json; another one makes another dataset
     "version": 1,
     "size": SIZE,
     "window": f"one a series: VOI of the header if sane, else percentiles {PERCENTILES} inside the head",
-    "crop": f"square around the brain, one a series, margin {MARGIN_MM} mm",
+    "crop": f"square around the head, on the brain where that is told from it, one a series, margin {MARGIN_MM} mm",
     "resize": "Pillow bicubic",
 }
 
@@ -56,7 +57,7 @@ class Plan(NamedTuple):
         center: (row, column) of the crop's middle, in pixels.
         side_mm: of the square crop.
         spacing: row and column spacing, mm.
-        region: what the crop lies around: "brain", "head", or "nothing" (the whole picture is taken).
+        region: what the crop was measured on: "brain", "head", or "nothing" (the whole picture is taken).
     """
 
     window: tuple[float, float]
@@ -101,6 +102,11 @@ def plan_series(volume: np.ndarray, spacing: tuple[float, float], windows: list[
     rows, columns = volume.shape[1:]
     side = max(rows * spacing[0], columns * spacing[1])
     return Plan(window, threshold, (rows / 2, columns / 2), side, spacing, "nothing")
+
+
+def nominal_spacing(shape: tuple[int, int]) -> tuple[float, float]:
+    """Returns row and column spacing, mm, of a picture that tells none: its longer side is taken for 240 mm."""
+    return 240.0 / max(shape), 240.0 / max(shape)
 
 
 def prepare_slice(image: np.ndarray, plan: Plan) -> np.ndarray:

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+import filelock
+
 from lesion import files
 from lesion.dicom.read import RejectedFile
 from lesion.errors import UserError
@@ -49,9 +51,29 @@ def read_key(private: Path) -> bytes | None:
     return key
 
 
-def new_key() -> bytes:
-    """Returns 32 fresh random bytes."""
-    return secrets.token_bytes(32)
+def check_writable(private: Path) -> None:
+    """Checks that the private folder can be written, before any work is done.
+
+    Raises:
+        UserError: it cannot.
+    """
+    existing = next(path for path in (private, *private.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        raise _not_writable(private)
+
+
+def make_key(private: Path) -> bytes:
+    """Returns the key of a private folder, made and kept there if there is none; two processes get the same.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    with _locked(private):
+        if (key := read_key(private)) is None:
+            key = secrets.token_bytes(32)
+            with private_file(private / KEY_FILE) as stream:
+                stream.write(key.hex() + "\n")
+        return key
 
 
 def pseudonym(key: bytes, kind: str, original: str) -> str:
@@ -74,30 +96,37 @@ def read_table(private: Path) -> list[Row]:
         return [Row(*row[:3]) for row in list(csv.reader(stream))[1:]]
 
 
-def save(private: Path, key: bytes, table: Iterable[Row], rejected: Iterable[RejectedFile]) -> None:
-    """Writes key, table and rejects.csv (file, reason), readable by their owner alone.
-
-    The key is written first and only if missing: a table without its key would be worthless.
+def save(private: Path, table: Iterable[Row], rejected: Iterable[RejectedFile]) -> None:
+    """Adds rows to the table, and writes rejects.csv (file, reason); both are readable by their owner alone.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    try:
-        private.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not (private / KEY_FILE).exists():
-            with _private_file(private / KEY_FILE) as stream:
-                stream.write(key.hex() + "\n")
-        with _private_file(private / TABLE_FILE) as stream:
-            csv.writer(stream).writerows([Row._fields, *sorted(table)])
-        with _private_file(private / REJECTS_FILE) as stream:
+    with _locked(private):
+        with private_file(private / TABLE_FILE) as stream:
+            csv.writer(stream).writerows([Row._fields, *sorted({*read_table(private), *table})])
+        with private_file(private / REJECTS_FILE) as stream:
             rows = [(file.file, f"{file.kind}: {file.reason}") for file in sorted(rejected)]
             csv.writer(stream).writerows([("file", "reason"), *rows])
-    except PermissionError as error:
-        raise UserError(f"cannot write to {private}: name another folder with --private=DIR") from error
+
+
+def _not_writable(private: Path) -> UserError:
+    return UserError(f"cannot write to {private}: name another folder with --private=DIR")
 
 
 @contextlib.contextmanager
-def _private_file(path: Path) -> Iterator[TextIO]:
+def _locked(private: Path) -> Iterator[None]:
+    """Makes the private folder, and keeps other processes from writing key and table meanwhile."""
+    try:
+        private.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with filelock.FileLock(private / ".lock", mode=0o600):
+            yield
+    except PermissionError as error:
+        raise _not_writable(private) from error
+
+
+@contextlib.contextmanager
+def private_file(path: Path) -> Iterator[TextIO]:
     """Yields a stream to a file that only its owner may read; it takes its place when all is written."""
     with files.replacing(path) as partial:
         descriptor = os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)

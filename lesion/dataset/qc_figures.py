@@ -16,13 +16,14 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from scipy import ndimage
 
-from lesion.dataset import LABELS_OR_NONE, SEQUENCES, preprocess
-from lesion.dataset.render import RenderedSlice
+from lesion.classes import Classes
+from lesion.dataset import SEQUENCES, UNLABELED, labels_or_none, preprocess
+from lesion.dataset.render import Rendered, RenderedSlice
 from lesion.dataset.store import Record
-from lesion.dicom import read
-from lesion.dicom.scan import Stack
+from lesion.dicom.pixels import read_pixels
+from lesion.dicom.series import Series
 
-COLORS = {"encephalitis": "#0072B2", "glioma": "#D55E00", "unlabeled": "#666666"}  # Okabe and Ito: colour-blind-safe
+COLORS = {0: "#0072B2", 1: "#D55E00", UNLABELED: "#666666"}  # Okabe and Ito: colour-blind-safe
 SLICES_PER_ROW = 6
 GAP = 8  # pixels between two slices of a row
 
@@ -49,28 +50,28 @@ class Example(NamedTuple):
     aspect: float
 
 
-def pick_examples(stacks: Sequence[Stack], rendered: Sequence[Sequence[RenderedSlice]]) -> list[Example]:
-    """Returns one example a sequence: the middle chosen slice of its first stack that could be read."""
+def pick_examples(rendered: Rendered) -> list[Example]:
+    """Returns one example a sequence: the middle chosen slice of its first series that is used."""
     examples = []
     for sequence in SEQUENCES:
-        for stack, slices in zip(stacks, rendered, strict=True):
-            if stack.sequence == sequence and slices:
-                examples.append(_example(stack, slices[len(slices) // 2]))
+        for series, slices in zip(rendered.series, rendered.slices, strict=True):
+            if series.sequence == sequence and slices:
+                examples.append(_example(series, slices[len(slices) // 2]))
                 break
     return examples
 
 
-def _example(stack: Stack, slice_: RenderedSlice) -> Example:
+def _example(series: Series, slice_: RenderedSlice) -> Example:
     plan, spacing = slice_.plan, slice_.plan.spacing
-    instance = next(member.instance for member in stack.members if member.instance.sop_uid == slice_.sop_uid)
-    plane = read.read_pixels(stack.folder, instance)[slice_.frame - 1]
+    instance = next(member.instance for member in series.members if member.instance.sop_uid == slice_.sop_uid)
+    plane = read_pixels(series.folder, instance)[slice_.frame - 1]
     clean, removed = preprocess.remove_text(plane, plan)
     cleaned = preprocess.to_uint8(clean, plan.window)
     rows, columns = plan.side_mm / spacing[0], plan.side_mm / spacing[1]
     box = (plan.center[1] - columns / 2, plan.center[0] - rows / 2, columns, rows)
     cropped = preprocess.crop(cleaned, plan)
     final = preprocess.resize(cropped)
-    return Example(stack.sequence, cleaned, _boxes(removed), box, cropped, final, spacing[0] / spacing[1])
+    return Example(series.sequence, cleaned, _boxes(removed), box, cropped, final, spacing[0] / spacing[1])
 
 
 def _boxes(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
@@ -82,7 +83,7 @@ def _boxes(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
 
 
 def draw_preprocessing(path: Path, examples: Sequence[Example], phantom: bool | str) -> None:
-    """Draws a row an example: with text blocked out, cleaned, brain crop, 224×224."""
+    """Draws a row an example: with text blocked out, cleaned, crop, 224×224."""
     before = "Slice as scanned\n(burned-in text blocked out here)"
     steps = (before, "Text removed, air set to 0", "Brain crop", "224 × 224")
     figure = Figure(figsize=(12, 3.05 * max(1, len(examples)) + 0.6), dpi=100, layout="constrained")
@@ -111,25 +112,25 @@ def draw_preprocessing(path: Path, examples: Sequence[Example], phantom: bool | 
     _save(figure, path, "Preprocessing", phantom)
 
 
-def draw_cohort(path: Path, records: dict[str, list[Record]], phantom: bool | str) -> None:
+def draw_cohort(path: Path, records: dict[str, list[Record]], classes: Classes, phantom: bool | str) -> None:
     """Draws up to six slices, each of another patient while there are enough, for every sequence and label."""
     groups = [
-        (sequence, name, group)
+        (sequence, name, label, group)
         for sequence in SEQUENCES
-        for name, label in LABELS_OR_NONE.items()
+        for name, label in labels_or_none(classes).items()
         if (group := [record for record in records.get(sequence, ()) if record.label == label])
     ]
     figure = Figure(figsize=(12, 2.0 * len(groups) + 0.5), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
-    for ax, (sequence, name, group) in zip(axes, groups, strict=True):
+    for ax, (sequence, name, label, group) in zip(axes, groups, strict=True):
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
         ax.imshow(_side_by_side(_spread_over_patients(group, SLICES_PER_ROW)), cmap="gray", vmin=0, vmax=255)
         patients = len({record.patient for record in group})
         ax.set_ylabel(
-            f"{SEQUENCES[sequence]}\n{name}\n{len(group)} slices\n{patients} patients", color=COLORS[name],
+            f"{SEQUENCES[sequence]}\n{name}\n{len(group)} slices\n{patients} patients", color=COLORS[label],
             rotation=0, ha="right", va="center", fontsize=11,
         )  # fmt: skip
     _save(figure, path, "The cohort", phantom)

@@ -1,4 +1,4 @@
-"""Renders stacks as PNG slices: pixels decoded, a stack at a time, windowed, cropped, resized."""
+"""Renders series as PNG slices: pixels decoded, a series at a time, windowed, cropped, resized."""
 
 import hashlib
 import io
@@ -12,96 +12,165 @@ from PIL import Image
 from lesion import workers
 from lesion.dataset import preprocess
 from lesion.dicom import read, scan
+from lesion.dicom.pixels import read_pixels
 from lesion.dicom.read import Instance, RejectedFile
-from lesion.dicom.scan import Stack, StackMember
+from lesion.dicom.series import Series
 
-PLAN_SLICES = 11  # of a stack are looked at to choose window and crop
+PLAN_SLICES = 11  # of a series are looked at to choose window and crop
 
 
 class RenderedSlice(NamedTuple):
-    """A prepared slice: PNG bytes, SHA-256 of its pixels, where it was scanned, and window and crop of its stack."""
+    """A prepared slice.
+
+    Attributes:
+        sop_uid: SOPInstanceUID.
+        patient_id: whose slice it is.
+        frame: its number in the instance, from 1.
+        original_id: what the slice's pseudonym stands for: UID:frame, behind the patient where patients share UIDs.
+        png: the picture.
+        digest: SHA-256 of the picture's pixels.
+        source_digest: SHA-256 of the decoded pixels, rescaled, float32; empty if all are equal.
+        position_mm: along the normal, or NaN.
+        plan: window and crop of its series.
+    """
 
     sop_uid: str
     patient_id: str
     frame: int
+    original_id: str
     png: bytes
     digest: str
+    source_digest: str
     position_mm: float
     plan: preprocess.Plan
 
-    @property
-    def original_id(self) -> str:
-        """The id that the slice's pseudonym stands for."""
-        return f"{self.sop_uid}:{self.frame}"
+
+class Rendered(NamedTuple):
+    """What rendering a folder gives.
+
+    Attributes:
+        series: all series; those of which nothing came are not used any more, and say why.
+        slices: of each series.
+        rejected: files whose pixels cannot be decoded.
+        same_pixels: how many slices were left out for another of the same patient with the same pixels.
+    """
+
+    series: list[Series]
+    slices: list[list[RenderedSlice]]
+    rejected: list[RejectedFile]
+    same_pixels: int
 
 
-def render_stacks(stacks: Sequence[Stack], strict: bool) -> tuple[list[list[RenderedSlice]], list[RejectedFile]]:
-    """Renders stacks on all cores: the slices of each, and the files whose pixels cannot be decoded.
+def render_all(judged: Sequence[Series], strict: bool = False) -> Rendered:
+    """Renders the chosen slices of all series that are used, on all cores; slices with the same pixels count once.
 
     Raises:
         UserError: if `strict` and the pixels of a file are broken.
     """
-    rendered, rejected = [], []
+    used = [series for series in judged if series.used]
     # Codecs are C++ and may die on broken pixels, in a process of their own without harm to this one.
-    compressed = any(member.instance.compressed for stack in stacks for member in stack.members)
+    compressed = any(member.instance.compressed for series in used for member in series.members)
     results = workers.parallel_map(
-        render_stack, stacks, "making pictures", _render_crashed, max_serial=0 if compressed else 12
+        render_series, used, "making pictures", _render_crashed, max_serial=0 if compressed else 12
     )
-    for stack, (slices, broken) in zip(stacks, results, strict=True):
-        if strict and broken:
-            raise scan.strict_error(Path(stack.folder), broken[0])
-        rendered.append(slices)
-        rejected += broken
-    return rendered, rejected
+    result = Rendered([], [], [], 0)
+    seen: set[tuple[str, str, str]] = set()
+    for series in judged:
+        slices: list[RenderedSlice] = []
+        if series.used:
+            slices, broken, region = next(results)
+            if strict and broken:
+                raise scan.strict_error(Path(series.folder), broken[0])
+            result.rejected.extend(broken)
+            unique = []
+            for slice_ in slices:
+                key = series.patient_id, series.sequence, slice_.source_digest
+                if key not in seen or not slice_.source_digest:
+                    unique.append(slice_)
+                seen.add(key)
+            result = result._replace(same_pixels=result.same_pixels + len(slices) - len(unique))
+            series, slices = _settle(series, slices, unique, region), unique if region != "nothing" else []
+        result.series.append(series)
+        result.slices.append(slices)
+    next(results, None)  # lets the progress display end
+    return result
 
 
-def render_stack(stack: Stack) -> tuple[list[RenderedSlice], list[RejectedFile]]:
-    """Renders the chosen slices of one stack; what cannot be decoded is rejected, the rest goes on.
+def _settle(series: Series, slices: list[RenderedSlice], unique: list[RenderedSlice], region: str) -> Series:
+    """Says of a rendered series why nothing came of it, or what was doubtful."""
+    if not slices:
+        return series._replace(used=False, reason="its pixels cannot be decoded")
+    if region == "nothing":
+        return series._replace(used=False, reason="no head is found in its pictures")
+    if not unique:
+        return series._replace(used=False, reason="another series has the same pixels")
+    notes = ["no brain is told from the head: the crop is measured on all of the head"] if region == "head" else []
+    if len(unique) < len(slices):
+        notes.append(f"{len(slices) - len(unique)} slices have the same pixels as others")
+    return series._replace(notes=(*series.notes, *notes))
 
-    Window and crop are planned on slices spread evenly over the stack, chosen or not, so that they do not depend on
+
+def render_series(series: Series) -> tuple[list[RenderedSlice], list[RejectedFile], str]:
+    """Renders the chosen slices of one series; what cannot be decoded is rejected, the rest goes on.
+
+    Window and crop are planned on slices spread evenly over the series, chosen or not, so that they do not depend on
     the choice; other slices are not decoded.
+
+    Returns:
+        The slices, the rejected files, and what the crop lies around, see `preprocess.Plan`.
     """
-    frames = [(member.instance.sop_uid, number) for member in stack.members for number in member.frames]
+    frames = [(member.instance.sop_uid, number) for member in series.members for number in member.frames]
     indices = np.linspace(0, len(frames) - 1, min(PLAN_SLICES, len(frames))).round().astype(int)
     planned = {frames[index] for index in indices}
     rejected: list[RejectedFile] = []
     overview: list[tuple[np.ndarray, tuple[float, float] | None]] = []
     chosen: list[tuple[np.ndarray, Instance, int]] = []
-    for member in stack.members:
+    for member in series.members:
         instance = member.instance
-        seen = [number for number in member.frames if (instance.sop_uid, number) in planned]
-        if not seen and not member.chosen:
+        in_plan = [number for number in member.frames if (instance.sop_uid, number) in planned]
+        if not in_plan and not member.chosen:
             continue
-        pixels, broken = _decode(stack, instance)
+        pixels, broken = _decode(series, instance)
         rejected += broken
         if pixels is None:
             continue
-        overview += [(pixels[number - 1], instance.frames[number - 1].window) for number in seen]
+        overview += [(pixels[number - 1], instance.frames[number - 1].window) for number in in_plan]
         chosen += [(pixels[number - 1], instance, number) for number in member.chosen]
     if not chosen:
-        return [], rejected
+        return [], rejected, "nothing"
     overview = overview or [(plane, instance.frames[number - 1].window) for plane, instance, number in chosen]
-    _, instance, number = chosen[0]
-    spacing = instance.frames[number - 1].spacing  # a stack has one
-    plan = preprocess.plan_series(np.stack([plane for plane, _ in overview]), spacing, [w for _, w in overview])
-    return [_render(plane, instance, number, plan) for plane, instance, number in chosen], rejected
+    assert series.spacing is not None, series.uids
+    windows = [window for _, window in overview]
+    plan = preprocess.plan_series(np.stack([plane for plane, _ in overview]), series.spacing, windows)
+    slices = [_render(plane, instance, number, plan, series.shares_uids) for plane, instance, number in chosen]
+    return slices, rejected, plan.region
 
 
-def _render(plane: np.ndarray, instance: Instance, number: int, plan: preprocess.Plan) -> RenderedSlice:
+def _render(
+    plane: np.ndarray, instance: Instance, number: int, plan: preprocess.Plan, shares_uids: bool
+) -> RenderedSlice:
     image = preprocess.prepare_slice(plane, plan)
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG")
-    digest = hashlib.sha256(image.tobytes()).hexdigest()
-    position_mm = instance.frames[number - 1].position_mm
-    return RenderedSlice(instance.sop_uid, instance.patient_id, number, stream.getvalue(), digest, position_mm, plan)
+    return RenderedSlice(
+        sop_uid=instance.sop_uid,
+        patient_id=instance.patient_id,
+        frame=number,
+        original_id=f"{instance.patient_id}:" * shares_uids + f"{instance.sop_uid}:{number}",
+        png=stream.getvalue(),
+        digest=hashlib.sha256(image.tobytes()).hexdigest(),
+        source_digest=hashlib.sha256(plane.astype("<f4").tobytes()).hexdigest() if plane.min() < plane.max() else "",
+        position_mm=instance.frames[number - 1].position_mm,
+        plan=plan,
+    )
 
 
-def _decode(stack: Stack, instance: Instance) -> tuple[np.ndarray | None, list[RejectedFile]]:
+def _decode(series: Series, instance: Instance) -> tuple[np.ndarray | None, list[RejectedFile]]:
     """Returns the pixels of an instance, or of its first duplicate that has some, and what could not be decoded."""
     rejected: list[RejectedFile] = []
-    for copy in (instance, *stack.duplicates.get(instance.sop_uid, [])):
+    for copy in (instance, *series.duplicates.get(instance.sop_uid, [])):
         try:
-            pixels = read.read_pixels(stack.folder, copy)
+            pixels = read_pixels(series.folder, copy)
             if not np.isfinite(pixels).all():
                 raise ValueError("pixels are not finite")
             if pixels.shape != (len(instance.frames), *instance.shape):
@@ -112,17 +181,17 @@ def _decode(stack: Stack, instance: Instance) -> tuple[np.ndarray | None, list[R
     return None, rejected
 
 
-def _render_crashed(stack: Stack) -> tuple[list[RenderedSlice], list[RejectedFile]]:
+def _render_crashed(series: Series) -> tuple[list[RenderedSlice], list[RejectedFile], str]:
     """Finds the files that the decoder dies of, and renders the rest."""
     members, rejected = [], []
-    for member in stack.members:
+    for member in series.members:
         decodable = []
-        for copy in (member.instance, *stack.duplicates.get(member.instance.sop_uid, [])):
-            if workers.survives(read.read_pixels, stack.folder, copy):
+        for copy in (member.instance, *series.duplicates.get(member.instance.sop_uid, [])):
+            if workers.survives(read_pixels, series.folder, copy):
                 decodable.append(copy)
             else:
                 rejected.append(RejectedFile(copy.file, "undecodable pixels", "the decoder died on it"))
         if decodable:
-            members.append(StackMember(decodable[0], member.frames, member.chosen))
-    slices, broken = render_stack(stack._replace(members=tuple(members), duplicates={}))
-    return slices, broken + rejected
+            members.append(member._replace(instance=decodable[0]))
+    slices, broken, region = render_series(series._replace(members=tuple(members), duplicates={}))
+    return slices, broken + rejected, region

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from lesion.dataset import preprocess
-from lesion.dicom import read, sequence
+from lesion.dicom import read
+from lesion.dicom.rules import Rules
 from lesion.errors import UserError
 
 
@@ -69,9 +70,11 @@ def _read_dicom(path: Path, instance: read.Instance) -> PreparedSlice:
         raise UserError(f"the pixels of {path} cannot be decoded: mend the file or name another") from error
     middle = len(volume) // 2
     frame = instance.frames[middle]
-    name = sequence.classify(frame.attributes)
-    plan = preprocess.plan_series(volume, frame.spacing, [f.window for f in instance.frames])
-    description = f"an MR image, {name or 'none of the three sequences'}, cropped around the {plan.region}"
+    rules = Rules()
+    name = rules.sequence_alone(frame.attributes)
+    spacing = frame.spacing or preprocess.nominal_spacing(instance.shape)
+    plan = preprocess.plan_series(volume, spacing, [f.window for f in instance.frames])
+    description = f"an MR image, {name or 'none of the three sequences'}, its crop measured on the {plan.region}"
     if len(volume) > 1:
         description += f", frame {middle + 1} of {len(volume)}"
     return PreparedSlice(preprocess.prepare_slice(volume[middle], plan), description, name, instance.phantom)

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +22,14 @@ from PIL import Image
 from lesion import files
 from lesion.dataset import SEQUENCES, Slices
 from lesion.dataset.preprocess import SIZE
+from lesion.dicom.tables import FOLD, GROUP
 from lesion.errors import UserError
 
 SPLIT = "cohort"  # "all" is a reserved name
 INFO_FILE = "cohort.json"
 READERS_FILE = "readers.csv"  # patient,reader,label; only where the user gave one
+SOURCE_FILE = "source_pixels.csv"  # slice_id,sha256 of each slice's decoded source pixels
+PATIENTS_FILE = "patients.csv"  # patient and further columns of the user's patients.csv; only where there were any
 FORMAT = "1.1.0"
 
 
@@ -149,6 +152,49 @@ def load_info(data_dir: str | os.PathLike) -> dict[str, Any]:
         raise UserError(f"no dataset in {data_dir}: make one with {command}") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON: delete {data_dir} and run launch.prepare again") from error
+
+
+def write_patients(folder: Path, patients: Mapping[str, Mapping[str, str]]) -> None:
+    """Writes what the user told of the patients, {pseudonym: {column: text}}; no file where that is nothing.
+
+    A group may be a family's name: it is written as a number, in the order of the pseudonyms.
+    """
+    columns = list(dict.fromkeys(column for cells in patients.values() for column in cells))
+    if not columns:
+        return
+    number_of: dict[str, str] = {"": ""}
+    rows = []
+    for patient in sorted(patients):
+        cells = dict(patients[patient])
+        if GROUP in cells:
+            cells[GROUP] = number_of.setdefault(cells[GROUP], f"group_{len(number_of)}")
+        rows.append((patient, *(cells.get(column, "") for column in columns)))
+    files.write_csv(folder / PATIENTS_FILE, ("patient", *columns), rows)
+
+
+def copy_source_digests(data_dir: Path, workdir: Path) -> None:
+    """Copies the hashes of source pixels into a run, so that a later cohort that shares a slice with it is known."""
+    if (data_dir / SOURCE_FILE).exists():
+        files.write_text(workdir / SOURCE_FILE, (data_dir / SOURCE_FILE).read_text(encoding="utf-8"))
+
+
+def load_patients(data_dir: str | os.PathLike) -> dict[str, dict[str, str]]:
+    """Returns what the user told of the patients, {pseudonym: {column: text}}; empty where that is nothing.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = Path(data_dir, PATIENTS_FILE)
+    if not path.exists():
+        return {}
+    try:
+        rows = files.read_csv(path)
+        patients = {row.pop("patient"): row for row in rows}
+        if any(row.get(FOLD) and not row[FOLD].isdecimal() for row in rows):
+            raise ValueError("a fold is no number")
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): delete {data_dir} and run launch.prepare again") from error
+    return patients
 
 
 @contextlib.contextmanager

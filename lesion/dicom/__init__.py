@@ -6,5 +6,4 @@ SEQUENCES = {
     "ce_t1wi": "CE-T1WI",
     "t2wi": "T2WI",
 }
-LABELS = {"encephalitis": 0, "glioma": 1}
-UNLABELED = -1
+UNLABELED = -1  # the label of a patient whose class is not known

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from lesion.active import doctor
 from lesion.active.experiment import check_active, check_pool, run_active
-from lesion.dataset import LABELS, UNLABELED, store
+from lesion.dataset import UNLABELED, store
 from lesion.errors import UserError
 from lesion.inference.explain import explain_run
 from lesion.runs import rundir
@@ -113,7 +113,7 @@ def _label_counts(setup: Setup) -> str:
     def count(mask: np.ndarray, text: str) -> str:
         return f"{int(mask.sum()):,} slices of {len(np.unique(slices.patient[mask]))} patients {text}"
 
-    counts = [count(slices.label == value, f"with {name}") for name, value in LABELS.items()]
+    counts = [count(slices.label == value, f"with {name}") for value, name in enumerate(setup.classes)]
     hidden = slices.label == UNLABELED
     return "; ".join([*counts, *([count(hidden, "without label")] if hidden.any() else [])])
 

@@ -11,7 +11,8 @@ from scipy import stats
 from scipy.special import expit
 
 from lesion import files, models
-from lesion.dataset import LABELS, SEQUENCES, Slices, store
+from lesion.classes import Classes
+from lesion.dataset import SEQUENCES, Slices, store
 from lesion.errors import UserError
 from lesion.inference import choose, gradcam, sheet, trained_run
 from lesion.inference.choose import Chosen
@@ -28,7 +29,6 @@ GRADCAM = (
     *("slice", "patient", "fold", "label", "probability", "why", "evidence_for"),
     *("peak_row", "peak_column", "random_head_correlation"),
 )
-CLASS_NAMES = {number: name for name, number in LABELS.items()}
 
 
 class Explanation(NamedTuple):
@@ -45,9 +45,9 @@ class Explanation(NamedTuple):
     correlation: float
 
     @property
-    def called(self) -> str:
-        """Name of the predicted class."""
-        return CLASS_NAMES[int(self.probability > 0.5)]
+    def called(self) -> int:
+        """The predicted class."""
+        return int(self.probability > 0.5)
 
 
 Explain = Callable[..., list[Explanation]]  # see `make_explain`
@@ -158,7 +158,7 @@ def explain_run(
     if rundir.open_run(out, {name: run.record[name] for name in parts} | settings):
         return None
     explanations = _explain_chosen(run, explain, slices, chosen)
-    _write_table(out / "gradcam.csv", slices, chosen, explanations)
+    _write_table(out / "gradcam.csv", run, slices, chosen, explanations)
     _draw(out / "gradcam.png", run, slices, chosen, explanations, stage)
     reasons = (choose.RIGHT, choose.WRONG, choose.UNSURE)
     result = {
@@ -191,14 +191,16 @@ def _explain_chosen(run: TrainedRun, explain: Explain, slices: Slices, chosen: l
     return [explanations[choice.prediction.slice] for choice in chosen]
 
 
-def _write_table(path: Path, slices: Slices, chosen: list[Chosen], explanations: list[Explanation]) -> None:
+def _write_table(
+    path: Path, run: TrainedRun, slices: Slices, chosen: list[Chosen], explanations: list[Explanation]
+) -> None:
     side = slices.image.shape[1]
     rows = []
     for (why, prediction), explanation in zip(chosen, explanations, strict=True):
         peak = sheet.peak(explanation.heat, side) or ("", "")
         correlation = "" if np.isnan(explanation.correlation) else explanation.correlation
         ids = prediction.slice, prediction.patient, prediction.fold, prediction.label, prediction.probability
-        rows.append((*ids, why, explanation.called, *peak, correlation))
+        rows.append((*ids, why, run.classes[explanation.called], *peak, correlation))
     files.write_csv(path, GRADCAM, rows)
 
 
@@ -207,10 +209,14 @@ def _draw(
 ) -> None:
     row_of = {slice_id: row for row, slice_id in enumerate(slices.slice_id)}
     rows = []
-    for label, name in CLASS_NAMES.items():
+    for label, name in enumerate(run.classes):
         for reason in (choose.RIGHT, choose.WRONG, choose.UNSURE):
             panels = [
-                sheet.Panel(slices.image[row_of[prediction.slice]], explanation.heat, _caption(prediction, explanation))
+                sheet.Panel(
+                    slices.image[row_of[prediction.slice]],
+                    explanation.heat,
+                    _caption(run.classes, prediction, explanation),
+                )
                 for (why, prediction), explanation in zip(chosen, explanations, strict=True)
                 if (why, prediction.label) == (reason, label)
             ]
@@ -228,12 +234,11 @@ def _draw(
     sheet.draw(path, rows, title, notes, run.record["phantom"])
 
 
-def _caption(prediction: choose.Prediction, explanation: Explanation) -> str:
-    glioma = prediction.probability
-    sure = glioma if explanation.called == CLASS_NAMES[1] else 1 - glioma
+def _caption(classes: Classes, prediction: choose.Prediction, explanation: Explanation) -> str:
+    sure = prediction.probability if explanation.called else 1 - prediction.probability
     percent = f"{100 * sure:.0f} %" if sure < 0.995 else "over 99 %"
     ids = f"patient {prediction.patient[:9]}, slice {prediction.slice[:9]}, fold {prediction.fold}"
-    return f"called {explanation.called}, {percent} · is {CLASS_NAMES[prediction.label]}\n{ids}"
+    return f"called {classes[explanation.called]}, {percent} · is {classes[prediction.label]}\n{ids}"
 
 
 def _median(values: list[float]) -> float | None:

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from lesion.dataset import SEQUENCES, pseudonyms
-from lesion.dataset.render import RenderedSlice, render_stacks
-from lesion.dicom import scan, tables
-from lesion.dicom.scan import Stack
-from lesion.errors import UserError
+from lesion.dataset import SEQUENCES, pseudonyms, series_found
+from lesion.dataset.render import RenderedSlice, render_all
+from lesion.dicom import scan
+from lesion.dicom.folder import Options, find, not_used, tables_of_new_patients
+from lesion.dicom.series import Series
 
 MIN_FILLED = 0.1  # share of pixels above 0 below which a picture shows too little of a head; a guess
 
@@ -50,42 +50,43 @@ class NewPatients(NamedTuple):
     phantom: set[str]
 
 
-def read_folder(folder: Path, sequence: str, private: Path) -> NewPatients:
+def read_folder(folder: Path, sequence: str, private: Path, options: Options = Options()) -> NewPatients:  # noqa: B008
     """Reads the patients of a DICOM folder.
 
     Args:
         folder: DICOM tree; slices.csv and series.csv are used if they exist, patients.csv is not read.
         sequence: sequence that the networks were trained on.
-        private: folder for key, pseudonym table and rejects.csv; made if missing.
+        private: folder for key, pseudonym table, rejects.csv and series_found.csv with its page; made if missing.
+        options: how to read the tree.
 
     Raises:
         UserError: if there is no readable MR image, or a table is wrong.
     """
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}: name the DICOM tree with --input=DIR")
-    user = tables.UserTables({}, tables.read_slices(folder), tables.read_series(folder), {})
-    key = pseudonyms.read_key(private) or pseudonyms.new_key()
-    scanned = scan.scan_files(folder, scan.list_files(folder, leave_out=(private,)), strict=False)
-    stacks, unused = scan.find_stacks(folder, scanned, user)
-    wanted = [stack for stack in stacks if stack.sequence == sequence]
-    rendered, undecodable = render_stacks(wanted, strict=False)
-    rejected = scanned.rejected + undecodable
+    user = tables_of_new_patients(folder)
+    pseudonyms.check_writable(private)
+    listing = scan.list_files(folder, leave_out=(private, folder / pseudonyms.FOLDER))
+    found = find(folder, private, listing, user, options)
+    key = pseudonyms.make_key(private)
+    wanted = [series._replace(used=series.used and series.sequence == sequence) for series in found.series]
+    rendered = render_all(wanted)
+    series_found.write(private, rendered.series, series_found.draw_thumbnails(rendered.series))
 
-    patients = pseudonyms.pseudonymize(key, "patient", (instance.patient_id for instance in scanned.instances))
+    instances = found.scanned.instances
+    patients = pseudonyms.pseudonymize(key, "patient", (instance.patient_id for instance in instances))
     table = {pseudonyms.Row(pseudonym, "patient", patient_id) for patient_id, pseudonym in patients.items()}
     slices = []
-    for slice_ in (slice_ for of_stack in rendered for slice_ in of_stack):
+    for slice_ in (slice_ for of_series in rendered.slices for slice_ in of_series):
         slice_id = pseudonyms.pseudonym(key, "slice", slice_.original_id)
         table.add(pseudonyms.Row(slice_id, "slice", slice_.original_id))
         slices.append(_new_slice(slice_, patients[slice_.patient_id], slice_id))
     slices.sort(key=lambda slice_: (slice_.patient, slice_.position_mm, slice_.slice))
-    pseudonyms.save(private, key, table | set(pseudonyms.read_table(private)), rejected)
+    pseudonyms.save(private, table, found.scanned.rejected + rendered.rejected)
 
-    reasons = [file.reason for file in [*scanned.skipped, *unused]] + [file.kind for file in rejected]
-    not_phantom = {instance.patient_id for instance in scanned.instances if not instance.phantom}
+    reasons = [*not_used(found.scanned, rendered.series), *(file.kind for file in rendered.rejected)]
+    not_phantom = {instance.patient_id for instance in instances if not instance.phantom}
     return NewPatients(
         slices=slices,
-        flags=_patient_flags(stacks, patients, slices, sequence),
+        flags=_patient_flags(found.series, rendered.series, patients, slices, sequence),
         skipped=dict(collections.Counter(reasons)),
         slices_listed=user.slices is not None,
         phantom={patients[patient_id] for patient_id in patients.keys() - not_phantom},
@@ -95,24 +96,29 @@ def read_folder(folder: Path, sequence: str, private: Path) -> NewPatients:
 def _new_slice(rendered: RenderedSlice, patient: str, slice_id: str) -> NewSlice:
     image = np.asarray(Image.open(io.BytesIO(rendered.png)))
     flag = "nearly empty" if np.mean(image > 0) < MIN_FILLED else ""
-    if rendered.plan.region != "brain":
-        flag = "no brain found in its series"
     return NewSlice(patient, slice_id, image, rendered.position_mm, flag)
 
 
 def _patient_flags(
-    stacks: Sequence[Stack], patients: dict[str, str], slices: Sequence[NewSlice], sequence: str
+    judged: Sequence[Series],
+    rendered: Sequence[Series],
+    patients: dict[str, str],
+    slices: Sequence[NewSlice],
+    sequence: str,
 ) -> dict[str, str]:
     """Returns {pseudonym: reason} of the patients of whom no slice can be predicted."""
     usable = {slice_.patient for slice_ in slices if not slice_.flag}
-    flagged = {slice_.patient: slice_.flag for slice_ in slices}
+    why = {slice_.patient: slice_.flag for slice_ in slices}
     present = collections.defaultdict(set)
-    for stack in stacks:
-        for member in stack.members:
-            present[patients[member.instance.patient_id]].add(stack.sequence)
+    for before, after in zip(judged, rendered, strict=True):
+        patient = patients[before.patient_id]
+        if before.used:
+            present[patient].add(before.sequence)
+        if before.used and before.sequence == sequence and not after.used:
+            why.setdefault(patient, after.reason)
     flags = {}
     for patient in sorted(set(patients.values()) - usable):
         others = ", ".join(name for name in SEQUENCES if name in present[patient] and name != sequence)
         missing = f"no {sequence} slice that could be read" + (f", there is {others}" if others else "")
-        flags[patient] = f"no slice to ask about: {flagged[patient]}" if patient in flagged else missing
+        flags[patient] = f"no slice to ask about: {why[patient]}" if patient in why else missing
     return flags

@@ -11,10 +11,11 @@ import numpy as np
 from scipy.special import entr, expit
 
 from lesion import files, models
+from lesion.classes import Classes
 from lesion.dataset import preprocess
+from lesion.dicom.folder import Options
 from lesion.errors import UserError
 from lesion.inference import explain, gradcam, new_patients, sheet, trained_run
-from lesion.inference.explain import CLASS_NAMES
 from lesion.inference.new_patients import NewPatients, NewSlice
 from lesion.inference.trained_run import TrainedRun
 from lesion.progress import track
@@ -41,9 +42,9 @@ class EnsemblePrediction(NamedTuple):
     entropy: float
 
     @property
-    def called(self) -> str:
-        """Name of the predicted class."""
-        return CLASS_NAMES[int(self.probability > 0.5)]
+    def called(self) -> int:
+        """The predicted class."""
+        return int(self.probability > 0.5)
 
 
 def ensemble(probability: np.ndarray) -> EnsemblePrediction:
@@ -97,7 +98,15 @@ def probabilities(run: TrainedRun, image: np.ndarray) -> np.ndarray:
     return expit(np.stack(logits).astype(np.float64))
 
 
-def predict(checkpoint: Path, folder: Path, output: Path, *, private: Path, weights: str = "") -> str:
+def predict(
+    checkpoint: Path,
+    folder: Path,
+    output: Path,
+    *,
+    private: Path,
+    weights: str = "",
+    options: Options = Options(),  # noqa: B008  # a constant
+) -> str:
     """Writes a run's predictions for the patients of a DICOM folder, as a table and Grad-CAM sheets.
 
     Args:
@@ -107,6 +116,7 @@ def predict(checkpoint: Path, folder: Path, output: Path, *, private: Path, weig
             patient.
         private: folder for the pseudonyms' key and table, which stay with the patients' data.
         weights: current folder of the backbone's converted weights, if they were moved.
+        options: how to read the folder.
 
     Returns:
         A summary for the user.
@@ -119,7 +129,7 @@ def predict(checkpoint: Path, folder: Path, output: Path, *, private: Path, weig
         if path.exists():
             raise UserError(f"{path} exists: name a new --output, or remove it")
     run = open_checkpoint(checkpoint, weights)
-    incoming = new_patients.read_folder(folder, run.config.sequence, private)
+    incoming = new_patients.read_folder(folder, run.config.sequence, private, options)
     incoming = incoming._replace(flags=incoming.flags | _phantom_flags(run, incoming))
     answered = [s for s in incoming.slices if not s.flag and s.patient not in incoming.flags]
     probs = np.zeros((len(run.folds), 0))
@@ -133,11 +143,12 @@ def predict(checkpoint: Path, folder: Path, output: Path, *, private: Path, weig
         columns = [column_of[s.slice] for s in slices if s.slice in column_of]
         prediction = ensemble(probs[:, columns].mean(axis=1)) if columns else None
         flag = incoming.flags.get(patient, KNOWN * (patient in known))
-        rows.append(_row(patient, "", len(columns), prediction, flag))
+        rows.append(_row(run.classes, patient, "", len(columns), prediction, flag))
         for s in slices:
             column = column_of.get(s.slice)
             flag = s.flag or (incoming.flags.get(patient, "") if column is None else "")
-            rows.append(_row(patient, s.slice, "", None if column is None else ensemble(probs[:, column]), flag))
+            own = None if column is None else ensemble(probs[:, column])
+            rows.append(_row(run.classes, patient, s.slice, "", own, flag))
         if prediction:
             contents[patient] = _SheetContent(prediction, [answered[i] for i in columns], probs[:, columns])
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -165,11 +176,14 @@ def _known_patients(run: TrainedRun) -> set[str]:
         return set()
 
 
-def _row(patient: str, slice_id: str, count: Any, prediction: EnsemblePrediction | None, flag: str) -> tuple:
+def _row(
+    classes: Classes, patient: str, slice_id: str, count: Any, prediction: EnsemblePrediction | None, flag: str
+) -> tuple:
     if prediction is None:
         return patient, slice_id, count, "", "", "", "", flag
     spread = "" if math.isnan(prediction.spread) else prediction.spread
-    return patient, slice_id, count, prediction.called, prediction.probability, spread, prediction.entropy, flag
+    called = classes[prediction.called]
+    return patient, slice_id, count, called, prediction.probability, spread, prediction.entropy, flag
 
 
 class _SheetContent(NamedTuple):
@@ -199,10 +213,14 @@ def _draw_sheets(run: TrainedRun, folder: Path, incoming: NewPatients, contents:
         maps = [np.stack([e.heat for e in explain_slices(network, image, sign[chosen])]) for network in networks]
         heat = dict(zip(chosen, np.mean(maps, axis=0), strict=True))
         rows = [
-            sheet.Row(name, [_panel(slices[i], heat[i], ensemble(probs[:, i])) for i in indices], "no further slice")
-            for name, indices in (("most for\nglioma", most), ("least for\nglioma", least))
+            sheet.Row(
+                f"{name} for\n{run.classes.positive}",
+                [_panel(run.classes, slices[i], heat[i], ensemble(probs[:, i])) for i in indices],
+                "no further slice",
+            )
+            for name, indices in (("most", most), ("least", least))
         ]
-        title = f"Patient {patient[:9]}: called {prediction.called}, {_number(prediction)}"
+        title = f"Patient {patient[:9]}: {_call(run.classes, prediction)}"
         notes = [
             RESEARCH,
             f"Mean map of {len(run.folds)} networks trained on {run.config.sequence}: evidence for the class called; "
@@ -212,12 +230,12 @@ def _draw_sheets(run: TrainedRun, folder: Path, incoming: NewPatients, contents:
         sheet.draw(folder / f"{patient}.png", rows, title, notes, is_phantom)
 
 
-def _panel(new_slice: NewSlice, heat: np.ndarray, prediction: EnsemblePrediction) -> sheet.Panel:
-    caption = f"called {prediction.called}, {_number(prediction)}\nslice {new_slice.slice[:9]}"
+def _panel(classes: Classes, new_slice: NewSlice, heat: np.ndarray, prediction: EnsemblePrediction) -> sheet.Panel:
+    caption = f"{_call(classes, prediction)}\nslice {new_slice.slice[:9]}"
     return sheet.Panel(new_slice.image, heat, caption)
 
 
-def _number(prediction: EnsemblePrediction) -> str:
+def _call(classes: Classes, prediction: EnsemblePrediction) -> str:
     if prediction.probability > 0.995:
         text = "over 0.99"
     elif prediction.probability < 0.005:
@@ -225,7 +243,7 @@ def _number(prediction: EnsemblePrediction) -> str:
     else:
         spread = "" if math.isnan(prediction.spread) else f" ± {prediction.spread:.2f}"
         text = f"{prediction.probability:.2f}{spread}"
-    return f"probability of glioma {text}"
+    return f"called {classes[prediction.called]}, probability of {classes.positive} {text}"
 
 
 def _summary(run: TrainedRun, incoming: NewPatients, output: Path, sheets: Path, num_patients: int) -> str:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from lesion import files, models
+from lesion.classes import Classes
 from lesion.errors import UserError
 from lesion.inference.choose import Prediction
 from lesion.runs import checkpoint, rundir
@@ -30,6 +31,11 @@ class TrainedRun(NamedTuple):
     config: ConfigDict
     frozen_variables: dict
     folds: tuple[int, ...]
+
+    @property
+    def classes(self) -> Classes:
+        """Names of the classes that it tells apart."""
+        return Classes.of(self.record["data"])
 
     @property
     def network(self) -> Network:

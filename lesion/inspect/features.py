@@ -32,12 +32,13 @@ def describe(path: Path, file: Path, picture: Path, weights: str = "") -> Iterat
         sequence = f"is {slice_.sequence}" if slice_.sequence else "does not tell its sequence"
         yield f"WARNING: the network was trained on {run.config.sequence}, this slice {sequence}: it may mean nothing"
     (result,) = explain.make_explain(run)(network, slice_.image[None])
-    yield f"called {result.called}, probability of glioma {result.probability:.4f} (research use only)"
+    called, probability = run.classes[result.called], f"probability of {run.classes.positive}"
+    yield f"called {called}, {probability} {result.probability:.4f} (research use only)"
     peak = sheet.peak(result.heat, len(slice_.image))
-    speaks = f"most speaks for {result.called} at row {peak[0]:.0f}, column {peak[1]:.0f}" if peak else ""
+    speaks = f"most speaks for {called} at row {peak[0]:.0f}, column {peak[1]:.0f}" if peak else ""
     yield f"{speaks or 'no place speaks for it'} of 224×224: {picture}"
     title = f"{models.get_spec(run.config.backbone).title}, fold {number}: where the network looks"
-    caption = f"called {result.called}, probability of glioma {result.probability:.2f}"
+    caption = f"called {called}, {probability} {result.probability:.2f}"
     rows = [sheet.Row("slice", [sheet.Panel(slice_.image, result.heat, caption)])]
     sheet.draw(picture, rows, title, [], run.record["phantom"] or slice_.phantom)
     yield ""

@@ -27,7 +27,7 @@ def reader_scores(
         seed: random seed of the draws.
 
     Returns:
-        {"accuracy", "sensitivity", "specificity", "f1_weighted", "f1_glioma": {"value", "low", "high"},
+        {"accuracy", "sensitivity", "specificity", "f1_weighted", "f1_positive": {"value", "low", "high"},
         "num_patients"}; NaN where a class is missing.
 
     Raises:
@@ -35,7 +35,7 @@ def reader_scores(
     """
     label, call, patient = _check_calls(label, call, patient)
     bootstrap = evaluate(label, call, patient, num_resamples=num_resamples, seed=seed)["patient"]
-    result: dict[str, Any] = {name: bootstrap[name] for name in ("f1_weighted", "f1_glioma")}
+    result: dict[str, Any] = {name: bootstrap[name] for name in ("f1_weighted", "f1_positive")}
     for name, classes in _CLASSES_OF_SHARE.items():
         among = np.isin(label, classes)
         share = float((call == label)[among].mean()) if among.any() else float("nan")
@@ -56,7 +56,7 @@ def model_vs_reader(model: Columns, reader: Columns, *, num_resamples: int = 200
         seed: random seed of the draws.
 
     Returns:
-        {"mcnemar": `McNemar`, the model first, "accuracy", "sensitivity", "specificity", "f1_weighted", "f1_glioma":
+        {"mcnemar": `McNemar`, the model first, "accuracy", "sensitivity", "specificity", "f1_weighted", "f1_positive":
         {"first", "second", "value", "low", "high", "p"} as in `differences`, "num_patients", "num_left_out"}.
 
     Raises:

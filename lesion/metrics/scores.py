@@ -7,7 +7,7 @@ from sklearn.metrics import roc_curve
 
 from lesion.metrics.intervals import draw_patients, percentile_interval, ratio
 
-SCORES = ("accuracy", "auc", "f1_weighted", "f1_glioma", "sensitivity", "specificity")
+SCORES = ("accuracy", "auc", "f1_weighted", "f1_positive", "sensitivity", "specificity")
 THRESHOLD = 0.5
 
 
@@ -112,14 +112,14 @@ def score_resamples(times_drawn: np.ndarray, counts: PatientCounts) -> dict[str,
     tn, fp, fn, tp = (times_drawn @ counts.confusion).T
     glioma, encephalitis = tp + fn, tn + fp
     # scikit-learn's convention: a class neither present nor predicted scores F1 = 0.
-    f1_glioma = np.nan_to_num(ratio(2 * tp, 2 * tp + fp + fn))
+    f1_positive = np.nan_to_num(ratio(2 * tp, 2 * tp + fp + fn))
     f1_encephalitis = np.nan_to_num(ratio(2 * tn, 2 * tn + fp + fn))
     total = glioma + encephalitis
     return {
         "accuracy": ratio(tp + tn, total),
         "auc": ratio(((times_drawn @ counts.wins) * times_drawn).sum(1), glioma * encephalitis),
-        "f1_weighted": ratio(glioma * f1_glioma + encephalitis * f1_encephalitis, total),
-        "f1_glioma": f1_glioma,
+        "f1_weighted": ratio(glioma * f1_positive + encephalitis * f1_encephalitis, total),
+        "f1_positive": f1_positive,
         "sensitivity": ratio(tp, glioma),
         "specificity": ratio(tn, encephalitis),
     }

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lesion import files, workers
-from lesion.dataset import LABELS, pseudonyms
+from lesion.classes import PAPER
+from lesion.dataset import pseudonyms
 from lesion.errors import UserError
 from lesion.phantom import dicom_series, lesions, simulate, tables
 
@@ -70,7 +71,7 @@ PRESETS = {
     ),
     "tiny": Preset(
         {"encephalitis": 4, "glioma": 4},
-        {label: dict.fromkeys(simulate.SIMULATED, 12) for label in LABELS},
+        {label: dict.fromkeys(simulate.SIMULATED, 12) for label in PAPER},
         3,
         (14, 14),
         256,
@@ -102,7 +103,7 @@ def plan_cohort(preset: Preset, seed: int, overlap: float = OVERLAP) -> list[Pat
     order = np.random.default_rng([seed, 0]).permutation(total)
     patients, start = [], 0
     for label, number in preset.patients.items():
-        rng = np.random.default_rng([seed, 1, LABELS[label]])
+        rng = np.random.default_rng([seed, 1, PAPER.index(label)])
         counts = {sequence: _share(rng, slices, number) for sequence, slices in preset.slices[label].items()}
         traits = {
             "vendor": _deal(rng, tuple(dicom_series.VENDORS), number),

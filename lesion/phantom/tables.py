@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from lesion import files
-from lesion.dicom import LABELS, tables
+from lesion.classes import PAPER
+from lesion.dicom import tables
 
 MAX_READERS = 9
 _SENSITIVITY, _SPECIFICITY = (0.6, 0.85), (0.75, 0.92)
@@ -27,7 +28,7 @@ def write_labels(root: Path, labels: dict[str, str], num_labeled: int) -> None:
         labels: {PatientID: label}.
         num_labeled: number of patients that keep their label.
     """
-    turns = {label: itertools.count() for label in LABELS}
+    turns = {label: itertools.count() for label in PAPER}
     order = sorted(labels, key=lambda patient_id: (next(turns[labels[patient_id]]), labels[patient_id]))
     labeled = set(order[:num_labeled])
     rows = [(patient_id, label if patient_id in labeled else "") for patient_id, label in labels.items()]
@@ -43,7 +44,7 @@ def write_slices(root: Path, sop_uids: Iterable[str]) -> None:
 
 def write_readers(root: Path, labels: dict[str, str], num_readers: int, seed: int) -> None:
     """Writes readers.csv: answers of simulated readers on every patient, independent of the number of readers."""
-    other = dict(zip(LABELS, reversed(LABELS), strict=True))
+    other = dict(zip(PAPER, reversed(PAPER), strict=True))
     rows = []
     for reader in range(num_readers):
         rng = np.random.default_rng([seed, _STREAM, reader])

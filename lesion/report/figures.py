@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lesion import metrics
+from lesion.classes import PAPER, Classes
 from lesion.report.canvas import DASHES, INK, LINE, MUTED, STYLE, Drawing, new_axes, new_figure
 
 _SHAPES = "DsP^vXph*"  # one marker for each reader
@@ -152,7 +153,7 @@ def _end_labels(axes: Axes, ends: list[tuple[float, str, int]], gap: float = 0.0
         axes.text(1.025, height, label, color=color, transform=axes.transAxes, va="center", fontweight=weight)
 
 
-def roc(name: str, caption: str, curves: list[Roc], points: Sequence[Point] = ()) -> Drawing:
+def roc(name: str, caption: str, curves: list[Roc], points: Sequence[Point] = (), classes: Classes = PAPER) -> Drawing:
     """Draws ROC curves in a square, and readers as points with their intervals as thin crosses.
 
     The key with the names stands in the free corner, or below the square where it is long.
@@ -164,8 +165,8 @@ def roc(name: str, caption: str, curves: list[Roc], points: Sequence[Point] = ()
     with mpl.rc_context(STYLE | {"font.size": 9.0 * min(1.0, 40 / widest)}):  # 40 letters fill the width
         figure, axes = new_figure(4.2, height, (0.135, (0.48 + below) / height, 0.845, 3.42 / height))
         axes.set(
-            xlabel="1 − specificity (encephalitis called glioma)",
-            ylabel="sensitivity (glioma found)",
+            xlabel=f"1 − specificity ({classes.negative} called {classes.positive})",
+            ylabel=f"sensitivity ({classes.positive} found)",
             xlim=(-0.01, 1.01),
             ylim=(-0.01, 1.01),
             xticks=np.linspace(0, 1, 6),
@@ -290,15 +291,21 @@ def _write_above(axes: Axes, x: float, text: str, offset: float, **options: Any)
 
 
 def reliability(
-    name: str, caption: str, patients: metrics.Reliability, slices: metrics.Reliability, bins: int
+    name: str,
+    caption: str,
+    patients: metrics.Reliability,
+    slices: metrics.Reliability,
+    bins: int,
+    classes: Classes,
 ) -> Drawing:
     """Draws the reliability diagrams of patients and slices, in `bins` bins of equal width, above a histogram."""
+    predicted, share_is = f"predicted probability of {classes.positive}", f"share that is {classes.positive}"
     edges, shares = np.linspace(0, 1, bins + 1), np.zeros((2, bins))
     for share, points in zip(shares, (patients, slices), strict=True):
         share[np.rint(bins * points.left).astype(int)] = 100 * points.rows / points.rows.sum()
     with mpl.rc_context(STYLE):
         figure, axes = new_figure(4.4, 5.2, (0.135, 0.335, 0.845, 0.63))
-        axes.set(ylabel="share that is glioma", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axes.set(ylabel=share_is, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=_DOTTED)
         levels = [("slices", slices, 1, "s", "none", 1.0), ("patients", patients, 0, "o", LINE[0], 1.6)]
         for row, (label, points, style, shape, face, width) in enumerate(levels):
@@ -318,9 +325,9 @@ def reliability(
         axes.tick_params(labelbottom=False)
         lower.bar(edges[:-1], shares[0], np.diff(edges), align="edge", color=LINE[0], alpha=0.45, linewidth=0)
         lower.stairs(shares[1], edges, color=LINE[1], linewidth=1.4, linestyle=DASHES[1])
-        lower.set(xlabel="predicted probability of glioma", ylabel="of all, %")
+        lower.set(xlabel=predicted, ylabel="of all, %")
         lower.locator_params(axis="y", nbins=3)
-    columns = ["of", "predicted probability of glioma", "share that is glioma", "low", "high", "rows"]
+    columns = ["of", predicted, share_is, "low", "high", "rows"]
     rows = [
         (label, *point)
         for label, points in (("patients", patients), ("slices", slices))

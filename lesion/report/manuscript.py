@@ -3,7 +3,6 @@
 import os
 import pathlib
 import shutil
-import tempfile
 
 FOLDER = "paper"
 LIST = "files.txt"  # names the files that the report wrote; all others are the author's
@@ -16,9 +15,10 @@ def stage(workdir: pathlib.Path, contents: dict[str, bytes]) -> pathlib.Path:
         workdir: folder that holds `paper`.
         contents: {name: content} of the report's files; the author's files in the old folder are copied beside them.
     """
-    new = pathlib.Path(tempfile.mkdtemp(prefix=f".{FOLDER}.{os.getpid()}.", dir=workdir))
+    new = workdir / f".{FOLDER}.{os.getpid()}"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
     try:
-        new.chmod(0o755)
         for name, content in contents.items():
             (new / name).write_bytes(content)
         (new / LIST).write_text("\n".join(sorted(contents)) + "\n", "utf-8")

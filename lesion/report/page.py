@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 import markupsafe
 
+from lesion.classes import PAPER, Classes
 from lesion.report import canvas, paper, tables, words
 from lesion.report.records import KINDS, Experiment, Folder
 from lesion.report.sections import (
@@ -70,11 +71,14 @@ def find(value: Any, kind: type) -> Iterator[Any]:
             yield from find(inner, kind)
 
 
-def section_html(name: str, found: dict[str, Any], runs: Iterable[Experiment] = ()) -> markupsafe.Markup:
+def section_html(
+    name: str, found: dict[str, Any], runs: Iterable[Experiment] = (), classes: Classes = PAPER
+) -> markupsafe.Markup:
     """Returns the inside of one section of `contents` as HTML, with the commands that repeat `runs`."""
     sections = dict.fromkeys(SECTIONS) | found
     template = _environment().get_template(f"{name}.html.j2")
     values = {"section": found[name], "sections": sections, "commands": provenance.commands(runs)}
+    values["classes"] = classes
     return markupsafe.Markup(template.render(values))
 
 
@@ -83,11 +87,11 @@ def html(folder: Folder, found: dict[str, Any]) -> str:
 
     The same folder gives the same string.
     """
-    runs = {kind: getattr(folder, kind) for kind in KINDS}
-    sections = [(*SECTIONS[name][1:], section_html(name, found, runs.get(name, ()))) for name in found]
+    classes, runs = folder.classes, {kind: getattr(folder, kind) for kind in KINDS}
+    sections = [(*SECTIONS[name][1:], section_html(name, found, runs.get(name, ()), classes)) for name in found]
     style = markupsafe.Markup((pathlib.Path(__file__).parent / "report.css").read_text("utf-8"))
     template = _environment().get_template("template.html.j2")
-    return template.render(style=style, banners=summary.banners(folder), sections=sections)
+    return template.render(style=style, banners=summary.banners(folder), sections=sections, classes=classes)
 
 
 def _environment() -> jinja2.Environment:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from lesion import errors, files, metrics
+from lesion.classes import Classes
 from lesion.metrics.scores import check_columns
 from lesion.report import paper
 from lesion.report.records import (
@@ -31,6 +32,7 @@ from lesion.report.records import (
     Predictions,
     Reader,
     Rounds,
+    find_classes,
     has_random_weights,
 )
 
@@ -43,7 +45,7 @@ _PREDICTIONS = ("fold", "patient", "label", "probability")
 _RUN_OF_CURVE = ("fold", "seed", "strategy")
 _CURVES = ("round", "labeled_slices", "labeled_patients", "accuracy", "auc")
 _ROUNDS = ("round", "labeled_slices", "labeled_patients", "max_entropy", "mean_entropy")
-_CALLS = {"0": 0, "1": 1, "encephalitis": 0, "glioma": 1, "": -1, "-1": -1, "unlabeled": -1}
+_NO_CALL = {"": -1, "-1": -1, "unlabeled": -1}
 
 
 class BrokenError(Exception):
@@ -248,7 +250,7 @@ def _failed(source: _Source, folder: pathlib.Path) -> Failed:
     return Failed(source.name(folder), error, str(record.get("when", "")), str(record.get("command", "")))
 
 
-def _readers(path: pathlib.Path) -> tuple[Reader, ...]:
+def _readers(classes: Classes, path: pathlib.Path) -> tuple[Reader, ...]:
     """Reads readers.csv (patient, reader, label), leaving out unsure calls; returns () without the file."""
     if not path.is_file():
         return ()
@@ -256,11 +258,12 @@ def _readers(path: pathlib.Path) -> tuple[Reader, ...]:
     twice = table.loc[table.duplicated(["patient", "reader"]), "reader"]
     if twice.size:  # the patient is not named, because this is printed on the page
         raise BrokenError(f"{path.name} has two answers of {twice.iloc[0]} for one patient")
+    calls = classes.by_word | _NO_CALL
     word = table["label"].str.strip().str.lower()
-    unknown = word[~word.isin(list(_CALLS))]
+    unknown = word[~word.isin(list(calls))]
     if unknown.size:
         raise BrokenError(f"{path.name} has a label that is neither 0 nor 1: {unknown.iloc[0][:20]}")
-    table = table.assign(call=word.map(_CALLS))
+    table = table.assign(call=word.map(calls))
     by_reader = table[table["call"] >= 0].groupby("reader")
     return tuple(
         Reader(name.replace("_", " "), rows["patient"].to_numpy(str), rows["call"].to_numpy(np.int64))
@@ -295,7 +298,7 @@ def _whole(workdir: pathlib.Path) -> Folder:
     source.titles.update(_titles(models, specs, plan))
     source.missing.extend((name, f"left out: {reason}") for name, reason in plan.get("left_out", {}).items())
     source.missing.extend((name, "not run") for name in plan.get("experiments", ()) if not (workdir / name).is_dir())
-    readers = source.attempt(workdir / "readers.csv", _readers) or ()
+    readers = source.attempt(workdir / "readers.csv", functools.partial(_readers, find_classes(cohort, config))) or ()
     known = {"model": (*source.titles, *_FUSION_MODELS, *LEAKAGE_TITLES), "sequence": tuple(paper.TITLES)}
     experiments: dict[str, Any] = {
         name: _experiments(source, name, _walk(workdir / name, kind.levels, known))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lesion import metrics
+from lesion.classes import PAPER, Classes
 from lesion.report import paper
 
 RANDOM = ", random weights"  # ends the title of a network that lacks its pretrained weights
@@ -44,6 +45,12 @@ def has_random_weights(config: Mapping[str, Any]) -> bool:
     return config.get("weights", {}).get("pretrained") is False and config.get("config", {}).get("mode") != "scratch"
 
 
+def find_classes(*records: Mapping[str, Any]) -> Classes:
+    """Returns the classes that the first of some contents of cohort.json or config.json names; else the paper's."""
+    named = (record.get("data", record) for record in records)
+    return next((Classes.of(record) for record in named if "classes" in record), PAPER)
+
+
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Experiment:
     """Contents of the folder of any experiment.
@@ -73,6 +80,11 @@ class Experiment:
     def fields(self) -> Mapping[str, Any]:
         """The fields of the experiment's configuration."""
         return self.config.get("config", {})
+
+    @property
+    def classes(self) -> Classes:
+        """The names of the classes."""
+        return find_classes(self.config)
 
     @property
     def levels(self) -> list[str]:
@@ -230,6 +242,11 @@ class Folder:
         for kind in KINDS:
             for experiment in getattr(self, kind):
                 yield kind, experiment
+
+    @property
+    def classes(self) -> Classes:
+        """The names of the classes."""
+        return find_classes(self.cohort, self.config, *(run.config for _, run in self.experiments()))
 
     def failed_of(self, kind: str) -> list[Failed]:
         """Returns the failed runs of one kind."""

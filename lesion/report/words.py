@@ -5,15 +5,21 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from lesion.classes import Classes
+
 MISSING = "–"
-SCORE_NAMES = {
-    "accuracy": "Accuracy, %",
-    "auc": "AUC",
-    "f1_weighted": "F1, weighted, %",
-    "f1_glioma": "F1, glioma, %",
-    "sensitivity": "Sensitivity (glioma found), %",
-    "specificity": "Specificity (encephalitis kept), %",
-}
+
+
+def score_names(classes: Classes) -> dict[str, str]:
+    """Returns the headings of all scores, by score."""
+    return {
+        "accuracy": "Accuracy, %",
+        "auc": "AUC",
+        "f1_weighted": "F1, weighted, %",
+        "f1_positive": f"F1, {classes.positive}, %",
+        "sensitivity": f"Sensitivity ({classes.positive} found), %",
+        "specificity": f"Specificity ({classes.negative} kept), %",
+    }
 
 
 def number(score: str, value: float) -> str:

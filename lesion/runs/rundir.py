@@ -43,8 +43,9 @@ def identity(
     """
     return {
         "config": json.loads(config.to_json()),
-        # `preprocess` is for launch.predict, which prepares new slices alike; the fingerprint identifies the dataset.
-        "data": {name: info[name] for name in ("fingerprint", "preprocess") if name in info},
+        # `preprocess` is for launch.predict, which prepares new slices alike; the fingerprint identifies the dataset;
+        # the classes are the names that are shown.
+        "data": {name: info[name] for name in ("fingerprint", "preprocess", "classes") if name in info},
         "phantom": info["phantom"],
         "split_hash": split_hash,
         "weights": weights,

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lesion.dataset import LABELS, UNLABELED, Slices
+from lesion.classes import Classes
+from lesion.dataset import UNLABELED, Slices
 from lesion.errors import UserError
 from lesion.models.heads import Bags
 
@@ -49,7 +50,7 @@ def find_patients(slices: Mapping[str, Slices]) -> Patients:
     return Patients(patient, label, count, tuple(slices))
 
 
-def check_classes(patients: Patients, train: np.ndarray, inner_folds: int, least: int) -> None:
+def check_classes(patients: Patients, train: np.ndarray, inner_folds: int, least: int, classes: Classes) -> None:
     """Raises a one-line `UserError` if a fold has too few training patients of a class to choose among the sequences.
 
     Args:
@@ -57,12 +58,13 @@ def check_classes(patients: Patients, train: np.ndarray, inner_folds: int, least
         train: training masks of F folds, bool [F, P].
         inner_folds: number of inner folds into which a fold's training patients are divided.
         least: number of patients of each class that every inner fold must have to train on.
+        classes: names of the classes, for the message.
     """
     wanted = next(n for n in itertools.count(inner_folds) if n - -(-n // inner_folds) >= least)
     for fold, in_training in enumerate(train):
         for sequence in patients.sequences:
             label = patients.label[in_training & patients.have(sequence)]
-            for name, value in LABELS.items():
+            for value, name in enumerate(classes):
                 count = int((label == value).sum())
                 if count < wanted:
                     raise UserError(

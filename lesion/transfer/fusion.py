@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from lesion.classes import Classes
 from lesion.dataset import Slices, splits, store
 from lesion.errors import Interrupted, UserError
 from lesion.models.heads import Bags, EarlyFusion, GatedAttention, Head, mean_over_slices
@@ -123,9 +124,12 @@ def make_setup(
     config: ConfigDict, data_dir: Path, info: dict[str, Any], slices: dict[str, Slices], folds: splits.Splits
 ) -> FusionSetup:
     """Checks the dataset's `info`, the slices of M sequences and the folds, and adds the weights; see `load`."""
+    if several := info.get("patients_of_several_visits"):
+        mend = "run launch.prepare again without --visits=all"
+        raise UserError(f"{data_dir} has several visits of {several} patients, fusion needs one of each: {mend}")
     patients = bags.find_patients(slices)
     train, _ = folds.masks(patients.patient, patients.label)
-    bags.check_classes(patients, train, config.fusion.inner_folds, 2 if config.patience else 1)
+    bags.check_classes(patients, train, config.fusion.inner_folds, 2 if config.patience else 1, Classes.of(info))
     variables, weights = {}, {}
     for name in slices:
         variables[name], weights[name] = load_weights(sequence_config(config, name))
@@ -168,6 +172,7 @@ def run_fusion(config: ConfigDict, setup: FusionSetup, workdir: Path) -> dict[st
             validation = CrossValidation(f"fusion {part.name}", setup.units, setup.folds, run)
             metrics = run_folds(config, validation, workdir / part.name, part.build, stop, part.summarise)
             results |= {part.name: metrics} if metrics else {}
+            store.copy_source_digests(setup.data_dir, workdir / part.name)
             if stop.requested() and number < len(parts):
                 raise Interrupted(f"stopped after {part.name}, part {number} of {len(parts)}, all saved")
     return results or None

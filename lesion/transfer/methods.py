@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from scipy.special import expit
 
 from lesion import models
-from lesion.dataset import UNLABELED
+from lesion.dataset import UNLABELED, store
 from lesion.models.heads import Head
 from lesion.runs.processes import handle_sigterm
 from lesion.runs.resume import Checkpointer
@@ -50,7 +50,9 @@ def run_transfer(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, A
     units = Units.of_slices(setup.slices)
     validation = CrossValidation(f"transfer {config.sequence}", units, setup.folds, setup.run)
     with handle_sigterm() as stop:
-        return run_folds(config, validation, workdir, lambda: build(config, setup), stop)
+        metrics = run_folds(config, validation, workdir, lambda: build(config, setup), stop)
+    store.copy_source_digests(setup.data_dir, workdir)
+    return metrics
 
 
 def build(config: ConfigDict, setup: Setup) -> FitFold:

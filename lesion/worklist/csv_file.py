@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lesion import files
-from lesion.dataset import LABELS
+from lesion.classes import Classes
 from lesion.dicom import tables
 from lesion.errors import UserError
 from lesion.worklist import SKIP
@@ -15,7 +15,6 @@ from lesion.worklist.journal import PAGE, Entry, JournalState
 
 FILE = "worklist.csv"
 HEADER = ("number", "slice", "patient", "picture", "label")
-ANSWERS = (*LABELS, SKIP)
 
 
 class Row(NamedTuple):
@@ -31,23 +30,26 @@ def write(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
     files.write_csv(path, HEADER, ((number, *row, "") for number, row in enumerate(rows, 1)))
 
 
-def read(path: Path, queried: Iterable[str]) -> list[Row]:
+def read(path: Path, queried: Iterable[str], classes: Classes) -> list[Row]:
     """Reads a worklist, one row per slice; columns may be added, rows reordered or left out.
 
     Args:
         path: table with commas, semicolons or tabs, as spreadsheets write them.
         queried: ids of the round's slices.
+        classes: the classes that answers name.
 
     Raises:
         UserError: if a label is no answer, or a slice was not queried or has two different answers.
     """
     known, by_slice = set(queried), dict[str, Row]()
+    words = {word.lower(): word for word in ("", *classes, SKIP)}
     for line, (slice_, label) in tables.rows(path, ("slice", "label")):
-        place, row = f"{path} row {line}", Row(line, slice_, label.lower())
+        place = f"{path} row {line}"
         if slice_ not in known:
             raise UserError(f"{place}: slice {slice_!r} is not queried in this round: delete the row")
-        if row.label not in ("", *ANSWERS):
-            raise UserError(f"{place}: label {label!r} is none of {', '.join(ANSWERS)}: correct or empty it")
+        if label.lower() not in words:
+            raise UserError(f"{place}: label {label!r} is none of {', '.join((*classes, SKIP))}: correct or empty it")
+        row = Row(line, slice_, words[label.lower()])
         earlier = by_slice.get(slice_)
         if earlier and earlier.label and row.label and earlier.label != row.label:
             other = f"row {earlier.line} says {earlier.label} of the same slice"

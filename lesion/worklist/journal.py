@@ -28,7 +28,7 @@ class Entry(NamedTuple):
         id: unique id; an entry that is sent twice counts once.
         round: number of the round, from 0.
         slice: pseudonymous id of the slice.
-        label: `encephalitis`, `glioma` or `skip`; "" for an undo.
+        label: name of a class or `skip`; "" for an undo.
         source: `page`, or the name of a worklist, see `csv_file.source_id`.
         undoes: id of the entry that this one takes back, or "".
         at: time of writing, UTC, ISO 8601.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lesion import files
+from lesion.classes import PAPER, Classes
 from lesion.errors import UserError
 from lesion.worklist import FOLDER, csv_file, journal
 from lesion.worklist.journal import Entry, JournalState
@@ -47,6 +48,7 @@ class Round(NamedTuple):
         patients: pseudonyms of the patients.
         stacks: {sequence: slices in anatomical order} for each patient.
         items: queried slices in reading order.
+        classes: the classes that are told apart.
     """
 
     number: int
@@ -56,6 +58,7 @@ class Round(NamedTuple):
     patients: list[str]
     stacks: list[dict[str, list[StackSlice]]]
     items: list[Item]
+    classes: Classes = PAPER
 
     def picture(self, item: Item) -> str:
         """Returns the file name of an item's own picture."""
@@ -108,7 +111,8 @@ def read(folder: Path) -> Round:
             {sequence: [StackSlice(*values) for values in stack] for sequence, stack in patient.items()}
             for patient in fields["stacks"]
         ]
-        return Round(**fields | {"stacks": stacks, "items": [Item(*values) for values in fields["items"]]})
+        items = [Item(*values) for values in fields["items"]]
+        return Round(**fields | {"stacks": stacks, "items": items, "classes": Classes.of(fields)})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{folder / FILE} is damaged: remove {folder}, launch.active writes it again") from error
 
@@ -160,7 +164,7 @@ def import_worklist(workdir: Path, round_: Round, path: Path) -> str:
         UserError: if the table is wrong (see `csv_file.read`), if the page or another worklist gave another answer to a
             slice, or if the round is closed and the file has new answers. Nothing is added then.
     """
-    rows = csv_file.read(path, [item.slice for item in round_.items])
+    rows = csv_file.read(path, [item.slice for item in round_.items], round_.classes)
     new: list[Entry] = []
 
     def decide(state: JournalState) -> list[Entry]:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from lesion import models
 from lesion.active import doctor, driver, program, rounds
-from lesion.dataset import LABELS, store
+from lesion.classes import PAPER
+from lesion.dataset import store
 from lesion.errors import UserError
 from lesion.runs import resume
 from lesion.transfer import methods
@@ -21,7 +22,7 @@ from lesion.worklist import SKIP, csv_file, journal, round_file
 
 pytestmark = pytest.mark.slow
 
-NAMES = {number: name for name, number in LABELS.items()}
+NAMES = dict(enumerate(PAPER))
 TRUTH = tiny.slices()
 
 

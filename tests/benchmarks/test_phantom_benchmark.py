@@ -55,13 +55,13 @@ def test_the_table_in_text_and_markdown():
 
 @pytest.mark.slow
 def test_reading_a_cohort_gives_slices_and_finite_shortcuts(phantom_dicom, monkeypatch):
-    read, kept = phantom.render.render_stacks, []  # the same pictures both times: they are made once
+    read, kept = phantom.render.render_all, []  # the same pictures both times: they are made once
 
     def once(series, **kwargs):
         kept.extend([] if kept else [read(series, **kwargs)])
         return kept[0]
 
-    monkeypatch.setattr(phantom.render, "render_stacks", once)
+    monkeypatch.setattr(phantom.render, "render_all", once)
     with pytest.raises(UserError, match="4 patients with encephalitis"):
         phantom.load(phantom_dicom)
     monkeypatch.setattr(phantom, "NUM_FOLDS", 2)

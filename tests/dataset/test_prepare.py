@@ -14,14 +14,16 @@ import pytest
 from dicom_trees import BIRTH, DATE, HOSPITAL, NAME, ROOT, burn, dataset, head, make_tree, save, set_pixels, write_csv
 from PIL import Image
 
+from lesion import files
 from lesion.dataset import SEQUENCES, pseudonyms, store
 from lesion.dataset import prepare as preparing
+from lesion.dicom.folder import Options
 from lesion.errors import UserError
 
 
-def prepare(tree, output=None, **kwargs):
+def prepare(tree, output=None, **options):
     output = output or tree.parent / "data"
-    preparing.prepare(tree, output, tree / "lesion_private", **kwargs)
+    preparing.prepare(tree, output, tree / "lesion_private", Options(**options))
     return output
 
 
@@ -31,7 +33,9 @@ def rejects(tree):
 
 
 def snapshot(folder):
-    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """All files but those of the private folder."""
+    files = (path for path in sorted(folder.rglob("*")) if pseudonyms.FOLDER not in path.parts)
+    return {path: path.read_bytes() for path in files if path.is_file()}
 
 
 def first_file(tree, kind="flair", patient=0, number=1):
@@ -83,7 +87,7 @@ def test_text_touching_the_head_is_not_in_the_pictures(tmp_path):
         (tree / "lesion_private" / pseudonyms.KEY_FILE).write_text("ab" * 32)
         for path in tree.glob("*/*/IM*"):
             ds = pydicom.dcmread(path)
-            image = head(128, seed=ds.InstanceNumber)
+            image = head(128, seed=10 * int(ds.PatientID[-1]) + ds.InstanceNumber)
             set_pixels(ds, (burn(image, f"\n\n  {NAME}\n {DATE}") if tree == dirty else image).astype(np.uint16))
             ds.save_as(path)
     a, b = (store.load_slices(prepare(tree, tree.parent / f"{tree.name}_out"), "flair") for tree in (clean, dirty))
@@ -184,7 +188,8 @@ def test_broken_files_excuse_their_own_rows_and_no_others(tree):
     (tree / "README").write_text("")  # might be the slice
     assert store.load_info(prepare(tree, tree.parent / "third"))["listed_slices_not_found"] == 10
     (tree / "patients.csv").write_text((tree / "patients.csv").read_text() + "X,glioma\n")
-    with pytest.raises(UserError, match=r"\(X\): no MR image .* or mend README"):
+    match = r"row 6: no MR image .* or mend one of 1 files \(not DICOM\), which rejects.csv of --survey names"
+    with pytest.raises(UserError, match=match):  # an id may be a name, and a file be called after one
         prepare(tree, tree.parent / "fourth")
 
 
@@ -252,17 +257,14 @@ def test_tables_choose_slices_and_sequences(tree):
 BAD_TABLES = {  # fault: (file, its content, words of the message)
     "no table": ("patients.csv", None, "no patients.csv"),
     "no column": ("patients.csv", "id,label\nMRN000,glioma\n", "no column 'patient_id'"),
-    "no labels": ("patients.csv", "patient_id,label\nMRN000,\n", "no patient a label"),
     "an empty table": ("patients.csv", "", "no column"),
-    "one class": ("patients.csv", "patient_id,label\nMRN000,glioma\n", "no patient with label encephalitis"),
     "third class": ("patients.csv", "patient_id,label\nMRN000,abscess\n", "row 2: label 'abscess'"),
     "two labels": ("patients.csv", "patient_id,label\nMRN000,glioma\nMRN000,0\n", "row 3: .* another label"),
-    "nobody": ("patients.csv", "patient_id,label\nMRN000,glioma\nMRN001,0\nX,1\n", "entry 3 .*no MR image"),
+    "nobody": ("patients.csv", "patient_id,label\nMRN000,glioma\nMRN001,0\nX,1\n", "row 4: no MR image"),
     "unknown slice": ("slices.csv", "sop_instance_uid\n1.2.3\n", "slices.csv row 2"),
     "unknown frame": ("slices.csv", f"sop_instance_uid,frame\n{ROOT}.101.1,2\n", "slices.csv row 2"),
     "frame 0": ("slices.csv", f"sop_instance_uid,frame\n{ROOT}.101.1,0\n", "frame '0'"),
     "no slices": ("slices.csv", "sop_instance_uid\n", "lists no slice"),
-    "slices of one class": ("slices.csv", f"sop_instance_uid\n{ROOT}.101.1\n", "no slice of a patient with glioma"),
     "unknown sequence": ("series.csv", f"series_instance_uid,sequence\n{ROOT}.101,dwi\n", "row 2: sequence 'dwi'"),
     "unknown series": ("series.csv", "series_instance_uid,sequence\n1.2,flair\n", "series.csv row 2"),
     "a reader of nobody": ("readers.csv", "patient_id,reader,label\nX,Li,1\n", "readers.csv row 2: no MR image"),
@@ -271,8 +273,16 @@ BAD_TABLES = {  # fault: (file, its content, words of the message)
     "nobody reads": ("readers.csv", "patient_id,reader,label\nMRN000,,1\n", "row 2: reader is empty"),
     "readers say nothing": ("readers.csv", "patient_id,reader,label\nMRN000,Li,\n", "no answer of a reader"),
     "an open quote": ("patients.csv", 'patient_id,label\nMRN000,0\n"MRN001,1\nMRN002,1\n', "row 3: unexpected end"),
-    "a binary table": ("patients.csv", "\udcff\udcfe", "not UTF-8"),
+    "a binary table": ("patients.csv", "\udcff\x00", "no text in UTF-8"),
 }
+
+
+def test_a_cohort_of_one_class_is_taken_and_told(flair_tree, capsys):
+    (flair_tree / "patients.csv").write_text("patient_id,label,Sex,group\nMRN000,glioma,F,Li\nMRN001,,M,\n")
+    text = preparing.prepare(flair_tree, flair_tree.parent / "data", flair_tree / pseudonyms.FOLDER)
+    assert "no patient with encephalitis has a slice" in text and "Li" not in text + capsys.readouterr().out
+    cells = sorted(tuple(row.items()) for row in store.load_patients(flair_tree.parent / "data").values())
+    assert cells == [(("sex", "F"), ("group", "group_1")), (("sex", "M"), ("group", ""))]
 
 
 @pytest.mark.parametrize("name", BAD_TABLES)
@@ -357,6 +367,51 @@ def test_a_dataset_in_a_folder_of_a_group_is_open_to_it_and_the_private_folder_i
     assert all(mode & 0o060 == 0o060 for mode in modes.values())
     private = flair_tree / "lesion_private"
     assert not any(path.stat().st_mode & 0o077 for path in [private, *private.iterdir()])
+
+
+def test_one_person_under_two_ids_is_refused_and_named_in_the_private_folder_only(flair_tree):
+    for path in (flair_tree / f"{NAME}_0").glob("*/IM*"):
+        edit(path, PatientID="MRN009", SOPInstanceUID=pydicom.dcmread(path).SOPInstanceUID + ".9")
+        shutil.copy(path, flair_tree / f"again_{path.name}")
+        edit(path, PatientID="MRN000", SOPInstanceUID=pydicom.dcmread(path).SOPInstanceUID.removesuffix(".9"))
+    with pytest.raises(UserError, match="3 slices with the same pixels: one person") as error:
+        prepare(flair_tree)
+    assert "MRN00" not in str(error.value).replace(str(flair_tree), "")
+    rows = (flair_tree / pseudonyms.FOLDER / "same_pixels.csv").read_text().split()
+    assert rows[1:] == ["MRN000,MRN009,3"]
+
+
+def test_what_was_sent_twice_counts_once(flair_tree):
+    whole = store.load_info(prepare(flair_tree))
+    shutil.copytree(flair_tree / f"{NAME}_0", flair_tree / "again")
+    for path in (flair_tree / "again").glob("*/IM*"):
+        ds = pydicom.dcmread(path)
+        edit(path, SeriesInstanceUID=ds.SeriesInstanceUID + ".7", SOPInstanceUID=ds.SOPInstanceUID + ".7")
+    info = store.load_info(prepare(flair_tree, flair_tree.parent / "second"))
+    assert info["sequences"] == whole["sequences"] and info["same_pixels"] == 3
+
+
+def test_the_dataset_keeps_hashes_of_source_pixels_and_says_so(flair_tree):
+    first, second = prepare(flair_tree), flair_tree.parent / "second"
+    shutil.rmtree(flair_tree / pseudonyms.FOLDER)  # another key, as another hospital has
+    rows = [
+        {row["sha256"]: row["slice_id"] for row in files.read_csv(folder / store.SOURCE_FILE)}
+        for folder in (first, prepare(flair_tree, second))
+    ]
+    assert set(rows[0]) == set(rows[1]) and not set(rows[0].values()) & set(rows[1].values())
+    assert set(rows[0].values()) == set(store.load_slices(first, "flair").slice_id)
+    assert "source_pixels.csv" in (first / "README.md").read_text()
+    store.copy_source_digests(first, flair_tree)
+    assert (flair_tree / store.SOURCE_FILE).read_bytes() == (first / store.SOURCE_FILE).read_bytes()
+
+
+def test_the_private_table_grows_and_two_datasets_have_one_key(flair_tree):
+    prepare(flair_tree)
+    uid = pydicom.dcmread(first_file(flair_tree)).SOPInstanceUID
+    write_csv(flair_tree / "slices.csv", ("sop_instance_uid",), (uid,))
+    prepare(flair_tree, flair_tree.parent / "second")
+    rows = pseudonyms.read_table(flair_tree / pseudonyms.FOLDER)
+    assert sum(row.kind == "slice" for row in rows) == 12 and sum(row.kind == "patient" for row in rows) == 4
 
 
 def test_the_figures_are_of_a_usable_size(flair_tree):

@@ -6,17 +6,17 @@ from dicom_trees import dataset, head, save
 from PIL import Image
 
 from lesion.dataset import preprocess, render, slice_file
-from lesion.dicom.read import read_header
-from lesion.dicom.scan import Stack, StackMember
+from lesion.dicom.folder import Options, find, tables_of_new_patients
+from lesion.dicom.scan import list_files
 from lesion.errors import UserError
 
 
 def test_a_slice_of_a_series_of_one_is_as_in_a_dataset(tmp_path):
     path = save(dataset(head(at=0.1).astype(np.uint16), QualityControlImage="YES"), tmp_path / "IM1")
     found = slice_file.read_slice(path)
-    header = read_header(str(tmp_path), "IM1")
-    stack = Stack(str(tmp_path), "flair", (StackMember(header, (1,), (1,)),), {})
-    ((picture,), _) = render.render_stack(stack)
+    user, listing = tables_of_new_patients(tmp_path), list_files(tmp_path, ())
+    judged = find(tmp_path, tmp_path / "private", listing, user, Options()).series
+    ((picture,),) = render.render_all(judged).slices
     assert found.sequence == "flair" and found.phantom and "flair" in found.description
     np.testing.assert_array_equal(found.image, np.asarray(Image.open(io.BytesIO(picture.png))))
 

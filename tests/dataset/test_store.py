@@ -76,3 +76,20 @@ def test_no_dataset(tmp_path):
     (tmp_path / store.INFO_FILE).write_text("{")
     with pytest.raises(UserError, match="not JSON"):
         store.load_info(tmp_path)
+
+
+def test_what_is_told_of_patients_is_kept_and_a_group_s_name_is_not(tmp_path):
+    assert store.load_patients(tmp_path) == {}
+    store.write_patients(tmp_path, {"p1": {}, "p2": {}})
+    assert not (tmp_path / store.PATIENTS_FILE).exists()
+    told = {"p3": {"group": "Li", "site": "A, B"}, "p1": {"group": "", "site": ""}, "p2": {"group": "Wu", "site": ""}}
+    store.write_patients(tmp_path, told | {"p4": told["p3"], "p5": {"fold": "1"}})
+    loaded = store.load_patients(tmp_path)
+    assert {name: cells["group"] for name, cells in loaded.items()} == {
+        "p1": "", "p2": "group_1", "p3": "group_2", "p4": "group_2", "p5": ""
+    }  # fmt: skip
+    assert loaded["p3"] == {"group": "group_2", "site": "A, B", "fold": ""}
+    for damaged in ("patient,fold\np1,x\n", "name\nx\n", b"\xff"):
+        (tmp_path / store.PATIENTS_FILE).write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
+        with pytest.raises(UserError, match="is damaged"):
+            store.load_patients(tmp_path)

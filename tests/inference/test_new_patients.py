@@ -32,7 +32,7 @@ def test_slices_are_those_of_a_dataset_and_what_does_not_fit_is_flagged(tree, tm
     other, blank = (pseudonyms.pseudonym(key, "patient", name) for name in ("OTHER", "BLANK"))
     assert found.flags == {
         other: "no flair slice that could be read, there is t2wi",
-        blank: "no slice to ask about: no brain found in its series",
+        blank: "no slice to ask about: no head is found in its pictures",
     }
     assert found.phantom == {other} and found.skipped["modality CT"] == 1 and not found.slices_listed
     assert not any(word in str(found) for word in (NAME, HOSPITAL, "MRN00"))

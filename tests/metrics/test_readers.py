@@ -16,13 +16,13 @@ def test_a_readers_scores_are_sklearns_with_wilsons_intervals():
         "accuracy": reference.accuracy_score(label, call),
         "sensitivity": reference.recall_score(label, call),
         "specificity": reference.recall_score(label, call, pos_label=0),
-        "f1_glioma": reference.f1_score(label, call),
+        "f1_positive": reference.f1_score(label, call),
         "f1_weighted": reference.f1_score(label, call, average="weighted"),
     }
     assert {name: got[name]["value"] for name in want} == pytest.approx(want)
     interval = stats.binomtest(int(call[label == 1].sum()), 25).proportion_ci(method="wilson")
     assert (got["sensitivity"]["low"], got["sensitivity"]["high"]) == pytest.approx((interval.low, interval.high))
-    assert got["f1_glioma"]["low"] < want["f1_glioma"] < got["f1_glioma"]["high"]
+    assert got["f1_positive"]["low"] < want["f1_positive"] < got["f1_positive"]["high"]
     one_class = metrics.reader_scores([0, 0], [0, 1], ["a", "b"])
     assert np.isnan([one_class["sensitivity"][k] for k in ("value", "low", "high")]).all()
     assert one_class["accuracy"]["value"] == 0.5

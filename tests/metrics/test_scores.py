@@ -16,7 +16,7 @@ def sklearn_scores(label, probability):
         "accuracy": reference.accuracy_score(label, called),
         "auc": reference.roc_auc_score(label, probability),
         "f1_weighted": reference.f1_score(label, called, average="weighted", zero_division=0),
-        "f1_glioma": reference.f1_score(label, called, zero_division=0),
+        "f1_positive": reference.f1_score(label, called, zero_division=0),
         "sensitivity": reference.recall_score(label, called),
         "specificity": reference.recall_score(label, called, pos_label=0),
     }

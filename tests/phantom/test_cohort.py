@@ -7,7 +7,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from lesion.dataset import LABELS, SEQUENCES, pseudonyms
+from lesion.classes import PAPER
+from lesion.dataset import SEQUENCES, pseudonyms
 from lesion.errors import UserError
 from lesion.phantom import cohort, scanner
 
@@ -62,7 +63,7 @@ def test_table_1_to_the_slice(plan):
 def test_traits_beside_the_lesion_are_dealt_evenly_within_each_class(plan):
     for trait in ("vendor", "fov_mm", "num_slices", "noise", "gain"):
         shares = []
-        for label in LABELS:
+        for label in PAPER:
             counts = collections.Counter(getattr(p.plan, trait) for p in plan if p.case.label == label)
             total = sum(counts.values())
             shares.append({value: count / total for value, count in counts.items()})
@@ -112,7 +113,7 @@ def test_a_cohort_is_written_once_and_another_is_refused(phantom_dicom):
     assert not cohort.make(output, "tiny")
     with (output / "patients.csv").open(newline="") as stream:
         labels = {row["patient_id"]: row["label"] for row in csv.DictReader(stream)}
-    assert set(labels.values()) == set(LABELS)
+    assert set(labels.values()) == set(PAPER)
     with (output / "slices.csv").open(newline="") as stream:
         uids = [row["sop_instance_uid"] for row in csv.DictReader(stream)]
     wanted = cohort.PRESETS["tiny"].slices

@@ -3,13 +3,14 @@
 import base64
 import csv
 import io
+import json
 import re
 import shutil
 import urllib.parse
 
 import numpy as np
 import pytest
-from fake_run import CONFIG, fake_failure, fake_paper, fake_png, fake_transfer, write_json
+from fake_run import CONFIG, fake_doctor, fake_failure, fake_paper, fake_png, fake_transfer, write_json
 from test_page import Page, rendered, text_of
 
 from lesion import errors, metrics, report
@@ -51,7 +52,7 @@ def test_every_experiment_stands_in_its_section(html):
         "corrected for the 6 tests of this table (Holm), the intervals are not",
         "CE-T1WI in 2 folds, FLAIR in 1 fold; AUC within them, mean over folds: FLAIR 0.70, CE-T1WI 0.80.",
         "Attention, mean over patients: FLAIR 40 % of it (50 % of the slices), T2WI 60 % of it (50 % of the slices).",
-        "they got the share of gliomas among those trained on", "got the next best that they have",
+        "they got the share of glioma among those trained on", "got the next best that they have",
         "a missing sequence is allowed. All: frozen features, 20 epochs, 1 copy.",
         "on this cohort a leaky split changes the accuracy of slices by +",
         "so this much is memorised",
@@ -217,6 +218,33 @@ def test_readers_are_points_and_a_broken_table_of_them_is_named(tmp_path, folder
         assert reason in dict(read.read(tmp_path).missing)["readers.csv"]
     (tmp_path / "readers.csv").write_text("reader\nx\n")
     assert ("readers.csv", "readers.csv lacks the column patient, label") in read.read(tmp_path).missing
+
+
+def test_other_classes_are_named_throughout_and_stand_beside_no_number_of_the_paper(tmp_path):
+    fake_paper(tmp_path)
+    fake_doctor(tmp_path / "doctor", rounds=2)
+    for path in [*tmp_path.rglob("config.json"), *tmp_path.rglob("cohort.json")]:
+        record = json.loads(path.read_text().replace("encephalitis", "Low-grade").replace("glioma", "GBM"))
+        where = record if path.name == "cohort.json" else record.setdefault("data", {})
+        where["classes"] = ["Low-grade", "GBM"]
+        write_json(path, record)
+    (tmp_path / "readers.csv").write_text("reader,patient,label\nA,P0000,gbm\nA,P0001,Low-grade\n")
+    folder = read.read(tmp_path)
+    contents = page.contents(folder)
+    html = page.html(folder, contents)
+    csvs = [tables.csv(table) for table in page.find(contents, tables.Table)]
+    csvs += [tables.frame_csv(drawing.data) for drawing in page.find(contents, canvas.Drawing)]
+    for text in (html, *csvs):
+        assert not re.search("encephalit|gliom", text, re.IGNORECASE)
+    assert not [table.name for table in page.find(contents, tables.Table) if table.published == tables.PUBLISHED]
+    for phrase in (
+        "Low-grade or GBM: report", "(32 with Low-grade, 16 with GBM)", "The paper told other classes apart",
+        "Table 1, this cohort", "80 of 100 have GBM", "called GBM. Weighted F1", "they got the share of GBM among",
+        "Specificity (Low-grade kept)", "1 − specificity (Low-grade called GBM)", "Predicted / true GBM",
+    ):  # fmt: skip
+        assert phrase in text_of(html), phrase
+    for phrase in ("of the paper:", "Radiologist", "paper's radiologists", "The paper prints", "Fig. 9 of"):
+        assert phrase not in text_of(html), phrase
 
 
 def test_a_folder_that_only_fuses_and_one_without_weights_are_told(tmp_path):

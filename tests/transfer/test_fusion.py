@@ -272,6 +272,8 @@ def test_cohorts_that_cannot_be_fused_are_one_line(planted, tmp_path):
     half = {n: Slices(*(x[(s.patient < "p060") == (n == "flair")] for x in s)) for n, s in slices.items()}
     with pytest.raises(UserError, match="no labelled patient has slices in two of flair, t2wi"):
         setup(config(), tmp_path, half)
+    with pytest.raises(UserError, match="several visits of 2 patients"):
+        fusion.make_setup(config(), tmp_path, {"patients_of_several_visits": 2}, slices, None)
     few = slices["t2wi"]
     few = Slices(*(x[(few.label == 0) | (few.patient < "p006")] for x in few))
     with pytest.raises(UserError, match=r"fold \d: \d training patients with glioma have t2wi.*leave t2wi out of"):

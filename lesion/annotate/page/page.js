@@ -268,7 +268,7 @@ class Page extends Component {
       </nav>
       <footer>
         <div class="answers">${[...round.labels, SKIP].map((label, i) => html`<button key=${label}
-          class=${`${label} ${current === label ? 'chosen' : ''}`} aria-pressed=${current === label} disabled=${busy || !ready}
+          class=${current === label ? 'chosen' : ''} aria-pressed=${current === label} disabled=${busy || !ready}
           onClick=${() => this.answer(label)}><kbd>${i + 1}</kbd> ${label === SKIP ? 'skip: cannot tell' : label}</button>`)}
         </div>
         <div class="moves">

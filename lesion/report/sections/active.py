@@ -214,7 +214,7 @@ def _sequence(run: Rounds) -> dict[str, Any]:
     same = next((curve.names for curve in curves if len(curve.names) > 1), [])
     return {
         "title": run.sequence_title,
-        "published": paper.ACTIVE_LEARNING.get(run.sequence),
+        "published": paper.ACTIVE_LEARNING.get(run.sequence) if run.classes.are_of_paper else None,
         "first": curves[0],
         "same": [strategy.replace("_", " ") for strategy in same],
         "by_patient": run.fields.get("unit") == "patient",

@@ -57,7 +57,7 @@ def section(folder: Folder) -> dict[str, Any] | None:
     caption = f"AUC on {paper.sequence_title(_SEQUENCE)} with 95 % interval over patients; bold: transfer."
     return {
         "main": by_sequence[_SEQUENCE],
-        "published": transfer.published_baselines(),
+        "published": transfer.published_baselines(folder),
         "figure": figures.dots("figure-table-7", caption, "AUC", rows, solid="slices", hollow="patients"),
         "assumptions": _assumptions(folder),
         "others": [table for sequence, table in by_sequence.items() if table and sequence != _SEQUENCE],

@@ -21,12 +21,13 @@ def overconfidence(run: Predictions) -> float:
     return float(np.maximum(probability, 1 - probability).mean() - (called == label).mean())
 
 
-def verdict(scores: dict[str, Any], overconfident: float) -> str:
+def verdict(scores: dict[str, Any], overconfident: float, positive: str) -> str:
     """Returns the conclusion that the patients' probabilities support, in words.
 
     Args:
         scores: result of `metrics.calibration_scores`.
         overconfident: result of `overconfidence`.
+        positive: name of the positive class.
     """
     patient, chance = scores["patient"], scores["chance"]["high"]
     if not np.isfinite(chance):
@@ -36,7 +37,7 @@ def verdict(scores: dict[str, Any], overconfident: float) -> str:
     else:
         text = "overconfident" if overconfident > 0 else "right more often than predicted"
     if patient["brier"]["low"] > patient["brier_share"]:
-        text += "; its probabilities are worse than always predicting the share of glioma"
+        text += f"; its probabilities are worse than always predicting the share of {positive}"
     return text
 
 
@@ -49,14 +50,14 @@ def _score(entry: dict[str, float]) -> Cell:
 
 def _row(run: Predictions, scores: dict[str, Any]) -> dict[str, Any]:
     """Returns a run's row of the table of calibration scores."""
-    patient, slices = scores["patient"], scores["slice"]
+    patient, slices, positive = scores["patient"], scores["slice"], run.classes.positive
     return {
         "Model": run.title,
         "ECE, patients": _score(patient["ece"]),
         "ECE by chance, up to": f"{scores['chance']['high']:.3f}",
         "Brier, patients": _score(patient["brier"]),
         "Brier of the share alone": f"{patient['brier_share']:.3f}",
-        "Predicted / true glioma, %": f"{100 * patient['predicted']:.0f} / {100 * patient['observed']:.0f}",
+        f"Predicted / true {positive}, %": f"{100 * patient['predicted']:.0f} / {100 * patient['observed']:.0f}",
         "ECE, slices": _score(slices["ece"]),
         "Brier, slices": _score(slices["brier"]),
     }
@@ -64,9 +65,9 @@ def _row(run: Predictions, scores: dict[str, Any]) -> dict[str, Any]:
 
 def _figure(run: Predictions, name: str) -> Drawing:
     """Draws the reliability diagram of a run."""
-    key = "Bars: 95 % interval; above the dotted line there was more glioma than predicted."
+    key = f"Bars: 95 % interval; above the dotted line there was more {run.classes.positive} than predicted."
     patients, slices = (metrics.reliability(*run.columns(level), bins=BINS) for level in ("patient", "slice"))
-    return figures.reliability(name, f"{run.title}, {run.sequence_title}. {key}", patients, slices, BINS)
+    return figures.reliability(name, f"{run.title}, {run.sequence_title}. {key}", patients, slices, BINS, run.classes)
 
 
 def section(folder: Folder) -> dict[str, Any] | None:
@@ -79,7 +80,9 @@ def section(folder: Folder) -> dict[str, Any] | None:
         groups.append(
             {
                 "title": paper.sequence_title(sequence),
-                "verdicts": group_verdicts((verdict(scores, overconfidence(run)), run.title) for run, scores in scored),
+                "verdicts": group_verdicts(
+                    (verdict(scores, overconfidence(run), run.classes.positive), run.title) for run, scores in scored
+                ),
                 "table": Table(words.identifier("calibration", sequence), caption, rows),
                 "figures": [
                     _figure(r, words.identifier("figure-calibration", sequence, i)) for i, r in enumerate(runs)

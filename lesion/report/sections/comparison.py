@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lesion import metrics
+from lesion.classes import Classes
 from lesion.report import figures, paper, tables, words
 from lesion.report.canvas import Drawing
 from lesion.report.records import Folder, Predictions, Reader
@@ -110,10 +111,10 @@ def _models_table(sequence: str, reference: str, rows: Sequence[Row]) -> Table:
     return Table(words.identifier("comparison", sequence), caption, cells)
 
 
-def _readers_table(sequence: str, scores: dict[str, dict[str, Any]], simulated: bool) -> Table:
+def _readers_table(sequence: str, classes: Classes, scores: dict[str, dict[str, Any]], simulated: bool) -> Table:
     """Returns the table of each reader's scores."""
     shares = {"Sensitivity, %": "sensitivity", "Specificity, %": "specificity"}
-    shares |= {"Accuracy, %": "accuracy", "F1, glioma, %": "f1_glioma"}
+    shares |= {"Accuracy, %": "accuracy", words.score_names(classes)["f1_positive"]: "f1_positive"}
     cells = [
         {"Reader": reader, "Patients": own["num_patients"]}
         | {heading: tables.score(name, own[name]) for heading, name in shares.items()}
@@ -175,7 +176,8 @@ def _rocs(sequence: str, runs: Sequence[Predictions], points: Sequence[figures.P
     for i, part in enumerate(parts):
         curves = roc.curves(((run, run.title, style) for style, run in enumerate([first, *part])), "patient")
         if curves:
-            result.append(figures.roc(words.identifier("roc-models", sequence, i), caption, curves, points))
+            name = words.identifier("roc-models", sequence, i)
+            result.append(figures.roc(name, caption, curves, points, first.classes))
     return result
 
 
@@ -206,7 +208,7 @@ def _group(sequence: str, runs: Sequence[Predictions], readers: Sequence[Reader]
         "forests": [_forest(sequence, first.title, rows, score) for score in TESTED],
         "models": _models_table(sequence, first.title, rows) if rows else None,
         "rocs": _rocs(sequence, runs, points) if scores else [],
-        "readers": _readers_table(sequence, scores, simulated) if scores else None,
+        "readers": _readers_table(sequence, first.classes, scores, simulated) if scores else None,
         "against_readers": against,
         "reader_verdicts": {
             reader.name: group_verdicts((r["verdict"], r["title"]) for r in against if r["reader"] == reader.name)

@@ -92,23 +92,24 @@ def section(folder: Folder) -> dict[str, Any] | None:
         return None
     runs = [dataclasses.replace(run, title=_title(run)) for run in folder.fusion]
     rows: list[dict[str, Any]] = []
+    headings = words.score_names(folder.classes)
     dots, notes = [], []
     for run in runs:
         # Number of patients without the sequence.
         lack = run.metrics.get("fell_back", run.metrics.get("lack_the_sequence", words.MISSING))
-        scores = {heading: tables.score(n, run.scores["patient"][n]) for n, heading in words.SCORE_NAMES.items()}
+        scores = {heading: tables.score(n, run.scores["patient"][n]) for n, heading in headings.items()}
         rows.append({FIRST: run.title} | scores | {"Lack it": lack})
         auc, single = triple(run.scores["patient"]["auc"]), is_single(run)
         dots.append(figures.Dots(run.title, [figures.Mark(*auc, int(single), single)]))
     rows += [{FIRST: run.name, FAILED: f"FAILED: {run.error}"} for run in failed]
     if any(run.metrics.get("lack_the_sequence") for run in runs):
         notes.append(
-            "Lack it: patients without this sequence. Alone it tells nothing of them, so they got the share of gliomas "
-            "among those trained on, which draws its AUC towards one half."
+            "Lack it: patients without this sequence. Alone it tells nothing of them, so they got the share of "
+            f"{folder.classes.positive} among those trained on, which draws its AUC towards one half."
         )
     if any(run.metrics.get("fell_back") for run in runs):
         notes.append("Of the best single sequence: who lacks the one chosen got the next best that they have.")
-    columns = [FIRST, *words.SCORE_NAMES.values(), "Lack it"]
+    columns = [FIRST, *headings.values(), "Lack it"]
     best = comparator(runs)
     differences, verdicts = _differences(runs, *best) if best else (None, [])
     x_label = "AUC of patients"

@@ -42,7 +42,8 @@ def _of_sequence(folder: Folder, sequence: str, level: str) -> Drawing | None:
     styles = transfer.model_styles(folder)
     lines = curves(((r, r.title, styles[r.model]) for r in folder.transfer if r.sequence == sequence), level)
     caption = f"{paper.sequence_title(sequence)}: ROC curves of {level}s, {_POOLED}"
-    return figures.roc(words.identifier("figure-5", sequence, level), caption, lines) if lines else None
+    name = words.identifier("figure-5", sequence, level)
+    return figures.roc(name, caption, lines, [], folder.classes) if lines else None
 
 
 def _of_model(folder: Folder, model: str, level: str) -> Drawing | None:
@@ -56,11 +57,11 @@ def _of_model(folder: Folder, model: str, level: str) -> Drawing | None:
         for reader in folder.readers:
             columns = reader.columns(runs[:1])
             points += reader_point(reader.name, metrics.reader_scores(*columns)) if columns[0].size else []
-        for row in paper.readers_implied():
+        for row in paper.readers_implied() if folder.classes.are_of_paper else ():
             sensitivity, specificity = ((share / 100, np.nan, np.nan) for share in row["implied"][-1])
             points.append(figures.Point(f"{row['name']} of the paper", sensitivity, specificity, published=True))
-        caption += f" {_HERE} {_PUBLISHED}" if folder.readers else f" {_PUBLISHED}"
-    return figures.roc(words.identifier("figure-6", model or "network", level), caption, lines, points)
+        caption += f" {_HERE}" * bool(folder.readers) + f" {_PUBLISHED}" * folder.classes.are_of_paper
+    return figures.roc(words.identifier("figure-6", model or "network", level), caption, lines, points, folder.classes)
 
 
 def section(folder: Folder) -> dict[str, Any] | None:

@@ -77,11 +77,11 @@ def _patients(folder: Folder) -> str:
     """Returns the number of patients behind the results, in words."""
     noun = "simulated patient" if PHANTOM in cohort_banners(folder) else "patient"
     counts = folder.cohort.get("patients", {})
-    if {"encephalitis", "glioma"} <= counts.keys():
-        encephalitis, glioma = counts["encephalitis"], counts["glioma"]
+    if set(folder.classes) <= counts.keys():
+        negative, positive = (counts[name] for name in folder.classes)
     elif folder.transfer:
         label, _, _ = max((run.columns("patient") for run in folder.transfer), key=lambda columns: columns[0].size)
-        encephalitis, glioma = int((label == 0).sum()), int((label == 1).sum())
+        negative, positive = int((label == 0).sum()), int((label == 1).sum())
     elif folder.doctor:
         (run,) = folder.doctor
         slices, patients = (int(run.rounds[f"labeled_{unit}"].iloc[-1]) for unit in ("slices", "patients"))
@@ -89,8 +89,8 @@ def _patients(folder: Folder) -> str:
         return text if run.metrics else f"{text} so far"
     else:
         return "A cohort whose size the run does not record"
-    total = words.plural(encephalitis + glioma, noun)
-    return f"{total} ({encephalitis} with encephalitis, {glioma} with glioma)"
+    total = words.plural(negative + positive, noun)
+    return f"{total} ({negative} with {folder.classes.negative}, {positive} with {folder.classes.positive})"
 
 
 def _method(folder: Folder) -> str:

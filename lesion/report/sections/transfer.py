@@ -111,9 +111,10 @@ def published(name: str, caption: str, rows: Sequence[paper.Row]) -> Table:
     return Table(name, caption, cells, notes=notes, published=tables.PUBLISHED)
 
 
-def published_baselines() -> Table:
-    """Returns the paper's Table 7."""
-    return published("table-7-published", "Table 7 of the paper", paper.BASELINES)
+def published_baselines(folder: Folder) -> Table | None:
+    """Returns the paper's Table 7; None beside other classes."""
+    table = published("table-7-published", "Table 7 of the paper", paper.BASELINES)
+    return table if folder.classes.are_of_paper else None
 
 
 def has_baselines(folder: Folder) -> bool:
@@ -128,7 +129,7 @@ def _details(run: Predictions) -> list[Table]:
     rows = [
         {FIRST: heading}
         | {f"{level}s ({run.scores[f'num_{level}s']})": tables.score(n, run.scores[level][n]) for level in LEVELS}
-        for n, heading in words.SCORE_NAMES.items()
+        for n, heading in words.score_names(run.classes).items()
     ]
     folds = [
         {
@@ -162,7 +163,7 @@ def section(folder: Folder) -> dict[str, Any] | None:
     """Returns the values that transfer.html.j2 prints, or None if there are none."""
     runs = folder.transfer
     known = [s for s in paper.TITLES if failed_rows(folder, "transfer", s) or any(run.sequence == s for run in runs)]
-    several = len({run.title for run in runs}) > 1
+    several, beside_paper = len({run.title for run in runs}) > 1, folder.classes.are_of_paper
     sequences = []
     for sequence in dict.fromkeys([*known, *(run.sequence for run in runs)]):
         own, number = [run for run in runs if run.sequence == sequence], paper.TABLE_NUMBER.get(sequence)
@@ -171,18 +172,19 @@ def section(folder: Folder) -> dict[str, Any] | None:
             {
                 "title": paper.sequence_title(sequence),
                 "ours": _sequence_table(folder, sequence, own),
-                "theirs": published(*theirs) if number else None,
+                "theirs": published(*theirs) if number and beside_paper else None,
                 "details": [(run.title, _details(run)) for run in own],
             }
         )
     if not sequences:
         return None
+    means = published("table-6-published", "Table 6 of the paper", paper.MEANS)
     return {
         "sequences": sequences,
         "patients_apart": not any(run.splits_patients for run in runs),
         "several": several,
         "spread": [_spread_figure(level, runs, several) for level in LEVELS],
         "means": _means_table(runs) if len(runs) > 1 else None,
-        "published_means": published("table-6-published", "Table 6 of the paper", paper.MEANS),
-        "published_baselines": None if has_baselines(folder) else published_baselines(),
+        "published_means": means if beside_paper else None,
+        "published_baselines": None if has_baselines(folder) else published_baselines(folder),
     }
