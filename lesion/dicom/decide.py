@@ -18,10 +18,13 @@ VISITS = ("first", "all")
 MIN_PIXELS = 32  # a side; less is an icon
 MAX_VISIT_S = 12 * 3600  # between its series
 NOT_LISTED = "not listed in slices.csv"
+OTHER_SEQUENCE = "not the sequence that is asked for"
 _CORRECTED, _UNCORRECTED = {"DIS2D", "DIS3D"}, {"ND"}  # Siemens: with and without distortion correction
 
 
-def decide(found: Sequence[Series], user: UserTables, rules: Rules, visits: str = "first") -> list[Series]:
+def decide(
+    found: Sequence[Series], user: UserTables, rules: Rules, visits: str = "first", only: str = ""
+) -> list[Series]:
     """Returns the series with `sequence`, `used`, `reason` and `notes` set, in the same order.
 
     Args:
@@ -29,10 +32,11 @@ def decide(found: Sequence[Series], user: UserTables, rules: Rules, visits: str 
         user: its tables; series.csv goes before the rules, and a user who lists series or slices has chosen planes too.
         rules: the rules that judged the series.
         visits: "first": of each patient the first of the visits with the most sequences; "all": every visit.
+        only: the sequence that is asked for; empty for all.
     """
     assert visits in VISITS, visits
     judged = _in_groups(found, _visit, lambda visit: [_named(series, visit, user, rules) for series in visit])
-    judged = [_choose_slices(series, user) for series in judged]
+    judged = [_choose_slices(_asked_for(series, only), user) for series in judged]
     judged = _in_groups(judged, lambda series: (*_visit(series), series.sequence), _count_once)
     return judged if visits == "all" else _in_groups(judged, lambda series: series.patient_id, _take_a_visit)
 
@@ -89,7 +93,8 @@ def _usable(series: Series) -> Series:
         rows, columns = series.shape
         return series._replace(used=False, reason=f"too small a picture to tell a head: {rows} × {columns} pixels")
     if series.used and series.spacing is None:
-        return series._replace(used=False, reason="PixelSpacing is missing or impossible")
+        reason = "PixelSpacing is missing, impossible, or contradicts the field of view"
+        return series._replace(used=False, reason=reason)
     return series
 
 
@@ -128,6 +133,11 @@ def _agent(series: Series, t1s: list[Series], visit: list[Series]) -> tuple[bool
     if others and all(other.agent.by_field for other in visit):
         return None, "undecided: the agent field is filled for the whole visit, which has other T1 series", ""
     return True, "its agent field is filled", "by the agent field alone"
+
+
+def _asked_for(series: Series, only: str) -> Series:
+    """Leaves out a series of another sequence than the one that is asked for, if one is."""
+    return series._replace(used=False, reason=OTHER_SEQUENCE) if only and series.sequence not in ("", only) else series
 
 
 def _choose_slices(series: Series, user: UserTables) -> Series:

@@ -30,6 +30,7 @@ class Options(NamedTuple):
         rules: file of rules that tell sequences.
         visits: "first": one visit of each patient, see `lesion.dicom.decide`; "all": every visit.
         patient_from_folder: the first folder below the tree names the patient, not the header.
+        sequence: the only sequence that is asked for; empty for all.
         labels_column: column of BIDS' participants.tsv that holds the labels; empty for patients.csv.
         masks: folder of lesion masks as NIfTI, which choose the slices; None without.
         min_lesion_mm2: area of the lesion from which on a slice is chosen by its mask.
@@ -40,6 +41,7 @@ class Options(NamedTuple):
     rules: Path = DEFAULT
     visits: str = "first"
     patient_from_folder: bool = False
+    sequence: str = ""
     labels_column: str = ""
     masks: Path | None = None
     min_lesion_mm2: float = 50.0
@@ -102,7 +104,8 @@ def find(folder: Path, private: Path, listing: Sequence[ListedFile], user: UserT
         present = {instance.patient_id for instance in scanned.instances}
         user = user._replace(labels={patient: label for patient, label in user.labels.items() if patient in present})
     user = scan.match_tables(folder, scanned, user)
-    return Found(user, scanned, decide(find_series(folder, scanned, rules), user, rules, options.visits))
+    found = find_series(folder, scanned, rules)
+    return Found(user, scanned, decide(found, user, rules, options.visits, options.sequence))
 
 
 def _with_files(scanned: Scan, instances: list[Instance], rejected: list[RejectedFile]) -> Scan:

@@ -407,7 +407,7 @@ def _spacing(value: Any, field_mm: float | None, rows: int) -> tuple[tuple[float
     """Returns row and column spacing, mm, None if there is none that can be, and what was put right, in words.
 
     A comma may stand for the backslash between the two ("0.47,0.47") or for the decimal point ("0,47\\0,47"). Where
-    there is no spacing the reconstructed field of view `field_mm` tells it.
+    there is no spacing the reconstructed field of view `field_mm` tells it; one that contradicts it is none.
     """
     spacing, repaired = _numbers(value), ""
     if not spacing and "," in str(value):
@@ -417,7 +417,8 @@ def _spacing(value: Any, field_mm: float | None, rows: int) -> tuple[tuple[float
     if len(spacing) != 2 and field_mm:
         spacing, repaired = [field_mm / rows] * 2, "PixelSpacing is taken from the field of view"
     possible = len(spacing) == 2 and all(FIELD_MM[0] <= rows * x <= FIELD_MM[1] for x in spacing)
-    return ((spacing[0], spacing[1]), repaired) if possible else (None, "")
+    contradicted = field_mm and possible and not 0.4 < rows * spacing[0] / field_mm < 2.5
+    return ((spacing[0], spacing[1]), repaired) if possible and not contradicted else (None, "")
 
 
 def _time_of_day(value: Any) -> float:

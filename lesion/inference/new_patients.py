@@ -16,6 +16,7 @@ from PIL import Image
 from lesion.dataset import SEQUENCES, pseudonyms, series_found
 from lesion.dataset.render import RenderedSlice, render_all
 from lesion.dicom import scan
+from lesion.dicom.decide import OTHER_SEQUENCE
 from lesion.dicom.folder import Options, find, not_used, tables_of_new_patients
 from lesion.dicom.series import Series
 
@@ -39,6 +40,7 @@ class NewPatients(NamedTuple):
         slices: slices of the run's sequence, by patient and height.
         flags: {pseudonym: reason} of the patients without a prediction.
         skipped: {reason: number of files left out}.
+        doubtful: {note: number of series whose reading is doubtful}.
         slices_listed: whether a slices.csv chose the slices.
         phantom: pseudonyms of patients whose images are all marked as a phantom's.
     """
@@ -46,6 +48,7 @@ class NewPatients(NamedTuple):
     slices: list[NewSlice]
     flags: dict[str, str]
     skipped: dict[str, int]
+    doubtful: dict[str, int]
     slices_listed: bool
     phantom: set[str]
 
@@ -65,10 +68,9 @@ def read_folder(folder: Path, sequence: str, private: Path, options: Options = O
     user = tables_of_new_patients(folder)
     pseudonyms.check_writable(private)
     listing = scan.list_files(folder, leave_out=(private, folder / pseudonyms.FOLDER))
-    found = find(folder, private, listing, user, options)
+    found = find(folder, private, listing, user, options._replace(sequence=sequence))
     key = pseudonyms.make_key(private)
-    wanted = [series._replace(used=series.used and series.sequence == sequence) for series in found.series]
-    rendered = render_all(wanted)
+    rendered = render_all(found.series)
     series_found.write(private, rendered.series, series_found.draw_thumbnails(rendered.series))
 
     instances = found.scanned.instances
@@ -88,6 +90,7 @@ def read_folder(folder: Path, sequence: str, private: Path, options: Options = O
         slices=slices,
         flags=_patient_flags(found.series, rendered.series, patients, slices, sequence),
         skipped=dict(collections.Counter(reasons)),
+        doubtful=dict(collections.Counter(note for s in rendered.series if s.used for note in s.notes)),
         slices_listed=user.slices is not None,
         phantom={patients[patient_id] for patient_id in patients.keys() - not_phantom},
     )
@@ -112,9 +115,9 @@ def _patient_flags(
     present = collections.defaultdict(set)
     for before, after in zip(judged, rendered, strict=True):
         patient = patients[before.patient_id]
-        if before.used:
+        if before.used or before.reason == OTHER_SEQUENCE:
             present[patient].add(before.sequence)
-        if before.used and before.sequence == sequence and not after.used:
+        if before.used and not after.used:
             why.setdefault(patient, after.reason)
     flags = {}
     for patient in sorted(set(patients.values()) - usable):

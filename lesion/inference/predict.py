@@ -254,6 +254,7 @@ def _summary(run: TrainedRun, incoming: NewPatients, output: Path, sheets: Path,
         f"{len(incoming.flags)} patients flagged and not answered, {flagged} slices",
         *(f"left out: {count} × {reason}" for reason, count in sorted(incoming.skipped.items())),
     ]
+    lines += [f"doubtful in {count} series: {note}" for note, count in sorted(incoming.doubtful.items())]
     if not incoming.slices_listed:
         lines.append("no slices.csv: every slice was predicted; if training saw slices with lesion only, add one")
     if run.record["data"].get("preprocess") is None:

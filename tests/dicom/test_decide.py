@@ -28,12 +28,12 @@ def instances(uid, height=0.0, patient="P", study="1", date="20200101", plane=AX
         yield made._replace(file=f"{patient}/{sop_uid}", sop_uid=sop_uid, frames=frames)
 
 
-def decided(*series, visits="first", rules=RULES, **user):
+def decided(*series, visits="first", only="", rules=RULES, **user):
     """{first series UID: (sequence, used, reason)}."""
     tables = UserTables({}, user.get("slices"), user.get("series", {}), {})
     scanned = Scan([instance for one_series in series for instance in one_series], [], [], {})
     found = find_series(Path(), scanned, rules)
-    return {s.uids[0]: (s.sequence, s.used, s.reason) for s in decide(found, tables, rules, visits)}
+    return {s.uids[0]: (s.sequence, s.used, s.reason) for s in decide(found, tables, rules, visits, only)}
 
 
 def used(*series, **options):
@@ -141,6 +141,7 @@ def test_the_first_complete_visit_is_taken():
         found = find_series(Path(), Scan([i for series in made for i in series], [], [], {}), RULES)
         assert count_several_visits(decide(found, UserTables({}, None, {}, {}), RULES, visits)) == several
     assert "another visit" in decided(*made)["a"][2]
+    assert used(*made, only="flair") == {"a": "flair"}  # who asks for one sequence misses no other
 
 
 def test_slices_that_have_a_series_uid_each_are_one_series():

@@ -226,3 +226,20 @@ def test_an_enhanced_multi_frame_object(tmp_path):
     assert [frame.position_mm for frame in header.frames] == [0, 5, 10]
     assert header.frames[1].window == pytest.approx((175, 224))
     np.testing.assert_allclose(values, pixels * np.array([1, 2, 3])[:, None, None])
+
+
+@pytest.mark.parametrize(
+    ("fields", "spacing_mm"),
+    [
+        ({}, 1.9),
+        ({"PixelSpacing": None}, None),
+        ({"PixelSpacing": [0, 0]}, None),
+        ({"PixelSpacing": [90, 90]}, None),
+        ({"PixelSpacing": None, "ReconstructionDiameter": 230}, 230 / 128),
+        ({"PixelSpacing": [1.9, 1.9], "ReconstructionDiameter": 20}, None),
+    ],
+)
+def test_a_spacing_that_cannot_be_is_none(tmp_path, fields, spacing_mm):
+    save(dataset(head(128).astype(np.uint16), **fields), tmp_path / "image")
+    (frame,) = read.read_header(str(tmp_path), "image").frames
+    assert (frame.spacing and frame.spacing[0]) == (spacing_mm and pytest.approx(spacing_mm))

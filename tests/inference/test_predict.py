@@ -35,7 +35,7 @@ def arrive(monkeypatch, **changes):
     rows = zip(s.patient, s.slice_id, s.image, s.position_mm, flags, strict=True)
     new = [new_patients.NewSlice(*row) for row in rows]
     given = new_patients.NewPatients(
-        new[:16], {"p4": "no flair slice"}, {"modality CT": 2}, False, {f"p{i}" for i in range(5)}
+        new[:16], {"p4": "no flair slice"}, {"modality CT": 2}, {"odd": 1}, False, {f"p{i}" for i in range(5)}
     )
     monkeypatch.setattr(new_patients, "read_folder", lambda *args: given._replace(**changes))
     return given
