@@ -5,7 +5,7 @@ from lesion.dicom import folder, scan
 
 
 def test_a_made_up_visit_is_read_as_its_series_are_called(tmp_path):
-    tree = intake.make_tree(tmp_path / "tree", 105, 16)
+    tree = intake.make_tree(tmp_path / "tree", 105, 32)
     user = folder.tables_of_new_patients(tree)
     found = folder.find(tree, tmp_path / "private", scan.list_files(tree, ()), user, folder.Options())
     sequences = [series.sequence for series in found.series]
