@@ -27,6 +27,8 @@ def main(argv: Sequence[str]) -> None:
     del argv
     record = pretrained.convert_file(FLAGS.model, FLAGS.source, FLAGS.input, FLAGS.output)
     print(f"{FLAGS.output}: {FLAGS.model} from {record['file']}, sha256 {record['sha256'][:12]}")
+    if "left_out" in record:
+        print(f"left out, since only features are used: {record['left_out']}")
 
 
 if __name__ == "__main__":

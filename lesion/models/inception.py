@@ -113,6 +113,20 @@ def unit_names() -> list[str]:
     return names
 
 
+def unit_names_by_depth() -> list[str]:
+    """Returns the module paths of all units in the order of Keras' `model.layers`, by distance from a block's end."""
+    names = [unit.name for unit in STEM if isinstance(unit, Unit)]
+    for mixed, branches in MIXED.items():
+        depths: list[tuple[int, str]] = []
+        for branch in branches:
+            ends_in_fork = isinstance(branch[-1], tuple) and not isinstance(branch[-1], Unit)  # joined by a layer more
+            for i, part in enumerate(branch):
+                units = (part,) if isinstance(part, Unit) else part if isinstance(part, tuple) else ()
+                depths += [(i - len(branch) - ends_in_fork, f"{mixed}/{unit.name}") for unit in units]
+        names += [name for _, name in sorted(depths, key=lambda pair: pair[0])]
+    return names
+
+
 class BasicConv(nn.Module):
     """The convolution, BatchNorm and ReLU of a `Unit`; `conv` and `norm` build the first two."""
 

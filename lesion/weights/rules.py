@@ -10,6 +10,7 @@ from lesion import trees
 from lesion.errors import UserError
 from lesion.models.inception import unit_names
 from lesion.models.preprocessing import MEAN_RGB
+from lesion.weights import places, prefixes
 
 
 class Target(NamedTuple):
@@ -109,9 +110,7 @@ def keras_resnet_module(layer: str) -> str:
         kind = "bn" if match[1] == "bn" else "conv"
     else:
         return layer
-    if part == 0:
-        return f"layer{stage - 1}_{block - 1}/downsample_{int(kind == 'bn')}"
-    return f"layer{stage - 1}_{block - 1}/{kind}{part}"
+    return places.resnet_module(stage - 1, block - 1, kind, part)
 
 
 def keras_rule(names: Iterable[str], module: Callable[[str], str] = keras_resnet_module) -> dict[str, Target]:
@@ -119,7 +118,7 @@ def keras_rule(names: Iterable[str], module: Callable[[str], str] = keras_resnet
     targets = {}
     for name in names:
         layer, _, leaf = name.rpartition("/")
-        collection, leaf = KERAS_LEAVES[leaf]
+        collection, leaf = KERAS_LEAVES.get(leaf, ("params", leaf))
         targets[name] = Target(collection, module(layer), leaf)
     return targets
 
@@ -127,7 +126,8 @@ def keras_rule(names: Iterable[str], module: Callable[[str], str] = keras_resnet
 def keras_inception_rule(names: Iterable[str]) -> dict[str, Target]:
     """Maps the names of Keras' Inception, whose layers are numbered by a counter that may start anywhere.
 
-    The layer with the k-th smallest number belongs to the k-th of `unit_names`.
+    The layer with the k-th smallest number belongs to the k-th of `unit_names`; more layers than units are of a head on
+    top.
     """
     names, units = list(names), unit_names()
     layers = {name.rpartition("/")[0] for name in names}
@@ -136,11 +136,11 @@ def keras_inception_rule(names: Iterable[str]) -> dict[str, Target]:
         numbers = {
             layer: int(match[1] or 0) for layer in layers if (match := re.fullmatch(rf"{kind}(?:_(\d+))?", layer))
         }
-        if len(numbers) != len(units):
+        if len(numbers) < len(units) and not any(layer.startswith("Mixed_") for layer in layers):  # named by its place
             raise UserError(
                 f"the file has {len(numbers)} {kind} layers, Inception-V3 has {len(units)}: not its weights"
             )
-        for layer, unit in zip(sorted(numbers, key=numbers.__getitem__), units, strict=True):
+        for layer, unit in zip(sorted(numbers, key=numbers.__getitem__), units, strict=False):
             modules[layer] = f"{unit}/{leaf}"
     return keras_rule(names, lambda layer: modules.get(layer, layer))
 
@@ -169,6 +169,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("resnet50", "torchvision"): torch_rule,
     ("resnet50", "timm"): torch_rule,
     ("resnet50_v1", "keras"): keras_rule,
+    ("resnet50_v1", "torchvision"): torch_rule,  # Keras' network in torch, as a port of RadImageNet's has it
     ("inception_v3", "torchvision"): torch_inception_rule,
     ("inception_v3", "timm"): torch_inception_rule,
     ("inception_v3_keras", "keras"): keras_inception_rule,
@@ -176,6 +177,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("efficientnet_lite0", "timm"): timm_lite_rule,
     ("cnn_f", "matconvnet"): matconvnet_rule,
 }
+TORCH_SOURCES = ("torchvision", "timm", "lite")
 FLATTENED = {"fc6": 256, "classifier_1": 256}  # dense layers on a flattened map: its number of channels
 SINGLE_TOWER = {"conv2": 2, "conv4": 2, "conv5": 2}  # AlexNet's convolutions: their groups in the original
 
@@ -226,6 +228,16 @@ def _recentred(arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     return {**arrays, "conv1/biases": arrays["conv1/biases"] + shift}
 
 
+def find_network(
+    name: str, source: str, arrays: Mapping[str, np.ndarray]
+) -> tuple[Mapping[str, np.ndarray], list[str]]:
+    """Returns a backbone's arrays under their source's plain names, and the names of all others in the file."""
+    rule = find_rule(name, source)
+    if source not in TORCH_SOURCES:
+        return arrays, []
+    return prefixes.find_network(name, arrays, rule)
+
+
 def convert(name: str, source: str, arrays: Mapping[str, np.ndarray]) -> dict:
     """Turns foreign arrays into Flax variables.
 
@@ -238,13 +250,26 @@ def convert(name: str, source: str, arrays: Mapping[str, np.ndarray]) -> dict:
         {"params": ..., "batch_stats": ...}, float32, not yet checked against the model: `merge` does that.
 
     Raises:
-        UserError: if there is no rule for the pair, an array is not finite, or two arrays have one target.
+        UserError: if there is no rule for the pair, an array is not finite, two arrays have one target, or the file
+            holds several networks.
     """
+    find_rule(name, source)
+    try:
+        return _convert(name, source, arrays)
+    except (ValueError, TypeError, LookupError, AssertionError) as error:  # names and shapes of a damaged file
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"these are not the arrays of {name} from {source} ({reason}): get the file again, or name its source"
+        ) from error
+
+
+def _convert(name: str, source: str, arrays: Mapping[str, np.ndarray]) -> dict:
     rule = find_rule(name, source)
-    if arrays and all(key.startswith("module.") for key in arrays):  # saved by torch's DataParallel
-        arrays = {key.removeprefix("module."): array for key, array in arrays.items()}
+    arrays, _ = find_network(name, source, arrays)
     if source == "matconvnet":
         arrays = _recentred(arrays)
+    if source == "keras":
+        arrays = places.name_places(name, arrays)
     flat: dict[str, np.ndarray] = {}
     for key, target in rule(arrays).items():
         array = np.asarray(arrays[key])
