@@ -17,7 +17,7 @@ import onnx.reference.op_run
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-TYPES = {"float32": "FloatStorage", "int64": "LongStorage", "float16": "HalfStorage"}
+TYPES = {"float32": "FloatStorage", "int64": "LongStorage", "float16": "HalfStorage", "bfloat16": "BFloat16Storage"}
 
 
 class Tensor:
@@ -114,14 +114,24 @@ def write_keras_legacy(path, arrays, *, rename=lambda layer: layer, weight="{lay
             group.attrs[f"layer_names{i}"] = names[start : start + chunk]
 
 
-def write_keras_numbered(path, arrays, model):
-    """Keras 3's `.weights.h5`, with the paths that Keras 3.15 gave; `.keras` is a zip around it."""
+def write_keras_numbered(path, arrays, model, *, root="", named=True, more=()):
+    """Keras 3's `.weights.h5`, with the paths that Keras 3.15 gave; `.keras` is a zip around it.
+
+    `root` is the path of a model that holds this one, `named` false leaves the names out, as Keras did before 3.6, and
+    `more` are further (path, array).
+    """
     paths = json.loads((GOLDENS / "layouts" / "keras3_weights_h5_map.json").read_text())[model]
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
+        for path_, array in more:
+            file[path_] = array
         for path_, name in paths.items():
+            if name not in arrays:
+                continue
+            path_ = root + path_
             file[path_] = arrays[name]
-            file[path_].parent.attrs["name"] = name.partition("/")[0]
+            if named:
+                file[path_].parent.attrs["name"] = name.partition("/")[0]
         file.create_group("layers/activation/vars").attrs["name"] = "conv1_relu"
     if path.suffix != ".keras":
         path.write_bytes(buffer.getvalue())
