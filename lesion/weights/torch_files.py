@@ -3,6 +3,7 @@
 import io
 import math
 import pickle
+import pickletools
 import re
 import struct
 import zipfile
@@ -33,6 +34,7 @@ STORAGE_DTYPES: dict[str, Any] = {
 
 
 OPTIMISER = re.compile("optim|sched|lr_|scaler|grad_scaler|loss|callbacks|loops|hyper_parameters", re.IGNORECASE)
+MOST_OBJECTS = 10**6  # in a pickle; a state dict of 320 arrays has about 5,000
 DEEPEST = 3  # dictionaries around a state dict
 
 
@@ -121,6 +123,16 @@ class _TensorsOnly(pickle.Unpickler):
         return _Storage(dtype, str(key), int(size))
 
 
+def _load(file: BinaryIO) -> Any:
+    """Unpickles one pickle, in which an index may not make the unpickler reserve memory for more than it holds."""
+    start = file.tell()
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > MOST_OBJECTS:
+            raise pickle.UnpicklingError(f"it announces more than {MOST_OBJECTS} objects")
+    file.seek(start)
+    return _TensorsOnly(file).load()
+
+
 def _read_storage(file: BinaryIO, storage: _Storage) -> np.ndarray:
     (size,) = struct.unpack("<q", file.read(8))
     if size != storage.size:
@@ -151,12 +163,12 @@ def read_legacy(path: Path) -> dict[str, np.ndarray]:
         {source name: array} in the file's order and layout (kernels O, I, kh, kw).
     """
     with open(path, "rb") as file:
-        if _TensorsOnly(file).load() != LEGACY_MAGIC:
+        if _load(file) != LEGACY_MAGIC:
             raise ValueError("it does not begin with torch's magic number")
-        _TensorsOnly(file).load()  # protocol version
-        _TensorsOnly(file).load()  # byte order and integer sizes of the machine that wrote the file
-        tensors = _state_dict(_TensorsOnly(file).load())
-        keys = _TensorsOnly(file).load()
+        _load(file)  # protocol version
+        _load(file)  # byte order and integer sizes of the machine that wrote the file
+        tensors = _state_dict(_load(file))
+        keys = _load(file)
         wanted = {t.storage.key: t.storage for t in tensors.values()}
         storages = {key: _read_storage(file, wanted[key]) for key in keys}
     return {name: _view(tensor, storages) for name, tensor in tensors.items()}
@@ -171,7 +183,7 @@ def read_zip(path: Path) -> dict[str, np.ndarray]:
         order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in archive.namelist() else b"little"
         if order != b"little":
             raise ValueError(f"its byte order is {order.decode()}, only little is read")
-        tensors = _state_dict(_TensorsOnly(io.BytesIO(archive.read(pickled))).load())
+        tensors = _state_dict(_load(io.BytesIO(archive.read(pickled))))
         storages = {}
         for storage in {t.storage.key: t.storage for t in tensors.values()}.values():
             data = np.frombuffer(archive.read(f"{folder}data/{storage.key}"), storage.dtype)

@@ -315,3 +315,10 @@ def test_a_whole_model_is_refused_with_what_to_save_instead(tmp_path):
         archive.writestr("archive/data.pkl", b"\x80\x02ctorch.nn.modules.conv\nConv2d\n)\x81.")
     with pytest.raises(UserError, match=r"a whole model was saved; save its model\.state_dict\(\) instead"):
         weights.read(tmp_path / "m.pth")
+
+
+def test_a_pickle_that_reserves_much_memory_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}r\xff\xff\xff\xff.")
+    with pytest.raises(UserError, match="announces more than"):
+        weights.read(tmp_path / "m.pth")
