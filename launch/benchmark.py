@@ -5,12 +5,14 @@
     python -m launch.benchmark --suite=training --config=configs/transfer.py:resnet50 --config.dtype=bfloat16
     python -m launch.benchmark --suite=active --config=configs/transfer.py:efficientnet_lite0 --config.num_epochs=5
     python -m launch.benchmark --suite=intake --num_files=5000,50000 --rounds=3
+    python -m launch.benchmark --suite=fuzz --mutants=5000
 
 `phantom` reads a DICOM tree and keeps weights and features in --cache. `backbones` reads nothing; where keras or torch
 and torchvision are installed beside this package, they take turns in the same process and a column compares. `training`
 compares epochs with bare steps, on noise and with random weights; where keras is installed, a head's with its `fit`.
 `active` compares Algorithm 1 with loops of modAL and Keras, where installed, and scoring pictures with bare inference.
 `intake` compares prepare with dicom2nifti, where installed, on a made-up folder, and surveys folders of --num_files.
+`fuzz` reads damaged DICOM files and tables and tries odd values of configurations: none may end in a traceback.
 """
 
 from collections.abc import Sequence
@@ -21,7 +23,9 @@ from absl import flags
 from lesion import benchmarks, cli, errors
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("suite", "phantom", ["phantom", "backbones", "training", "active", "intake"], "What to measure.")
+flags.DEFINE_enum(
+    "suite", "phantom", ["phantom", "backbones", "training", "active", "intake", "fuzz"], "What to measure."
+)
 flags.DEFINE_string("input", None, "phantom: DICOM tree with patients.csv and slices.csv.")
 flags.DEFINE_string("cache", "runs/benchmark", "phantom: folder for converted weights and computed features.")
 flags.DEFINE_list("models", ["resnet50", "inception_v3", "alexnet"], "backbones: rows of lesion.models.MODELS.")
@@ -29,7 +33,10 @@ flags.DEFINE_integer("size", 224, "backbones: side of the images, pixels.", lowe
 flags.DEFINE_integer("batch_size", 32, "backbones: images per step.", lower_bound=1)
 flags.DEFINE_integer("num_steps", 6, "training: steps per epoch.", lower_bound=1)
 flags.DEFINE_list("num_files", ["5000", "10000", "20000", "50000"], "intake: files of the folders that are surveyed.")
-flags.DEFINE_integer("rounds", 5, "All but phantom: repetitions per contender; medians are printed.", lower_bound=1)
+flags.DEFINE_integer("mutants", 3000, "fuzz: of DICOM files, and as many of tables.", lower_bound=1)
+flags.DEFINE_integer(
+    "rounds", 5, "All but phantom and fuzz: repetitions per contender; medians are printed.", lower_bound=1
+)
 flags.DEFINE_bool("bfloat16", False, "backbones: arithmetic in bfloat16 instead of float32.")
 flags.DEFINE_bool("markdown", False, "Print the table as Markdown.")
 
@@ -57,6 +64,10 @@ def main(argv: Sequence[str]) -> None:
         if not FLAGS.num_files or not all(number.isdecimal() and int(number) for number in FLAGS.num_files):
             raise errors.UserError("--num_files is no list of numbers from 1 up: write it as in 5000,50000")
         rows = intake.run([int(number) for number in FLAGS.num_files], FLAGS.rounds)
+    elif FLAGS.suite == "fuzz":
+        from lesion.benchmarks import fuzz
+
+        rows = fuzz.run(FLAGS.mutants)
     else:
         from lesion.benchmarks import backbones
 

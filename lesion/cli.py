@@ -31,6 +31,8 @@ RENAMED = {
     "plateau": "stabilizing_predictions",
     "per_patient": "max_per_patient",
 }
+# What absl and ml_collections raise on flags that cannot be: told in one line.
+USER_MISTAKES = (flags.Error, AttributeError, KeyError, TypeError, ValueError)
 PARSERS: dict[type, flags.ArgumentParser] = {
     bool: flags.BooleanParser(),
     int: flags.IntegerParser(),
@@ -82,7 +84,7 @@ def run(main: Callable[[Sequence[str]], Any], config: str = "") -> None:
             return _parse(argv, main.__globals__, config)
         except UserError as error:
             sys.exit(f"error: {error}")
-        except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        except USER_MISTAKES as error:
             sys.exit(f"error: {_last_line(error)}; --help lists the flags")
 
     app.run(guarded, flags_parser=parse)

@@ -70,7 +70,8 @@ def survey(folder: Path, private: Path, options: Options = Options()) -> str:  #
     """
     user = tables_of_new_patients(folder)
     pseudonyms.check_writable(private)
-    found = find(folder, private, _list_files(folder, private), user, options)
+    with pseudonyms.keeping_rejects(private):
+        found = find(folder, private, _list_files(folder, private), user, options)
     key = pseudonyms.make_key(private)
     pseudonyms.save(private, (), found.scanned.rejected)
     thumbnails = series_found.draw_thumbnails(found.series)
@@ -107,7 +108,8 @@ def prepare(folder: Path, output: Path, private: Path, options: Options = Option
     # Hashed before the files are read: one that changes meanwhile is noticed next time.
     inputs = _inputs(folder, listing, options)
 
-    found = find(folder, private, listing, user, options)
+    with pseudonyms.keeping_rejects(private):
+        found = find(folder, private, listing, user, options)
     user = found.user
     key = pseudonyms.make_key(private)
     print(_overview(found, key), flush=True)
@@ -118,7 +120,8 @@ def prepare(folder: Path, output: Path, private: Path, options: Options = Option
             f"{folder} has MR images, but no chosen slice of {', '.join(SEQUENCES)}: "
             f"{private / series_found.PAGE_FILE} tells why, and there sequences can be corrected"
         )
-    rendered = render_all(found.series, options.strict)
+    with pseudonyms.keeping_rejects(private):
+        rendered = render_all(found.series, options.strict)
     series_found.write(private, rendered.series, thumbnails)
     rejected = found.scanned.rejected + rendered.rejected
 

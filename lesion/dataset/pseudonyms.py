@@ -17,6 +17,7 @@ import filelock
 
 from lesion import files
 from lesion.dicom.read import RejectedFile
+from lesion.dicom.scan import FilesError
 from lesion.errors import UserError
 
 FOLDER = "lesion_private"  # inside the DICOM tree, unless the user names another
@@ -108,6 +109,16 @@ def save(private: Path, table: Iterable[Row], rejected: Iterable[RejectedFile]) 
         with private_file(private / REJECTS_FILE) as stream:
             rows = [(file.file, f"{file.kind}: {file.reason}") for file in sorted(rejected)]
             csv.writer(stream).writerows([("file", "reason"), *rows])
+
+
+@contextlib.contextmanager
+def keeping_rejects(private: Path) -> Iterator[None]:
+    """Writes rejects.csv for a `FilesError`, and names that in its message instead of the files."""
+    try:
+        yield
+    except FilesError as error:
+        save(private, (), error.files)
+        raise UserError(f"{error}; {private / REJECTS_FILE} names it") from error
 
 
 def _not_writable(private: Path) -> UserError:

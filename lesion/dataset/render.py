@@ -3,7 +3,6 @@
 import hashlib
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +64,7 @@ def render_all(judged: Sequence[Series], strict: bool = False) -> Rendered:
     """Renders the chosen slices of all series that are used, on all cores; slices with the same pixels count once.
 
     Raises:
-        UserError: if `strict` and the pixels of a file are broken.
+        FilesError: if `strict` and the pixels of a file are broken.
     """
     used = [series for series in judged if series.used]
     # Codecs are C++ and may die on broken pixels, in a process of their own without harm to this one.
@@ -80,7 +79,7 @@ def render_all(judged: Sequence[Series], strict: bool = False) -> Rendered:
         if series.used:
             slices, broken, region = next(results)
             if strict and broken:
-                raise scan.strict_error(Path(series.folder), broken[0])
+                raise scan.strict_error(broken[0])
             result.rejected.extend(broken)
             unique = []
             for slice_ in slices:

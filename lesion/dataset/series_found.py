@@ -82,7 +82,11 @@ def _row(series: Series) -> list[str]:
 def draw_thumbnails(judged: Sequence[Series]) -> list[str]:
     """Returns a picture of each series' middle slice, a data URL; empty where it cannot be decoded."""
     tasks = [_middle(series) for series in judged]
-    return list(workers.parallel_map(_draw, tasks, "looking at each series", lambda task: "", chunk_size=8))
+    # As in `render.render_all`: a codec may die, in a process of its own without harm to this one.
+    serial = 0 if any(instance.compressed for _, instance, _ in tasks) else 64
+    return list(
+        workers.parallel_map(_draw, tasks, "looking at each series", lambda task: "", chunk_size=8, max_serial=serial)
+    )
 
 
 def _middle(series: Series) -> tuple[str, read.Instance, int]:

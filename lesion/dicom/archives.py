@@ -68,7 +68,8 @@ def unpack(folder: Path, target: Path, leave_out: Sequence[Path]) -> list[tuple[
     Raises:
         OSError: a full disk.
     """
-    archives = [file for file in scan.list_files(folder, (*leave_out, target)) if _is_archive(Path(file.path))]
+    archives = [file for file in scan.list_files(folder, (*leave_out, target))]
+    archives = [file for file in archives if file.size >= 0 and _is_archive(Path(file.path))]
     stamps = target / _STAMPS
     present = {f"{archive.path}.json" for archive in archives}
     for stamp in sorted(stamps.rglob("*.json")):

@@ -10,6 +10,7 @@ to posterior and columns from the patient's right to left, as in a DICOM slice o
 
 import os
 import re
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,15 +18,16 @@ from typing import Any, NamedTuple
 import nibabel
 import numpy as np
 from nibabel import orientations, processing
+from nibabel.openers import ImageOpener
 
 from lesion.classes import PAPER, Classes
 from lesion.dicom import UNLABELED, scan, tables
 from lesion.dicom.pictures import IMAGES, NIFTI_SUFFIXES, make_frame, make_instance, read_images
-from lesion.dicom.read import Instance, RejectedFile, reject
+from lesion.dicom.read import Instance, RejectedFile, reject, too_large
 from lesion.errors import UserError
 
 PARTICIPANTS = "participants.tsv"
-MAX_VOXELS = 2**30  # of a volume; a header that claims more is broken, or meant to fill the memory
+MAX_HEADER_BYTES = 2**24  # with its extensions, which nibabel reads with it
 MAX_STRETCH = 3.0  # of a pixel; beyond it the volume was scanned in sagittal or coronal slices
 _BIDS = re.compile(
     r"(?P<root>(?:.*/)?)(?P<patient>sub-[^/]+)/(?:(?P<visit>ses-[^/]+)/)?anat/"
@@ -130,7 +132,7 @@ def mask_slices(folder: str | Path, instance: Instance, mask_path: str | Path, m
         min_area_mm2: on one slice; where it is 0, one voxel is enough.
 
     Raises:
-        UserError: the mask cannot be read, or lies wholly outside of the image.
+        FilesError: the mask cannot be read, or lies wholly outside of the image.
     """
     path = Path(folder, mask_path)
     grid = _make_grid(_open(Path(folder, instance.file)))
@@ -139,7 +141,8 @@ def mask_slices(folder: str | Path, instance: Instance, mask_path: str | Path, m
         _make_grid(mask)
         labels = np.asarray(mask.dataobj).reshape(_spatial_shape(mask)) >= 0.5
     except Exception as error:
-        raise UserError(f"{path}: no usable mask: {' '.join(str(error).split())}") from error
+        broken = reject(str(mask_path), "no usable mask", error)
+        raise scan.FilesError("a mask cannot be used: mend it, or take it out of the folder", broken) from error
     turned = processing.resample_from_to(
         nibabel.Nifti1Image(labels.astype(np.uint8), mask.affine),
         (grid.shape, grid.affine),
@@ -148,7 +151,8 @@ def mask_slices(folder: str | Path, instance: Instance, mask_path: str | Path, m
     )
     areas_mm2 = (np.asarray(turned.dataobj) > 0).sum(axis=(0, 1)) * grid.spacing_mm[0] * grid.spacing_mm[1]
     if labels.any() and not areas_mm2.any():
-        raise UserError(f"{path}: the mask lies outside of its image: bring it to the space of {instance.file}")
+        broken = RejectedFile(str(mask_path), "no usable mask", f"it lies outside of its image {instance.file}")
+        raise scan.FilesError("a mask lies outside of its image: bring it to the image's space", broken)
     return [number for number, area in enumerate(areas_mm2, start=1) if area > 0 and area >= min_area_mm2]
 
 
@@ -159,7 +163,7 @@ def find_masks(masks: Path, instances: Sequence[Instance]) -> dict[str, Path]:
     of the same `sub-` and `ses-` by its name, else to those that lie in a folder of the same name.
 
     Raises:
-        UserError: two masks belong to the same images.
+        FilesError: two masks belong to the same images.
     """
     by_key: dict[tuple[str, ...], Path] = {}
     for file in _list_nifti(masks):
@@ -169,7 +173,8 @@ def find_masks(masks: Path, instances: Sequence[Instance]) -> dict[str, Path]:
         path = masks / file
         other = by_key.setdefault(_mask_key(path), path)
         if other != path:
-            raise UserError(f"{other} and {path.name}: two masks of the same images: name a folder that holds one each")
+            broken = RejectedFile(str(path), "no usable mask", f"of the same images as {other}")
+            raise scan.FilesError("two masks are of the same images: name a folder that holds one each", broken)
     keys = {instance.sop_uid: _mask_key(masks / instance.file) for instance in instances}
     return {sop_uid: by_key[key] for sop_uid, key in keys.items() if key in by_key}
 
@@ -187,7 +192,7 @@ def read_participants(folder: Path, column: str, classes: Classes = PAPER) -> di
     for row, (participant, word) in tables.rows(path, ("participant_id", column.lower()), filled=1):
         if word.lower() not in label_words:
             words = ", ".join(classes)
-            raise UserError(f"{path} row {row}: {column} {word!r} is none of {words}: correct it, or write n/a")
+            raise UserError(f"{path} row {row}: {column} is none of {words}: correct it, or write n/a")
         found[f"sub-{participant.removeprefix('sub-')}"] = label_words[word.lower()]
     return found
 
@@ -261,14 +266,15 @@ def _name_visits(found: Sequence[_Found]) -> list[_Found]:
 
 
 def _check_places(folder: Path, found: Sequence[_Found]) -> None:
-    """Raises a UserError if two folders of the same name would make one patient of two."""
+    """Raises a FilesError if two folders of the same name would make one patient of two."""
     places: dict[str, str] = {}
     for image in found:
         other = places.setdefault(image.patient_id, image.place)
         if other != image.place:
-            raise UserError(
-                f"{folder / other} and {folder / image.place} would be one patient: rename one, or name the files in "
-                f"{folder / IMAGES} (file,patient_id,sequence)"
+            raise scan.FilesError(
+                "two folders of the same name would be one patient: rename one, or name the files in "
+                f"{folder / IMAGES} (file,patient_id,sequence)",
+                RejectedFile(image.file, "not clear whose it is", f"{other} and {image.place} have the same name"),
             )
 
 
@@ -308,6 +314,15 @@ def _read_header(folder: Path, file: str, patient_id: str, visit: str, series_ui
 
 
 def _open(path: Path) -> Any:
+    """Opens a volume, after a look at where its voxels begin: all before is read at once, or unpacked to be skipped."""
+    with ImageOpener(str(path)) as stream:
+        head = stream.read(176)
+    for order in "<>":
+        first_byte = {348: ("f", 108), 540: ("q", 168)}.get(struct.unpack_from(f"{order}i", head.ljust(4))[0])
+        if first_byte and len(head) == 176:
+            offset = struct.unpack_from(order + first_byte[0], head, first_byte[1])[0]
+            if not 0 <= offset <= MAX_HEADER_BYTES:
+                raise ValueError(f"its voxels begin at byte {offset:.0f}: is the header broken?")
     return nibabel.load(path)
 
 
@@ -329,8 +344,11 @@ def _make_grid(image: Any) -> _Grid:
         raise ValueError(f"4-D, {volumes} volumes in one file: save the one that counts as a file of its own")
     if image.get_data_dtype().kind not in "iuf":
         raise ValueError("in colour or complex: save its grey values")
-    if not 0 < np.prod(shape, dtype=float) <= MAX_VOXELS:
+    if min(shape) < 1:
         raise ValueError(f"{shape} voxels: is the header broken?")
+    for slices, rows, columns in (shape, shape[1:] + shape[:1], shape[2:] + shape[:2]):  # whichever is axial
+        if reason := too_large(rows, columns, slices):
+            raise ValueError(reason)
     if not (image.header["sform_code"] or image.header["qform_code"]):
         raise ValueError("the header tells no orientation (sform and qform code are 0): set one of them")
     affine = np.asarray(image.affine, float)

@@ -102,7 +102,7 @@ def read_images(folder: Path) -> list[ImageRow]:
             raise UserError(f"{path} row {row}: this file stands further up as well: keep one of the rows")
         if sequence.lower() not in SEQUENCES:
             words = ", ".join(SEQUENCES)
-            raise UserError(f"{path} row {row}: sequence {sequence!r} is unknown: write one of {words}")
+            raise UserError(f"{path} row {row}: the sequence is unknown: write one of {words}")
         found[name] = ImageRow(name, patient_id, sequence.lower(), _position_mm(path, row, position))
     if not found:
         raise UserError(f"{path} names no file: add rows file,patient_id,sequence, or delete it")
@@ -158,7 +158,7 @@ def _position_mm(path: Path, row: int, cell: str) -> float:
     except ValueError:
         position_mm = math.inf
     if math.isinf(position_mm):
-        raise UserError(f"{path} row {row}: position {cell!r} is no number of mm: correct or empty it")
+        raise UserError(f"{path} row {row}: the position is no number of mm: correct or empty it")
     return position_mm
 
 

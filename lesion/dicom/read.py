@@ -10,12 +10,15 @@ with GDCM as the plugin for JPEG-lossless, JPEG-LS and JPEG 2000.
 
 import contextlib
 import functools
+import io
 import logging
 import math
 import os
 import re
+import struct
 import unicodedata
 import warnings
+import zlib
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +27,8 @@ import numpy as np
 import pydicom
 from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.encaps import generate_frames
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from lesion.dicom import text
 
@@ -41,21 +45,24 @@ _MODALITIES = frozenset(
 )
 NO_PATIENT = "no PatientID"
 FIELD_MM = (20.0, 1500.0)  # of a field of view that can be; outside it the spacing is not in millimetres
+MAX_PIXELS = 2**28  # of a file, all its slices; what claims more is broken, or meant to fill the memory
+_MIN_SLICE_PIXELS = 64 * 64  # for which each slice counts: millions of tiny ones fill the memory as well
+_RLE_RATIO = 64  # two bytes of RLE stand for up to 128 of pixels
+_SLACK_BYTES = 2**20  # of what may follow the pixels in a file
+_CHUNK_BYTES = 2**24
 _MAX_SHARED_BYTES = 1024  # of a value that is kept for the next file
 _DICOM_SUFFIXES = {"", ".dcm", ".dicom", ".ima", ".img", ".mr", ".dic"}
-_TAGS: dict[str, Any] = {
-    keyword: pydicom.tag.Tag(keyword)
-    for keyword in (
-        "SpecificCharacterSet SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID Modality "
-        "StudyDate AcquisitionDate AcquisitionTime AcquisitionDateTime ContrastBolusStartTime StudyDescription "
-        "SeriesDescription ProtocolName SequenceName SeriesNumber BodyPartExamined ImageType ScanningSequence "
-        "SequenceVariant EchoTime EffectiveEchoTime RepetitionTime InversionTime ContrastBolusAgent "
-        "ContrastBolusAgentSequence AcquisitionContrast DiffusionBValue Rows Columns SamplesPerPixel BitsAllocated "
-        "NumberOfFrames PhotometricInterpretation PixelSpacing ReconstructionDiameter ImageOrientationPatient "
-        "ImagePositionPatient RescaleSlope RescaleIntercept WindowCenter WindowWidth VOILUTFunction "
-        "PresentationLUTShape QualityControlImage SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
-    ).split()
-}
+KEYWORDS = (  # of the elements that are read
+    "SpecificCharacterSet SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID Modality "
+    "StudyDate AcquisitionDate AcquisitionTime AcquisitionDateTime ContrastBolusStartTime StudyDescription "
+    "SeriesDescription ProtocolName SequenceName SeriesNumber BodyPartExamined ImageType ScanningSequence "
+    "SequenceVariant EchoTime EffectiveEchoTime RepetitionTime InversionTime ContrastBolusAgent "
+    "ContrastBolusAgentSequence AcquisitionContrast DiffusionBValue Rows Columns SamplesPerPixel BitsAllocated "
+    "NumberOfFrames PhotometricInterpretation PixelSpacing ReconstructionDiameter ImageOrientationPatient "
+    "ImagePositionPatient RescaleSlope RescaleIntercept WindowCenter WindowWidth VOILUTFunction "
+    "PresentationLUTShape QualityControlImage SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
+).split()
+_TAGS: dict[str, Any] = {keyword: pydicom.tag.Tag(keyword) for keyword in KEYWORDS}
 
 
 class Attributes(NamedTuple):
@@ -170,7 +177,7 @@ def read_header(folder: str, file: str, patient_id: str | None = None) -> Instan
     """
     path = Path(folder, file)
     try:
-        with _silent(), path.open("rb") as stream:
+        with _silent(), _File(path) as stream:
             if not _looks_like_dicom(stream.read(132)):
                 return _not_dicom(path, file)
             stream.seek(0)
@@ -191,12 +198,14 @@ def read_pixels(folder: str, instance: Instance) -> np.ndarray:
     Raises:
         Exception: whatever pydicom and its plugins raise on broken pixels; the caller turns it into a `RejectedFile`.
     """
-    with _silent():
-        dataset = pydicom.dcmread(Path(folder, instance.file), force=True)
+    with _silent(), _File(Path(folder, instance.file)) as stream:
+        dataset = pydicom.dcmread(stream, force=True)
         if "TransferSyntaxUID" not in dataset.file_meta:  # written without a preamble: as it was parsed
             implicit, little = dataset.original_encoding
             explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
             dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+        if instance.compressed:
+            _check_codestreams(dataset, instance)
         stored = dataset.pixel_array.reshape(len(instance.frames), *instance.shape)
     padding = dataset.get("PixelPaddingValue")
     slope, intercept = np.array([frame.rescale for frame in instance.frames], np.float32).T[..., None, None]
@@ -240,6 +249,13 @@ def window_range(
     return (-high, -low) if inverted else (low, high)
 
 
+def too_large(rows: int, columns: int, num_slices: int) -> str:
+    """Returns why a file of so many slices is not read: it has more than MAX_PIXELS; empty if it is read."""
+    if max(rows * columns, _MIN_SLICE_PIXELS) * num_slices <= MAX_PIXELS:
+        return ""
+    return f"{num_slices} slices of {rows} × {columns} pixels, of {MAX_PIXELS} at most: is the header broken?"
+
+
 def reject(file: str, kind: str, error: Exception) -> RejectedFile:
     """Returns the rejection of a file for an exception, its message on one line."""
     return RejectedFile(file, kind, " ".join(f"{type(error).__name__}: {error}".split())[:300])
@@ -269,12 +285,21 @@ def _instance(file: str, dataset: Dataset, pixel_bytes: int) -> Instance | Skipp
         return RejectedFile(file, NO_PATIENT, "PatientID is missing or empty, or no folder stands for it")
     rows, columns = int(_get(dataset, "Rows")), int(_get(dataset, "Columns"))
     num_frames = int(_get(dataset, "NumberOfFrames", 1) or 1)
+    ids = str(_get(dataset, "SOPInstanceUID")), _text(dataset, "PatientID")
+    if min(rows, columns, num_frames) < 1:
+        return RejectedFile(file, "incomplete header", f"{num_frames} frames of {rows} × {columns} pixels", *ids)
+    if reason := too_large(rows, columns, num_frames):
+        return RejectedFile(file, "too large", reason, *ids)
     syntax = dataset.file_meta.get("TransferSyntaxUID", ExplicitVRLittleEndian)
     needed = rows * columns * num_frames * int(_get(dataset, "BitsAllocated", 16)) // 8
-    if not (syntax.is_deflated or syntax.is_compressed) and pixel_bytes < needed:
-        reason = f"{needed} bytes of pixels expected, {max(pixel_bytes, 0)} found"
-        sop_uid = str(_get(dataset, "SOPInstanceUID"))
-        return RejectedFile(file, "truncated", reason, sop_uid, _text(dataset, "PatientID"))
+    is_rle = syntax == RLELossless
+    if is_rle and pixel_bytes > 2 * needed + _SLACK_BYTES:
+        reason = f"{pixel_bytes} bytes of RLE for {needed} bytes of pixels"
+        return RejectedFile(file, "too large", reason, *ids)
+    least = needed // _RLE_RATIO if is_rle else 0 if syntax.is_deflated or syntax.is_compressed else needed
+    if pixel_bytes < least:
+        reason = f"{least} bytes of pixels expected, {max(pixel_bytes, 0)} found"
+        return RejectedFile(file, "truncated", reason, *ids)
     presentation = {
         str(_get(dataset, keyword, "")).strip().upper()
         for keyword in ("PhotometricInterpretation", "PresentationLUTShape")
@@ -425,6 +450,55 @@ def _time_of_day(value: Any) -> float:
     """Returns the seconds since midnight of HHMMSS.FFFFFF; NaN where it is none."""
     digits = re.fullmatch(r"(\d\d):?(\d\d):?(\d\d(?:\.\d*)?).*", str(value or "").strip())
     return 3600.0 * int(digits[1]) + 60 * int(digits[2]) + float(digits[3]) if digits else math.nan
+
+
+class _File(io.BufferedReader):
+    """A file opened to be read; refuses to be read to its end at once where it is deflated and too large.
+
+    pydicom inflates a file of a deflated syntax in one go, and reads to the end for nothing else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Returns so many bytes, or the rest; raises a ValueError if that would inflate to too much."""
+        content = super().read(size)
+        if size is None or size < 0:
+            inflate, left, length = zlib.decompressobj(-zlib.MAX_WBITS), content, 0
+            while left:
+                length += len(inflate.decompress(left, _CHUNK_BYTES))
+                left = inflate.unconsumed_tail
+                if length > 2 * MAX_PIXELS:
+                    raise ValueError(f"deflated, of more than {2 * MAX_PIXELS} bytes: unpack it yourself")
+        return content
+
+
+def _check_codestreams(dataset: Dataset, instance: Instance) -> None:
+    """Raises a ValueError if a compressed frame claims more pixels than the header: codecs take memory for them."""
+    rows, columns = instance.shape
+    for frame in generate_frames(dataset.PixelData, number_of_frames=len(instance.frames)):
+        if (coded := _coded_pixels(frame)) > rows * columns:
+            raise ValueError(f"a compressed frame of {coded} pixels, in an image of {rows} × {columns}")
+
+
+def _coded_pixels(frame: bytes) -> int:
+    """Returns how many values a JPEG, JPEG-LS or JPEG 2000 codestream claims to hold; 0 where it does not say."""
+    start = frame.find(b"\xff\x4f\xff\x51")  # SOC and SIZ, perhaps behind the boxes of a JP2 file
+    if start >= 0 and len(frame) >= start + 42:
+        right, bottom, left, top, components = struct.unpack_from(">8x4I16xH", frame, start)
+        return max(right - left, 0) * max(bottom - top, 0) * components
+    at = 2 if frame.startswith(b"\xff\xd8") else len(frame)
+    while at + 10 <= len(frame):
+        marker, length = struct.unpack_from(">xBH", frame, at)
+        if marker == 0xFF:  # a fill byte
+            at += 1
+        elif (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:  # start of frame
+            rows, columns, components = struct.unpack_from(">5xHHB", frame, at)
+            return rows * columns * components
+        else:
+            at += 2 + length
+    return 0
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import collections
 import os
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ VERSION = 6  # of the reading; raise it when the same folder would be read other
 class ListedFile(NamedTuple):
     """A file of the tree: its path relative to the folder, its size in bytes and when it was changed, in ns.
 
-    A folder that may not be read is one too, of size -1.
+    A folder, file or link that may not be followed or read is one too, of size -1.
     """
 
     path: str
@@ -47,10 +48,17 @@ class Scan(NamedTuple):
         return {uid for uid, count in owners.items() if count > 1}
 
 
-def strict_error(folder: Path, rejected: RejectedFile) -> UserError:
+class FilesError(UserError):
+    """A mistake in files, whose names may name patients: the message does not, rejects.csv is to list `files`."""
+
+    def __init__(self, message: str, *files: RejectedFile) -> None:
+        super().__init__(message)
+        self.files = files
+
+
+def strict_error(rejected: RejectedFile) -> FilesError:
     """Returns the error that a broken file is under --strict."""
-    broken = f"{folder / rejected.file}: {rejected.kind}: {rejected.reason}"
-    return UserError(f"{broken}; mend or remove it, or leave out --strict")
+    return FilesError(f"a file is broken ({rejected.kind}): mend or remove it, or leave out --strict", rejected)
 
 
 def list_files(folder: Path, leave_out: Sequence[Path]) -> list[ListedFile]:
@@ -68,8 +76,12 @@ def list_files(folder: Path, leave_out: Sequence[Path]) -> list[ListedFile]:
         entered |= {resolved[name] for name in folders}
         for name in names:
             path = os.path.join(parent, name)
-            if os.path.isfile(path):
+            try:
                 status = os.stat(path)
+            except OSError:
+                files.append(ListedFile(os.path.relpath(path, folder), -1, 0))
+                continue
+            if stat.S_ISREG(status.st_mode):
                 files.append(ListedFile(os.path.relpath(path, folder), status.st_size, status.st_mtime_ns))
     return sorted(files)
 
@@ -89,12 +101,16 @@ def scan_files(
         patient_of: (path) -> PatientID in the place of the header's, if given.
 
     Raises:
-        UserError: `strict` and a file is broken.
+        FilesError: `strict` and a file is broken.
     """
     result, first_file = Scan([], [], [], {}), dict[tuple[str, str], str]()
     for file in files:
         if file.size < 0:
-            result.rejected.append(RejectedFile(file.path, "folder may not be read", "permission denied"))
+            is_link = os.path.islink(folder / file.path)
+            reason = "leads nowhere, or in a circle" if is_link else "permission denied"
+            result.rejected.append(RejectedFile(file.path, "broken link" if is_link else "may not be read", reason))
+    if strict and result.rejected:
+        raise strict_error(result.rejected[0])
     paths = [file.path for file in files if file.size >= 0]
     tasks = [(str(folder), path, patient_of(path) if patient_of else None) for path in paths]
     for header in workers.parallel_map(_read, tasks, "reading headers", _read_crashed, chunk_size=32):
@@ -110,7 +126,7 @@ def scan_files(
         elif isinstance(header, SkippedFile):
             result.skipped.append(header)
         elif strict:
-            raise strict_error(folder, header)
+            raise strict_error(header)
         else:
             result.rejected.append(header)
     return result

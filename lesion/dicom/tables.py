@@ -1,7 +1,8 @@
 """Reads the user's tables beside the DICOM tree: patients.csv, slices.csv, series.csv, readers.csv.
 
 Each is read as text with its first line as header, as spreadsheet programs write them: commas, semicolons or tabs;
-UTF-8, UTF-16, or what `text.candidates` makes of it. What is wrong with one is a `UserError` that names the row.
+UTF-8, UTF-16, or what `text.candidates` makes of it. What is wrong with one is a `UserError` that names the row and
+repeats no cell: where columns were mixed up any cell may name a patient.
 """
 
 import codecs
@@ -111,7 +112,7 @@ def read_patients(
     for row, (patient_id, word, *cells) in rows(path, ("patient_id", "label"), optional=further, filled=1):
         if word.lower() not in label_words:
             raise UserError(
-                f"{path} row {row}: label {word!r} is neither {' nor '.join(classes)}: correct or empty it, "
+                f"{path} row {row}: the label is neither {' nor '.join(classes)}: correct or empty it, "
                 "or name your two classes with --classes"
             )
         told = label_words[word.lower()], dict(zip(further, cells, strict=True))
@@ -119,7 +120,7 @@ def read_patients(
             what = "label" if labels[patient_id] != told[0] else "value in another column"
             hint = "keep one of the rows"
             if _ROUNDED.fullmatch(patient_id):
-                hint = f"a spreadsheet has rounded the ids to {patient_id}: {_AS_TEXT}"
+                hint = f"a spreadsheet has rounded the ids: {_AS_TEXT}"
             raise UserError(f"{path} row {row}: this patient has another {what} further up: {hint}")
         row_of.setdefault(patient_id, row)
     for column in further:
@@ -154,7 +155,7 @@ def _read_folds(
         where = f"{path} row {row_of[patient_id]}"
         match = re.fullmatch(r"([0-9]{1,4})(?:[.,]0+)?", cells[FOLD])
         if cells[FOLD] and not match:
-            raise UserError(f"{where}: fold {cells[FOLD]!r} is not a whole number from 0: correct or empty it")
+            raise UserError(f"{where}: fold is not a whole number from 0: correct or empty it")
         if not match:
             if labels[patient_id] != UNLABELED:
                 raise UserError(f"{where}: fold is empty, and the patient has a label: fill in a number from 0")
@@ -176,8 +177,8 @@ def read_slices(folder: Path) -> dict[tuple[str, int | None], int] | None:
         return None
     chosen: dict[tuple[str, int | None], int] = {}
     for row, (sop_uid, frame) in rows(path, ("sop_instance_uid",), optional=("frame",), filled=1):
-        if frame and not (frame.isdecimal() and int(frame) >= 1):
-            raise UserError(f"{path} row {row}: frame {frame!r} is not a whole number from 1: correct or empty it")
+        if frame and not re.fullmatch(r"0*[1-9]\d{0,8}", frame):
+            raise UserError(f"{path} row {row}: frame is not a whole number from 1: correct or empty it")
         chosen[sop_uid, int(frame) if frame else None] = row
     if not chosen:
         raise UserError(f"{path} lists no slice: add rows, or delete the file to take every slice")
@@ -198,7 +199,7 @@ def read_series(folder: Path) -> dict[str, tuple[str, int]]:
         sequence = name.lower()
         if sequence not in (*SEQUENCES, SKIP):
             words = ", ".join(SEQUENCES)
-            raise UserError(f"{path} row {row}: sequence {name!r} is unknown: write one of {words}, or {SKIP}")
+            raise UserError(f"{path} row {row}: the sequence is unknown: write one of {words}, or {SKIP}")
         if sequences.get(series_uid, (sequence,))[0] != sequence:
             raise UserError(f"{path} row {row}: this series has another sequence further up: keep one of the rows")
         sequences[series_uid] = (sequence, row)
@@ -220,7 +221,7 @@ def read_readers(folder: Path, classes: Classes = PAPER) -> dict[tuple[str, str]
     answers: dict[tuple[str, str], tuple[int, int]] = {}
     label_words = {**classes.by_word, "": UNLABELED}
     for row, (patient_id, reader, word) in rows(path, ("patient_id", "reader", "label"), filled=2):
-        if word.lower() not in label_words:  # not repeated: where columns were mixed up it is a name
+        if word.lower() not in label_words:
             raise UserError(f"{path} row {row}: the label is neither {' nor '.join(classes)}: correct or empty it")
         if (reader, patient_id) in answers:
             raise UserError(f"{path} row {row}: this reader answered for this patient further up: keep one of the rows")
@@ -260,8 +261,7 @@ def match_patients(folder: Path, user: UserTables, present: Mapping[str, Iterabl
             why = index.explain(given, taken) + (
                 f", or {hint}" if hint and not found and not index.knows(given) else ""
             )
-            told = f" ({given})" if index.knows(given) else ""  # else it may be a name
-            raise UserError(f"{folder / PATIENTS} row {row}{told}: {why} ({count} such)")
+            raise UserError(f"{folder / PATIENTS} row {row}: {why} ({count} such)")
         if (labels.setdefault(found[0], label), patients.setdefault(found[0], cells)) != (label, cells):
             why = f"the patient of row {row_of[found[0]]} again, and told otherwise: keep one of the rows"
             raise UserError(f"{folder / PATIENTS} row {row}: {why}")
@@ -310,8 +310,7 @@ class _Index:
         if _ROUNDED.fullmatch(given):
             fitting = sorted(patient_id for patient_id in self._first if _rounds_to(patient_id, given))
             fitting = [patient_id for patient_id in fitting if patient_id not in taken]
-            which = f"; it must be {fitting[0]}" if len(fitting) == 1 else f"; {len(fitting)} PatientIDs fit"
-            return f"{why}a spreadsheet has rounded the id to {given}{which}: {_AS_TEXT}"
+            return f"{why}a spreadsheet has rounded the id; PatientIDs that fit: {len(fitting)}: {_AS_TEXT}"
         if match := _FLOAT.fullmatch(given):
             zeros = " and took leading zeros away" if self._without_zeros(match[1]) else ""
             return f"{why}a spreadsheet has made a number of it, with .0{zeros}: {_AS_TEXT}"

@@ -68,7 +68,8 @@ def read_folder(folder: Path, sequence: str, private: Path, options: Options = O
     user = tables_of_new_patients(folder)
     pseudonyms.check_writable(private)
     listing = scan.list_files(folder, leave_out=(private, folder / pseudonyms.FOLDER))
-    found = find(folder, private, listing, user, options._replace(sequence=sequence))
+    with pseudonyms.keeping_rejects(private):
+        found = find(folder, private, listing, user, options._replace(sequence=sequence))
     key = pseudonyms.make_key(private)
     rendered = render_all(found.series)
     series_found.write(private, rendered.series, series_found.draw_thumbnails(rendered.series))

@@ -1,5 +1,7 @@
 """What a fit shows: a line of progress, and scalars for TensorBoard."""
 
+import glob
+import socket
 import time
 from pathlib import Path
 
@@ -24,6 +26,10 @@ class Monitor:
         self._start, self._epochs_before = time.monotonic(), epochs
         if self._first and self._folder is not None:
             self._writer = SummaryWriter(str(self._folder), purge_step=int(epochs) + 1)
+            # tensorboardX calls the file after this machine, which a run that is shared should not name.
+            host = socket.gethostname()
+            for path in self._folder.glob(f"events.out.tfevents.*.{glob.escape(host)}"):
+                path.rename(path.with_name(path.name.removesuffix(f".{host}")))
 
     def step(self, epoch: int, step: int, num_steps: int, images: int, loss: float) -> None:
         """Shows a step that trained on `images` slices and copies; epoch and step count from 0."""

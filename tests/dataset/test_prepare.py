@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -200,7 +201,7 @@ def test_a_second_copy_serves_where_the_first_is_broken(tmp_path):
     shutil.copy(first_file(tree), tree / "zcopy")
     ds = pydicom.dcmread(first_file(tree))
     ds.file_meta.TransferSyntaxUID = pydicom.uid.RLELossless
-    ds.PixelData = pydicom.encaps.encapsulate([b"no segments"])
+    ds.PixelData = pydicom.encaps.encapsulate([b"no segments" * 99])
     ds["PixelData"].is_undefined_length = True
     ds.save_as(first_file(tree))
     info = store.load_info(prepare(tree, tree.parent / "second"))
@@ -218,6 +219,45 @@ def test_linked_folders_are_read_once(flair_tree):
     assert info["rejected"] == {}
 
 
+def test_what_cannot_be_followed_or_read_is_a_row_of_the_rejects(flair_tree, monkeypatch):
+    (flair_tree / "dangling").symlink_to(flair_tree / "nowhere")
+    (flair_tree / "circle").symlink_to("circle")
+    (flair_tree / "closed").mkdir()
+    os.mkfifo(flair_tree / "pipe")
+    closed, scandir = str(flair_tree / "closed"), os.scandir
+
+    def guarded(path="."):  # root may read all, so that modes show nothing
+        if path == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    info = store.load_info(prepare(flair_tree))
+    assert info["rejected"] == {"broken link": 2, "may not be read": 1}
+    assert set(rejects(flair_tree)) == {"dangling", "circle", "closed"}
+    with pytest.raises(UserError, match=r"a file is broken \(broken link\)"):
+        prepare(flair_tree, flair_tree.parent / "strict", strict=True)
+
+
+def test_a_file_that_may_not_be_read_is_rejected(flair_tree, monkeypatch):
+    def guarded(path, *args):
+        if Path(path) == first_file(flair_tree):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *args)
+
+    opened = io.FileIO
+    monkeypatch.setattr(io, "FileIO", guarded)
+    assert store.load_info(prepare(flair_tree))["rejected"] == {"unreadable header": 1}
+
+
+def test_a_source_that_may_not_be_written_is_told_before_the_work(flair_tree, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    monkeypatch.setattr(preparing, "find", None)  # not reached
+    for work in (prepare, lambda tree: preparing.survey(tree, tree / "lesion_private")):
+        with pytest.raises(UserError, match=r"cannot write to .*: name another folder with --private=DIR"):
+            work(flair_tree)
+
+
 def test_a_file_name_that_is_not_utf_8_is_among_the_rejects(flair_tree):
     (flair_tree / os.fsdecode("病人".encode("gbk"))).write_bytes(b"garbage")
     prepare(flair_tree)
@@ -226,18 +266,19 @@ def test_a_file_name_that_is_not_utf_8_is_among_the_rejects(flair_tree):
 
 @pytest.mark.slow
 def test_undecodable_pixels_are_rejected(tmp_path):
-    """GDCM aborts its process on these."""
+    """GDCM aborts its process on these; the slice is also the one that the page of series shows."""
     tree = make_tree(tmp_path / "dicom", patients=2, slices=2, kinds=("flair",))
-    ds = pydicom.dcmread(first_file(tree))
+    ds = pydicom.dcmread(first_file(tree, number=2))
     ds.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
     ds.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51" + b"no codestream" * 9])
     ds["PixelData"].VR = "OB"
     ds["PixelData"].is_undefined_length = True
-    ds.save_as(first_file(tree))
+    ds.save_as(first_file(tree, number=2))
     info = store.load_info(prepare(tree))
     assert info["rejected"] == {"undecodable pixels": 1}
-    with pytest.raises(UserError, match="IM0001: undecodable pixels"):
+    with pytest.raises(UserError, match=r"broken \(undecodable pixels\): .*rejects.csv names it"):
         prepare(tree, tree.parent / "strict", strict=True)
+    assert [Path(file).name for file in rejects(tree)] == ["IM0002"]
 
 
 def test_tables_choose_slices_and_sequences(tree):
@@ -258,14 +299,19 @@ BAD_TABLES = {  # fault: (file, its content, words of the message)
     "no table": ("patients.csv", None, "no patients.csv"),
     "no column": ("patients.csv", "id,label\nMRN000,glioma\n", "no column 'patient_id'"),
     "an empty table": ("patients.csv", "", "no column"),
-    "third class": ("patients.csv", "patient_id,label\nMRN000,abscess\n", "row 2: label 'abscess'"),
+    "third class": ("patients.csv", "patient_id,label\nMRN000,abscess\n", "row 2: the label is neither"),
     "two labels": ("patients.csv", "patient_id,label\nMRN000,glioma\nMRN000,0\n", "row 3: .* another label"),
     "nobody": ("patients.csv", "patient_id,label\nMRN000,glioma\nMRN001,0\nX,1\n", "row 4: no MR image"),
     "unknown slice": ("slices.csv", "sop_instance_uid\n1.2.3\n", "slices.csv row 2"),
     "unknown frame": ("slices.csv", f"sop_instance_uid,frame\n{ROOT}.101.1,2\n", "slices.csv row 2"),
-    "frame 0": ("slices.csv", f"sop_instance_uid,frame\n{ROOT}.101.1,0\n", "frame '0'"),
+    "frame 0": ("slices.csv", f"sop_instance_uid,frame\n{ROOT}.101.1,0\n", "row 2: frame is not"),
+    "an endless frame": ("slices.csv", f"sop_instance_uid,frame\n1.2,{'9' * 5000}\n", "row 2: frame is not"),
     "no slices": ("slices.csv", "sop_instance_uid\n", "lists no slice"),
-    "unknown sequence": ("series.csv", f"series_instance_uid,sequence\n{ROOT}.101,dwi\n", "row 2: sequence 'dwi'"),
+    "unknown sequence": (
+        "series.csv",
+        f"series_instance_uid,sequence\n{ROOT}.101,dwi\n",
+        "row 2: the sequence is unknown",
+    ),
     "unknown series": ("series.csv", "series_instance_uid,sequence\n1.2,flair\n", "series.csv row 2"),
     "a reader of nobody": ("readers.csv", "patient_id,reader,label\nX,Li,1\n", "readers.csv row 2: no MR image"),
     "a reader's third class": ("readers.csv", "patient_id,reader,label\nMRN000,Li,both\n", "row 2: the label"),
@@ -319,8 +365,10 @@ def test_bad_folders(tree, tmp_path):
 
 def test_strict_stops_at_a_broken_header(tree):
     first_file(tree).write_bytes(b"")
-    with pytest.raises(UserError, match="IM0001: not DICOM: empty file"):
+    with pytest.raises(UserError, match=r"a file is broken \(not DICOM\)") as error:
         prepare(tree, strict=True)
+    assert NAME not in str(error.value) and str(tree / "lesion_private" / "rejects.csv") in str(error.value)
+    assert rejects(tree) == {str(first_file(tree).relative_to(tree)): "not DICOM: empty file"}
     assert not (tree.parent / "data").exists()
 
 

@@ -1,3 +1,4 @@
+import gzip
 import tempfile
 from pathlib import Path
 
@@ -173,6 +174,19 @@ def test_broken_volumes_are_rejected(tmp_path):
         assert word in file.reason and file.patient_id
 
 
+@pytest.mark.parametrize(
+    ("at", "value", "words"), [(42, b"\xff\x7f" * 3, "is the header broken"), (108, b"\0\0\0\x7f", "begin")]
+)
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path, at, value, words, suffix):
+    content = bytearray(write(tmp_path / "P1" / "t2.nii", volume()).read_bytes())
+    (tmp_path / "P1" / "t2.nii").unlink()
+    content[at : at + len(value)] = value
+    (tmp_path / "P1" / f"t2{suffix}").write_bytes(gzip.compress(content) if suffix == ".nii.gz" else content)
+    instances, _, rejected = scan_nifti(tmp_path)
+    assert not instances and words in rejected[0].reason
+
+
 def test_voxels_without_a_value_are_dark_and_single_slices_are_volumes(tmp_path):
     pixels = volume().astype(np.float32) - 50
     pixels[0, 0, 0], pixels[1, 1, 1] = np.nan, np.inf
@@ -203,7 +217,7 @@ def test_masks_choose_slices(tmp_path, codes):
     )
     with pytest.raises(UserError, match="outside of its image"):
         nifti.mask_slices(tmp_path, instance, "far.nii", 0)
-    with pytest.raises(UserError, match="no usable mask"):
+    with pytest.raises(UserError, match="a mask cannot be used"):
         nifti.mask_slices(tmp_path, instance, "missing.nii", 0)
 
 
@@ -229,7 +243,7 @@ def test_labels_come_from_a_column_of_participants(tmp_path):
     path = tmp_path / "participants.tsv"
     path.write_text("participant_id\tage\tDx\nsub-1\t50\tGlioma\n2\t\tencephalitis\nsub-3\t50\tn/a\nsub-4\t7\t\n")
     assert nifti.read_participants(tmp_path, "Dx") == {"sub-1": 1, "sub-2": 0, "sub-3": -1, "sub-4": -1}
-    with pytest.raises(UserError, match="row 2: age '50' is none of encephalitis, glioma"):
+    with pytest.raises(UserError, match="row 2: age is none of encephalitis, glioma"):
         nifti.read_participants(tmp_path, "age")
     with pytest.raises(UserError, match="no column 'sex'"):
         nifti.read_participants(tmp_path, "sex")

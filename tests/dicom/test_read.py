@@ -1,4 +1,5 @@
 import shutil
+import struct
 
 import gdcm
 import numpy as np
@@ -15,6 +16,10 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
 )
 
 from lesion.dataset import preprocess
@@ -243,3 +248,69 @@ def test_a_spacing_that_cannot_be_is_none(tmp_path, fields, spacing_mm):
     save(dataset(head(128).astype(np.uint16), **fields), tmp_path / "image")
     (frame,) = read.read_header(str(tmp_path), "image").frames
     assert (frame.spacing and frame.spacing[0]) == (spacing_mm and pytest.approx(spacing_mm))
+
+
+def write_bomb(folder, compressed=None, **fields):
+    """An MR image whose header claims `fields`; with a compressed frame, or a data set that is deflated."""
+    ds = dataset(head(64).astype(np.uint16), **fields)
+    if compressed is not None:
+        ds.file_meta.TransferSyntaxUID, frame = compressed
+        ds.PixelData = pydicom.encaps.encapsulate([frame])
+        ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
+    save(ds, folder / "image")
+    return str(folder), "image"
+
+
+@pytest.mark.parametrize("compressed", [None, (JPEG2000Lossless, b"\xff\x4f\xff\x51" + bytes(60))])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"NumberOfFrames": 2**31 - 1},
+        {"NumberOfFrames": 2**17, "Rows": 1, "Columns": 1},  # each a frame in memory
+        {"Rows": 2**16 - 1, "Columns": 2**16 - 1},
+    ],
+)
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path, fields, compressed):
+    header = read.read_header(*write_bomb(tmp_path, compressed, **fields))
+    assert header.kind == "too large" and header.patient_id == "P1" and header.sop_uid
+
+
+@pytest.mark.parametrize("fields", [{"Rows": 0}, {"Columns": 0}, {"NumberOfFrames": -3}])
+def test_an_image_without_a_pixel_is_refused(tmp_path, fields):
+    assert read.read_header(*write_bomb(tmp_path, **fields)).kind == "incomplete header"
+
+
+def test_a_deflated_file_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    ds = dataset(np.zeros((64, 64), np.uint16))
+    ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    ds.DataSetTrailingPadding = bytes(2**22)
+    path = save(ds, tmp_path / "image")
+    assert path.stat().st_size < 2**14 and read_file(tmp_path)[1].shape == (1, 64, 64)
+    monkeypatch.setattr(read, "MAX_PIXELS", 2**20)
+    monkeypatch.setattr(read, "_CHUNK_BYTES", 2**16)
+    header = read.read_header(str(tmp_path), "image")
+    assert header.kind == "unreadable header" and "deflated, of more than 2097152 bytes" in header.reason
+
+
+def test_rle_that_stands_for_too_much_or_too_little_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(read, "_SLACK_BYTES", 2**10)
+    long, short = b"\x81\0" * 2**14, b"\x81\0" * 8
+    assert read.read_header(*write_bomb(tmp_path, (RLELossless, long))).kind == "too large"
+    assert read.read_header(*write_bomb(tmp_path, (RLELossless, short), Rows=1024, Columns=1024)).kind == "truncated"
+
+
+SIZE = 10**5  # pixels a side
+CODESTREAMS = {  # syntax, the beginning of a codestream
+    "JPEG 2000": (JPEG2000Lossless, struct.pack(">4HI3I16xH", 0xFF4F, 0xFF51, 41, 0, SIZE, SIZE, 0, 0, 1)),
+    "JPEG": (JPEGLosslessSV1, b"\xff\xd8\xff\xe0\0\x04ab\xff\xff\xc3" + struct.pack(">HBHHB", 11, 16, 65535, 65535, 1)),
+    "JPEG-LS": (JPEGLSLossless, b"\xff\xd8\xff\xf7" + struct.pack(">HBHHB", 11, 16, 65535, 65535, 1)),
+}
+
+
+@pytest.mark.parametrize("name", CODESTREAMS)
+def test_a_codestream_that_is_larger_than_its_image_is_refused(tmp_path, name):
+    syntax, frame = CODESTREAMS[name]
+    folder, file = write_bomb(tmp_path, (syntax, frame + bytes(64)))
+    header = read.read_header(folder, file)
+    with pytest.raises(ValueError, match=r"a compressed frame of .* pixels, in an image of 64 × 64"):
+        read.read_pixels(folder, header)
