@@ -63,7 +63,7 @@ def run(main: Callable[[Sequence[str]], Any], config: str = "") -> None:
         try:
             main(argv)
         except UserError as error:
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {one_line(error)}")
         except Interrupted as error:
             print(f"{error}: the same command goes on from there", file=sys.stderr)
             sys.exit(128 + signal.SIGTERM)
@@ -83,7 +83,7 @@ def run(main: Callable[[Sequence[str]], Any], config: str = "") -> None:
         try:
             return _parse(argv, main.__globals__, config)
         except UserError as error:
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {one_line(error)}")
         except USER_MISTAKES as error:
             sys.exit(f"error: {_last_line(error)}; --help lists the flags")
 
@@ -125,6 +125,11 @@ def _print_and_exit(text: str) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends as with any other program
     print(text)
     sys.exit(0)
+
+
+def one_line(error: UserError) -> str:
+    """Returns a message in one line: it may repeat a value of a flag, which may hold several."""
+    return re.sub(r"\s*[\r\n]+\s*", " ", str(error))
 
 
 def _last_line(error: Exception) -> str:

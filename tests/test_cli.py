@@ -69,6 +69,10 @@ def test_an_override_is_taken(override):
         assert cli.flatten(parsed(*override.split("=", 1)))[name] == value
 
 
+def test_a_message_that_repeats_a_value_of_several_lines_is_one():
+    assert cli.one_line(UserError("--config.mode=a\n \r\nb: choose  one")) == "--config.mode=a b: choose  one"
+
+
 def test_a_field_that_was_renamed_is_refused_with_its_new_name():
     config = import_module("configs.active").get_config()
     for old, new in cli.RENAMED.items():

@@ -255,6 +255,13 @@ def try_overrides(file: str, per_value: int, seed: int = 0) -> list[str]:
         per_value: so many fields are drawn for each odd value.
         seed: of the draw.
     """
+    # Imported late: the processes that read mutants import this module and need no JAX.
+    from lesion.active import doctor, experiment
+    from lesion.transfer import checks, fusion
+
+    of_file = {"active": experiment.check_active, "baselines": checks.check_config, "doctor": doctor.check_doctor}
+    of_file |= {"fusion": fusion.check, "transfer": checks.check_config}
+    check = of_file.get(Path(file).stem, lambda config: None)
     rng = random.Random(f"{seed}/{file}")
     failures, names = [], sorted(cli.flatten(cli.load_config(file)))
     for value in ODD:
@@ -265,6 +272,13 @@ def try_overrides(file: str, per_value: int, seed: int = 0) -> list[str]:
                 config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
                 values(argv)
             except (UserError, *cli.USER_MISTAKES):  # told in one line
+                continue
+            except Exception:
+                failures.append(f"{file} --config.{name}={value[:80]!r}: {traceback.format_exc()}")
+                continue
+            try:
+                check(values.config)
+            except UserError:
                 pass
             except Exception:
                 failures.append(f"{file} --config.{name}={value[:80]!r}: {traceback.format_exc()}")

@@ -40,7 +40,7 @@ RANGES = {
     "optim.backbone_lr": at_least(0),
     "optim.lr_decay": POSITIVE,
     "head.dropout": BELOW_ONE,
-    "head.widths": Range(lambda widths: all(width >= 1 for width in widths), "each 1 or more"),
+    "head.widths": Range(lambda widths: all(type(width) is int and width >= 1 for width in widths), "numbers from 1"),
 }
 CHOICES = {
     "mode": ("frozen", "finetune", "scratch"),
