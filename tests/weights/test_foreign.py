@@ -21,6 +21,8 @@ from lesion.models.inception import unit_names
 from lesion.weights import pretrained, rules, sizes
 from lesion.weights.fit import shapes, without_foreign_head
 
+pytestmark = pytest.mark.slow
+
 HEADS = ("fc.", "predictions/", "AuxLogits.fc.")
 
 
