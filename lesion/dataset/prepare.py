@@ -47,9 +47,21 @@ Made by `launch.prepare`. One TFDS dataset a sequence (ArrayRecord, PNG), read w
 - `source_pixels.csv`: of each slice the SHA-256 of its decoded pixels (rescaled, float32), without a key: whoever has
   the same slice can tell that it is in here, and a later cohort that shares a patient is known by it.
 
-Patients, slices and readers have pseudonyms, made with a key that stays with the scans. Spacing and position (from the
-patient's lowest slice) are kept; names, dates and identifiers of the headers are not. Look at the slices before you
+Patients, slices and readers have pseudonyms, made with a key that stays with the scans. Look at the slices before you
 share them: a face or text may be left in the pixels.
+
+In the words of DICOM PS3.15, Basic Application Level Confidentiality Profile: every attribute that the profile removes
+or replaces is absent, for no DICOM header is kept. Of its options:
+
+| option | here |
+|---|---|
+| Clean Pixel Data | partly: white text is removed, grey or small text over the head may stay |
+| Clean Recognizable Visual Features | not met: slices through a face show it |
+| Retain UIDs, Device Identity, Institution Identity, Longitudinal Temporal Information | not used: none is kept |
+| Retain Patient Characteristics | only what `patients.csv` told: see that file |
+
+Spacing is kept because sizes mean something, and a slice's position above the patient's lowest one because neighbours
+are shown together; neither is an attribute that the profile names.
 """
 Records = dict[str, list[store.Record]]  # by sequence
 
