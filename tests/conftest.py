@@ -97,6 +97,14 @@ def rng():
 
 
 @pytest.fixture(autouse=True, scope="module")
+def _own_weights():
+    """Networks of one name differ between test files: their weights are not to be those of another file's."""
+    yield
+    if "lesion.transfer.loading" in sys.modules:
+        sys.modules["lesion.transfer.loading"]._weights.cache_clear()
+
+
+@pytest.fixture(autouse=True, scope="module")
 def _compiled_fast(request, shared):
     if request.path.parent.name not in COMPILED_FAST or request.config.getoption("as_users_compile"):
         yield

@@ -86,7 +86,6 @@ def nowhere(*texts):
 def test_a_dataset_of_other_classes_names_no_other_from_its_tables_to_its_report(flair_tree, monkeypatch):
     folder, drawn = flair_tree.parent, []
     monkeypatch.setitem(models.MODELS, "tiny", tiny.SPEC)
-    loading._weights.cache_clear()  # of another tiny network
     monkeypatch.setattr(sheet, "draw", lambda path, *rest: drawn.append(f"{path.name} {rest}"))
     monkeypatch.setattr(
         qc_figures, "_save", lambda figure, *rest: drawn.append(str([a.get_ylabel() for a in figure.axes]))

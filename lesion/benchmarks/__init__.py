@@ -1,7 +1,9 @@
 """Measurements that anyone can repeat: of speed, and of what the phantom is worth."""
 
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from lesion.progress import track
@@ -26,6 +28,13 @@ def medians(turns: Mapping[Name, Callable[[], float]], rounds: int, title: str =
         take_turn()
     results = [{name: turn() for name, turn in turns.items()} for _ in track(title, range(rounds), rounds)]
     return {name: statistics.median(result[name] for result in results) for name in turns}
+
+
+def peak_mib() -> float:
+    """Returns the peak memory of this process, MiB."""
+    # Not `getrusage`: on Linux its peak includes that of the parent process.
+    (peak_kib,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(peak_kib) / 2**10
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:

@@ -7,7 +7,6 @@ dies, or one that takes longer than `LIMIT_S`, costs one mutant and is counted.
 import codecs
 import contextlib
 import random
-import resource
 import signal
 import tempfile
 import time
@@ -21,7 +20,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from lesion import cli, workers
-from lesion.benchmarks import intake
+from lesion.benchmarks import intake, peak_mib
 from lesion.dataset.render import render_series
 from lesion.dicom import nifti, pictures, read, tables
 from lesion.dicom.decide import decide
@@ -192,7 +191,7 @@ def _read(task: Task) -> Outcome:
         failure = traceback.format_exc()
     finally:
         signal.alarm(0)
-    return Outcome(failure, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return Outcome(failure, peak_mib())
 
 
 def _died(task: Task) -> Outcome:

@@ -12,7 +12,6 @@ import io
 import logging
 import math
 import multiprocessing
-import re
 import statistics
 import tempfile
 import time
@@ -24,6 +23,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
+from lesion.benchmarks import peak_mib
 from lesion.dataset import prepare
 from lesion.dicom import folder, scan
 from lesion.files import write_csv
@@ -157,9 +157,7 @@ def _measure(build: Callable[[Path, Path], Callable[[], object]], source: Path) 
         start = time.perf_counter()
         run()
         seconds = time.perf_counter() - start
-    # Not `getrusage`: on Linux its peak includes that of the parent process.
-    (peak_kib,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return Cost(seconds, int(peak_kib) / 2**10)
+    return Cost(seconds, peak_mib())
 
 
 def _take(turn: Turn) -> Cost:

@@ -9,7 +9,6 @@ import importlib
 import importlib.util
 import multiprocessing
 import os
-import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lesion import models
-from lesion.benchmarks import Row, medians
+from lesion.benchmarks import Row, medians, peak_mib
 from lesion.benchmarks.backbones import TRAIN_FACTOR, flops
 from lesion.dataset import Slices, splits
 from lesion.models.heads import Head
@@ -175,9 +174,7 @@ def _peak_gib(build: Callable[..., Callable[[], float]], *args: object) -> float
     stats = jax.local_devices()[0].memory_stats()
     if stats:
         return stats["peak_bytes_in_use"] / 2**30
-    # Not `getrusage`: on Linux its peak includes that of the parent process.
-    (peak_kib,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(peak_kib) / 2**20
+    return peak_mib() / 2**10
 
 
 def _peak_of(build: Callable[..., Callable[[], float]], *args: object) -> float:

@@ -73,6 +73,7 @@ def test_the_table_for_the_terminal_lists_who_misses_a_sequence_where_there_are_
 def test_a_correction_on_the_page_is_heeded(mixed, browser, tmp_path):
     prepare.survey(mixed, mixed / pseudonyms.FOLDER)
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    browser.get_log("browser")  # what earlier pages left
     browser.get((mixed / pseudonyms.FOLDER / series_found.PAGE_FILE).as_uri())
     for uid, answer in ((f"{ROOT}.182", "ce_t1wi"), (f"{ROOT}.101", "skip")):
         Select(browser.find_element(By.CSS_SELECTOR, f"select[data-uids='{uid}']")).select_by_value(answer)
