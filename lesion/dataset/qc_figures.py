@@ -85,7 +85,7 @@ def _boxes(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
 def draw_preprocessing(path: Path, examples: Sequence[Example], phantom: bool | str) -> None:
     """Draws a row an example: with text blocked out, cleaned, crop, 224×224."""
     before = "Slice as scanned\n(burned-in text blocked out here)"
-    steps = (before, "Text removed, air set to 0", "Brain crop", "224 × 224")
+    steps = (before, "Text removed, air set to 0", "Crop", "224 × 224")
     figure = Figure(figsize=(12, 3.05 * max(1, len(examples)) + 0.6), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(max(1, len(examples)), 4, squeeze=False)

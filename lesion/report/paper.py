@@ -15,7 +15,7 @@ CITATION = (
 TITLES = {"flair": "FLAIR", "ce_t1wi": "CE-T1WI", "t2wi": "T2WI"}
 COHORT_PICTURES = {  # captions of a cohort's pictures, see `dataset.qc_figures`
     "preprocessing": "Fig. 1: slices before and after preprocessing: text in the corners removed, cropped to the "
-    "brain, resized to 224×224.",
+    "head, resized to 224×224.",
     "cohort": "Slices of the cohort as the network sees them.",
 }
 
