@@ -104,11 +104,6 @@ def plan_series(volume: np.ndarray, spacing: tuple[float, float], windows: list[
     return Plan(window, threshold, (rows / 2, columns / 2), side, spacing, "nothing")
 
 
-def nominal_spacing(shape: tuple[int, int]) -> tuple[float, float]:
-    """Returns row and column spacing, mm, of a picture that tells none: its longer side is taken for 240 mm."""
-    return 240.0 / max(shape), 240.0 / max(shape)
-
-
 def prepare_slice(image: np.ndarray, plan: Plan) -> np.ndarray:
     """Returns a slice after all steps, float32 [rows, columns] to uint8 [224, 224]."""
     return resize(crop(to_uint8(remove_text(image, plan)[0], plan.window), plan))

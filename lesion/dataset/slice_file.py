@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from lesion.dataset import preprocess
-from lesion.dicom import read
+from lesion.dicom import pictures, read
 from lesion.dicom.rules import Rules
 from lesion.errors import UserError
 
@@ -72,7 +72,7 @@ def _read_dicom(path: Path, instance: read.Instance) -> PreparedSlice:
     frame = instance.frames[middle]
     rules = Rules()
     name = rules.sequence_alone(frame.attributes)
-    spacing = frame.spacing or preprocess.nominal_spacing(instance.shape)
+    spacing = frame.spacing or pictures.nominal_spacing(instance.shape)
     plan = preprocess.plan_series(volume, spacing, [f.window for f in instance.frames])
     description = f"an MR image, {name or 'none of the three sequences'}, its crop measured on the {plan.region}"
     if len(volume) > 1:

@@ -152,6 +152,12 @@ def make_frame(number: int, plane: tuple[float, ...], spacing: tuple[float, floa
     )
 
 
+def nominal_spacing(shape: tuple[int, int]) -> tuple[float, float]:
+    """Returns row and column spacing, mm, of a picture [rows, columns] that tells none, see `NOMINAL_SIDE_MM`."""
+    spacing_mm = NOMINAL_SIDE_MM / max(shape)
+    return spacing_mm, spacing_mm
+
+
 def _position_mm(path: Path, row: int, cell: str) -> float:
     try:
         position_mm = float(cell or "nan")
@@ -170,8 +176,7 @@ def _scan(task: tuple[str, ImageRow]) -> Instance | RejectedFile:
     except Exception as error:  # Pillow raises nearly every kind of exception on broken files
         kind = "in colour" if isinstance(error, InColourError) else "unreadable picture"
         return reject(row.file, kind, error)._replace(sop_uid=row.file, patient_id=row.patient_id)
-    spacing_mm = NOMINAL_SIDE_MM / max(rows, columns)
-    frame = make_frame(1, (), (spacing_mm, spacing_mm), row.position_mm)
+    frame = make_frame(1, (), nominal_spacing((rows, columns)), row.position_mm)
     return make_instance(row.file, row.patient_id, row.series_uid, (rows, columns), [frame])
 
 
