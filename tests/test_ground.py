@@ -80,6 +80,7 @@ def test_xla_gets_its_flag_beside_the_users(environ, jaxlib, flags):
     assert environment.xla_flags(environ, jaxlib) == flags
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "told"), [("jax", 0), ("jax; jax.devices()", 1)])
 def test_a_flag_that_comes_too_late_is_told(first, told):
     program = f"import {first}; import lesion, os; print(os.environ['XLA_FLAGS'])"

@@ -79,34 +79,63 @@ PRESETS = {
 }
 
 
+class Site(NamedTuple):
+    """What a hospital has its own way, so that the shift between two is known.
+
+    Attributes:
+        stream: begins the seeds of all that is drawn there, after the cohort's.
+        prefix: begins its PatientIDs.
+        vendors: its scanners.
+        noise: factor of every patient's noise.
+        balanced: whether it has as many patients of the commoner class as of the rarer one.
+    """
+
+    stream: tuple[int, ...]
+    prefix: str
+    vendors: tuple[str, ...]
+    noise: float
+    balanced: bool
+
+
+SITES = {
+    "A": Site((), "PH", ("GE MEDICAL SYSTEMS", "SIEMENS"), 1.0, False),
+    "B": Site((1,), "PB", ("Philips Medical Systems",), 1.6, True),
+}
+
+
 class Patient(NamedTuple):
     """The plan of one patient.
 
     Attributes:
-        seed: seed of everything drawn for the patient: (seed of the cohort, index in the cohort).
+        seed: seed of everything drawn for the patient: (seed of the cohort, stream of the site, index in the cohort).
         identity: invented name, dates, sex and age.
         case: the disease.
         plan: the scan.
         counts: {sequence: number of slices that the doctors choose}.
     """
 
-    seed: tuple[int, int]
+    seed: tuple[int, ...]
     identity: dicom_series.Identity
     case: lesions.Case
     plan: simulate.ScanPlan
     counts: dict[str, int]
 
 
-def plan_cohort(preset: Preset, seed: int, overlap: float = OVERLAP) -> list[Patient]:
+def plan_cohort(preset: Preset, seed: int, overlap: float = OVERLAP, site: Site = SITES["A"]) -> list[Patient]:
     """Draws every patient of a cohort, in an order that does not depend on the class."""
-    total = sum(preset.patients.values())
-    order = np.random.default_rng([seed, 0]).permutation(total)
+    rarer = min(preset.patients.values())
+    numbers = {label: rarer if site.balanced else number for label, number in preset.patients.items()}
+    stream = (seed, *site.stream)
+    order = np.random.default_rng([*stream, 0]).permutation(sum(numbers.values()))
     patients, start = [], 0
-    for label, number in preset.patients.items():
-        rng = np.random.default_rng([seed, 1, PAPER.index(label)])
-        counts = {sequence: _share(rng, slices, number) for sequence, slices in preset.slices[label].items()}
+    for label, number in numbers.items():
+        rng = np.random.default_rng([*stream, 1, PAPER.index(label)])
+        share = number / preset.patients[label]
+        counts = {
+            sequence: _share(rng, round(share * slices), number) for sequence, slices in preset.slices[label].items()
+        }
         traits = {
-            "vendor": _deal(rng, tuple(dicom_series.VENDORS), number),
+            "vendor": _deal(rng, site.vendors, number),
             "atypical": _deal(rng, (True,) * round(overlap * number) + (False,), number, repeat=False),
             "band": _deal(rng, (0, 0, 1, 1, 2), number),
             "num_slices": _deal(rng, tuple(range(preset.num_slices[0], preset.num_slices[1] + 1)), number),
@@ -120,8 +149,8 @@ def plan_cohort(preset: Preset, seed: int, overlap: float = OVERLAP) -> list[Pat
         for k in range(number):
             trait = {name: values[k] for name, values in traits.items()}
             index = int(order[start + k])
-            own = np.random.default_rng([seed, 2, index])
-            patient_id = f"PH{seed:02d}{index + 1:04d}"
+            own = np.random.default_rng([*stream, 2, index])
+            patient_id = f"{site.prefix}{seed:02d}{index + 1:04d}"
             identity = dicom_series.draw_identity(own, patient_id, trait["sex"], trait["age"])
             acquired = min(256, preset.matrix)
             plan = simulate.ScanPlan(
@@ -130,7 +159,7 @@ def plan_cohort(preset: Preset, seed: int, overlap: float = OVERLAP) -> list[Pat
                 acquired=acquired,
                 phase_lines=int(trait["phase"] * acquired),
                 fov_mm=trait["fov"],
-                noise=float(trait["noise"]),
+                noise=float(trait["noise"]) * site.noise,
                 bias=float(own.uniform(0.04, 0.12)),
                 gain=float(trait["gain"]),
                 vendor=trait["vendor"],
@@ -138,7 +167,7 @@ def plan_cohort(preset: Preset, seed: int, overlap: float = OVERLAP) -> list[Pat
             )
             case = lesions.draw_case(own, label, trait["band"], trait["atypical"])
             chosen = {sequence: int(shares[k]) for sequence, shares in counts.items()}
-            patients.append(Patient((seed, index), identity, case, plan, chosen))
+            patients.append(Patient((*stream, index), identity, case, plan, chosen))
         start += number
     return sorted(patients, key=lambda patient: patient.seed)
 
@@ -168,6 +197,7 @@ def make(
     overlap: float = OVERLAP,
     labeled: int | None = None,
     readers: int = 0,
+    site: str = "A",
 ) -> bool:
     """Writes a cohort; returns False if `output` holds the same one already.
 
@@ -180,21 +210,26 @@ def make(
         overlap: share of atypical cases, 0 to 1.
         labeled: number of patients with a label in patients.csv, the classes in turn; None: all. truth.csv has all.
         readers: number of simulated readers in readers.csv, each of whom judges every patient.
+        site: key of `SITES`.
 
     Raises:
         UserError: the folder holds something else, or a parameter is out of range.
     """
     if preset_name not in PRESETS:
         raise UserError(f"--preset={preset_name}: no such preset; there are {', '.join(PRESETS)}")
+    if site not in SITES:
+        raise UserError(f"--site={site}: no such site; there are {', '.join(SITES)}")
     if not 0 <= overlap <= 1:
         raise UserError(f"--overlap={overlap}: give the share of atypical cases, 0 to 1")
     if seed < 0:
         raise UserError(f"--seed={seed}: give a number from 0 on")
-    if labeled is not None and not 2 <= labeled <= sum(PRESETS[preset_name].patients.values()):
-        raise UserError(f"--labeled={labeled}: 2 is the least, {sum(PRESETS[preset_name].patients.values())} the most")
+    patients = plan_cohort(PRESETS[preset_name], seed, overlap, SITES[site])
+    if labeled is not None and not 2 <= labeled <= len(patients):
+        raise UserError(f"--labeled={labeled}: 2 is the least, {len(patients)} the most")
     if not 0 <= readers <= tables.MAX_READERS:
         raise UserError(f"--readers={readers}: 0 is the least, {tables.MAX_READERS} the most")
     stamp = {"preset": preset_name, "seed": seed, "overlap": overlap, "version": VERSION}
+    stamp |= {} if site == "A" else {"site": site}
     stamp |= ({} if labeled is None else {"labeled": labeled}) | ({"readers": readers} if readers else {})
     output = output.absolute()
     if output.exists() and not output.is_dir():
@@ -204,7 +239,7 @@ def make(
             return False
         raise UserError(f"{output} is not empty and holds no phantom of these flags: give a new --output or remove it")
     with files.new_folder(output) as partial:
-        _write(partial, stamp, plan_cohort(PRESETS[preset_name], seed, overlap))
+        _write(partial, stamp, patients)
     return True
 
 

@@ -1,4 +1,4 @@
-"""Writes the phantom's DICOM files: headers as two vendors' scanners write them, text burned into the corners.
+"""Writes the phantom's DICOM files: headers as three vendors' scanners write them, text burned into the corners.
 
 Names, birth dates and study dates are invented and planted on purpose, in the header and in the pixels, to test their
 removal. Quality Control Image (0028,0300) is YES in every file: DICOM's mark of a
@@ -38,6 +38,14 @@ VENDORS = {
         "ce_t1wi/gre": "t1_fl2d_tra_KM",
         "ce_t1wi/se": "t1_se_tra_KM",
         "t2wi": "t2_tse_tra",
+    },
+    "Philips Medical Systems": {
+        "model": "Ingenia",
+        "suffix": "",
+        "flair": "FLAIR_longTR",
+        "ce_t1wi/gre": "T1W_FFE_GD",
+        "ce_t1wi/se": "T1W_SE_GD",
+        "t2wi": "T2W_TSE",
     },
 }
 

@@ -29,6 +29,13 @@ PROTOCOLS: dict[str, tuple[tuple[str, Pulse], ...]] = {
         ("ce_t1wi", Pulse("gre", 260, 2.5, flip_deg=70)),
         ("ce_t1wi", Pulse("se", 620, 9)),
     ),
+    # The other site's: shorter echoes of T2WI, longer ones of FLAIR, spin echoes before gradient echoes for T1WI.
+    "Philips Medical Systems": (
+        ("t2wi", Pulse("se", 3000, 80, echo_train=15)),
+        ("flair", Pulse("ir", 11000, 140, 2800, echo_train=27)),
+        ("ce_t1wi", Pulse("se", 500, 12)),
+        ("ce_t1wi", Pulse("gre", 230, 2.3, flip_deg=80)),
+    ),
 }
 
 

@@ -26,6 +26,7 @@ from lesion.report.records import (
     LEAKAGE_TITLES,
     RANDOM,
     Experiment,
+    External,
     Failed,
     Folder,
     GradCam,
@@ -157,6 +158,11 @@ def _patients(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> P
     return run
 
 
+def _external(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> External:
+    """Reads predictions.csv and evaluation.json of launch.evaluate."""
+    return External(**vars(_patients(source, folder, names)), evaluation=_json(folder / "evaluation.json"))
+
+
 def _active(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> Rounds:
     """Reads curves.csv."""
     table = _table(folder / "curves.csv", (*_RUN_OF_CURVE, *_CURVES))
@@ -197,6 +203,7 @@ class _Kind(NamedTuple):
 
 
 _KINDS = {
+    "external": _Kind((), "evaluation.json", _external),
     "doctor": _Kind((), "rounds.csv", _doctor),  # before transfer: its predictions.csv is of training slices
     "active": _Kind(("sequence",), "curves.csv", _active),
     "transfer": _Kind(("model", "sequence"), "predictions.csv", _patients),
@@ -332,7 +339,7 @@ def _single(workdir: pathlib.Path, kind: str) -> Folder:
 
 
 def read(workdir: pathlib.Path) -> Folder:
-    """Reads a folder of launch/reproduce, or a single run of launch/train or launch/active.
+    """Reads a folder of launch/reproduce, or a single run of launch/train, launch/active or launch/evaluate.
 
     Args:
         workdir: folder with transfer/BACKBONE/SEQUENCE, baselines/NAME/SEQUENCE, fusion/WAY, leakage/SEQUENCE/CELL,

@@ -37,6 +37,7 @@ KINDS = {
     "fusion": "Fusion",
     "leakage": "Leakage",
     "ablations": "Ablation",
+    "external": "External validation",
 }
 
 
@@ -132,6 +133,17 @@ class Predictions(Experiment):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class External(Predictions):
+    """Predictions of a finished run's networks for another cohort.
+
+    Attributes:
+        evaluation: contents of evaluation.json.
+    """
+
+    evaluation: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Rounds(Experiment):
     """Runs of Algorithm 1 on one sequence.
 
@@ -214,6 +226,7 @@ class Folder:
         ablations: settings ordered by sweep, of transfer or of active learning.
         explain: sheets ordered by backbone.
         doctor: the one run with a doctor, if the folder is one.
+        external: the one evaluation on another cohort, if the folder is one.
         readers: answers of readers.csv.
         failed: runs that left a failed.json.
         missing: (name, reason) of each part that is not shown.
@@ -233,6 +246,7 @@ class Folder:
     ablations: tuple[Predictions | Rounds, ...] = ()
     explain: tuple[GradCam, ...] = ()
     doctor: tuple[Rounds, ...] = ()
+    external: tuple[External, ...] = ()
     readers: tuple[Reader, ...] = ()
     failed: tuple[Failed, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()

@@ -108,6 +108,7 @@ def test_whole_patients_are_queried_as_many_as_fit_and_at_least_one(aggregate, p
     assert int((info.scores > -jnp.inf).sum()) == total
 
 
+@pytest.mark.slow
 def test_random_patients_are_drawn_alike_however_many_slices_they_have():
     patient = jnp.array([0, *[1] * 11])
     queries = driver.make_driver(STRATEGIES["random"], QueryConfig(1, "patient", max_patient_slices=11))

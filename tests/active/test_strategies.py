@@ -130,6 +130,7 @@ def test_sure_slices_keep_their_order(name):
     assert (np.diff(scores) < 0).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0, 1, width=32), min_size=6, max_size=6, unique=True))
 def test_the_three_uncertainties_query_the_same_of_two_classes(values):

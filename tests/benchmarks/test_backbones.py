@@ -11,6 +11,7 @@ GIGA_MULTIPLY_ADDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "wanted"), GIGA_MULTIPLY_ADDS.items(), ids=str)
 def test_operations_are_the_published_ones(case, wanted):
     assert backbones.flops(*case) / 2e9 == pytest.approx(wanted, abs=0.006)
@@ -25,6 +26,7 @@ class Small(nn.Module):
         return nn.Dense(1000)(x.mean((1, 2)))
 
 
+@pytest.mark.slow
 def test_every_contender_has_its_turn_and_its_row(monkeypatch):
     monkeypatch.setattr(backbones, "PRODUCT_SIZE", 64)
     monkeypatch.setattr(backbones.models, "get_model", lambda name, **options: Small(**options))

@@ -21,10 +21,12 @@ def test_damaged_dicom_is_rejected(tmp_path):
     assert failures(fuzz.dicom_tasks([*fuzz.seed_files(), *made], MUTANTS)) == []
 
 
+@pytest.mark.slow
 def test_damaged_tables_are_told_in_one_line():
     assert failures(fuzz.table_tasks(MUTANTS)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", fuzz.configurations())
 def test_odd_values_of_a_configuration_are_told_in_one_line(file):
     assert fuzz.try_overrides(file, 1) == []

@@ -4,6 +4,7 @@ from lesion.benchmarks import intake
 from lesion.dicom import folder, scan
 
 
+@pytest.mark.slow
 def test_a_made_up_visit_is_read_as_its_series_are_called(tmp_path):
     tree = intake.make_tree(tmp_path / "tree", 105, 32)
     user = folder.tables_of_new_patients(tree)

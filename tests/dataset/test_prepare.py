@@ -96,6 +96,7 @@ def test_text_touching_the_head_is_not_in_the_pictures(tmp_path):
     assert (difference > 40).mean() < 0.05
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_same_pseudonyms_another_key_others(flair_tree):
     first = prepare(flair_tree)
     second = prepare(flair_tree, flair_tree.parent / "second")
@@ -114,6 +115,7 @@ def test_the_same_key_gives_the_same_pseudonyms_another_key_others(flair_tree):
     assert (flair_tree / "lesion_private" / pseudonyms.KEY_FILE).stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.slow
 def test_answers_of_readers_are_kept_under_pseudonyms_and_leave_the_fingerprint_alone(flair_tree):
     alone = store.load_info(prepare(flair_tree))
     rows = [("MRN002", "Zhou", "Glioma"), ("MRN000", "Adam", "0"), ("MRN002", "Adam", "encephalitis")]
@@ -140,6 +142,7 @@ def test_answers_of_readers_are_kept_under_pseudonyms_and_leave_the_fingerprint_
         prepare(flair_tree)  # the dataset without readers
 
 
+@pytest.mark.slow
 def test_a_dataset_of_phantoms_is_marked(flair_tree):
     for path in flair_tree.glob("*/*/IM*"):
         edit(path, QualityControlImage="YES")
@@ -209,6 +212,7 @@ def test_a_second_copy_serves_where_the_first_is_broken(tmp_path):
     assert info["rejected"] == {"duplicate": 1, "undecodable pixels": 1}
 
 
+@pytest.mark.slow
 def test_linked_folders_are_read_once(flair_tree):
     whole = store.load_info(prepare(flair_tree))
     (flair_tree / f"{NAME}_0").rename(flair_tree.parent / "elsewhere")
@@ -383,6 +387,7 @@ def test_other_inputs_are_not_prepared_over_a_dataset(flair_tree):
     assert snapshot(output) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["write", "draw", "private"])
 def test_a_full_disk_leaves_nothing(flair_tree, monkeypatch, step):
     def full(*args, **kwargs):
@@ -429,6 +434,7 @@ def test_one_person_under_two_ids_is_refused_and_named_in_the_private_folder_onl
     assert rows[1:] == ["MRN000,MRN009,3"]
 
 
+@pytest.mark.slow
 def test_what_was_sent_twice_counts_once(flair_tree):
     whole = store.load_info(prepare(flair_tree))
     shutil.copytree(flair_tree / f"{NAME}_0", flair_tree / "again")
@@ -439,6 +445,7 @@ def test_what_was_sent_twice_counts_once(flair_tree):
     assert info["sequences"] == whole["sequences"] and info["same_pixels"] == 3
 
 
+@pytest.mark.slow
 def test_the_dataset_keeps_hashes_of_source_pixels_and_says_so(flair_tree):
     first, second = prepare(flair_tree), flair_tree.parent / "second"
     shutil.rmtree(flair_tree / pseudonyms.FOLDER)  # another key, as another hospital has
@@ -453,6 +460,7 @@ def test_the_dataset_keeps_hashes_of_source_pixels_and_says_so(flair_tree):
     assert (flair_tree / store.SOURCE_FILE).read_bytes() == (first / store.SOURCE_FILE).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_private_table_grows_and_two_datasets_have_one_key(flair_tree):
     prepare(flair_tree)
     uid = pydicom.dcmread(first_file(flair_tree)).SOPInstanceUID
@@ -469,6 +477,7 @@ def test_the_figures_are_of_a_usable_size(flair_tree):
     json.loads((output / "cohort.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [False, True])
 def test_other_planes_are_left_out_unless_the_user_names_them(tmp_path, named):
     tree = make_tree(tmp_path / "dicom", kinds=("t2wi",))

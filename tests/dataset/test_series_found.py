@@ -31,6 +31,7 @@ def read_rows(tree):
         return {row["series_instance_uid"]: row for row in csv.DictReader(stream)}
 
 
+@pytest.mark.slow
 def test_a_survey_tells_of_every_series_and_makes_no_dataset(mixed):
     (mixed / "patients.csv").unlink()
     command = [sys.executable, "-m", "launch.prepare", f"--input={mixed}", "--survey"]

@@ -39,6 +39,7 @@ def test_slices_come_back_sorted_and_exact(written):
     assert slices.spacing_mm.dtype == slices.position_mm.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_writing_and_reading_need_no_tensorflow_and_print_nothing(written):
     code = f"""
 import sys

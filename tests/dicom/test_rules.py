@@ -50,6 +50,7 @@ WITHOUT += ["{} non enhanced", "{} no enhancement", "{} vor KM", "{} avant injec
 SILENT = ["{}", "{} SE", "{} W/WO contrast", "{} mit und ohne KM", "{} post op", "{} post fossa", "{} with fat sat"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Ax T1", "t1_tse_tra", "T1W_SE"])
 @pytest.mark.parametrize("agent", ["", "Gadovist"])
 def test_the_name_tells_the_agent_in_ten_languages_and_the_field_where_it_is_silent(name, agent):

@@ -50,6 +50,7 @@ def test_a_linear_head_on_mean_features_gives_cam():
     np.testing.assert_allclose(other, np.maximum(-cam, 0), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pooling", "widths", "stage"), CASES)
 def test_weights_are_the_logits_change_by_a_channel_and_the_forms_agree(pooling, widths, stage):
     params, activation, explain = explainer(pooling, widths, stage)

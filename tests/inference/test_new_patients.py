@@ -10,6 +10,7 @@ from lesion.errors import UserError
 from lesion.inference import new_patients
 
 
+@pytest.mark.slow
 def test_slices_are_those_of_a_dataset_and_what_does_not_fit_is_flagged(tree, tmp_path):
     private = tree / pseudonyms.FOLDER
     prepare.prepare(tree, tmp_path / "data", private)

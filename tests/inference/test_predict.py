@@ -46,6 +46,7 @@ def table(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_fold_says_what_it_said_in_the_run_and_the_ensemble_is_their_mean(run, tmp_path, monkeypatch):
     given, drawn = arrive(monkeypatch), []
     monkeypatch.setattr(predict.sheet, "draw", lambda path, rows, *rest: drawn.append((path.name, rows, *rest)))
@@ -81,6 +82,7 @@ def test_a_fold_says_what_it_said_in_the_run_and_the_ensemble_is_their_mean(run,
         predict.predict(run, tmp_path, tmp_path / "out.csv", private=tmp_path)
 
 
+@pytest.mark.slow
 def test_what_is_unlike_the_training_data_is_not_answered(run, tmp_path, monkeypatch):
     arrive(monkeypatch, phantom=set())
     predict.predict(run, tmp_path, tmp_path / "out.csv", private=tmp_path)
@@ -89,6 +91,7 @@ def test_what_is_unlike_the_training_data_is_not_answered(run, tmp_path, monkeyp
     assert all(row["flag"] for row in rows) and not (tmp_path / "out_gradcam").exists()
 
 
+@pytest.mark.slow
 def test_slices_prepared_in_another_way_and_folds_that_are_not_there(run, tmp_path):
     with pytest.raises(UserError, match="choose a fold of 0, 1"):
         predict.open_checkpoint(run / "checkpoints" / "fold_7", "")

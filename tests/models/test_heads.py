@@ -80,6 +80,7 @@ def test_a_masked_sequence_is_an_absent_one_and_matters(logit_of, bags):
     assert np.abs(logit_of(turned) - logit_of(bags))[2:].min() > 1e-4
 
 
+@pytest.mark.slow
 def test_jit_and_vmap_give_the_plain_numbers(plain, logit_of, bags):
     logit = plain(bags)
     np.testing.assert_allclose(logit_of(bags), logit, rtol=1e-5, atol=1e-6)
@@ -87,6 +88,7 @@ def test_jit_and_vmap_give_the_plain_numbers(plain, logit_of, bags):
     np.testing.assert_allclose(jax.jit(jax.vmap(single))(bags), logit, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_gradient_is_finite_with_an_empty_bag(plain, bags):
     loss = lambda params, x: jnp.sum(plain.func(params, bags._replace(features=x)))  # noqa: E731
     grads = jax.jit(jax.grad(loss, (0, 1)))(*plain.args, bags.features)
@@ -146,6 +148,7 @@ SMALL = {  # features and head, at sizes that cost nothing
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trunk", "head", "side"), SMALL.values(), ids=SMALL)
 def test_jit_and_vmap_give_the_same(trunk, head, side, rng):
     images = rng.random((3, side, side, 1), np.float32)

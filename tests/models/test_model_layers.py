@@ -25,6 +25,7 @@ CONVS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CONVS.values(), ids=CONVS)
 def test_both_ways_to_convolve_agree_forward_and_backward(case, rng):
     inputs, features, k, stride, groups, side, padding = case
@@ -55,6 +56,7 @@ POOLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [7, 8])
 @pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
 def test_both_ways_to_pool_agree_forward_and_backward(pool, side, rng):

@@ -81,6 +81,7 @@ def test_the_same_seed_gives_the_same_bytes(patient):
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_files_are_mr_series_of_a_scanner_with_an_identity_planted(patient):
     plan, (folder, _), chosen = patient
     headers = [pydicom.dcmread(p) for p in sorted(folder.rglob("*")) if p.is_file()]

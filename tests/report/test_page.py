@@ -66,6 +66,7 @@ def text_of(page):
     return re.sub(r"\s+", " ", " ".join(Page(page).text))
 
 
+@pytest.mark.slow
 def test_the_page_opens_offline_and_hangs_together(page):
     parsed = Page(page)
     assert not parsed.stack

@@ -29,6 +29,7 @@ def test_banners(phantom, pretrained, want):
     assert [b.split(":")[0] for b in got] == want
 
 
+@pytest.mark.slow
 def test_equal_strategies_are_one_curve(tmp_path):
     fake_active(tmp_path, 0, 0.02, ("margin", "random", "entropy", "least_confidence", "bald"))
     curves = active_runs.mean_curves(read.read(tmp_path).active[0].rounds)

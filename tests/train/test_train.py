@@ -49,6 +49,7 @@ def build():
     )
 
 
+@pytest.mark.slow
 def test_one_compilation_serves_every_fold_and_no_hidden_label_is_read(trainer):
     label, mask = tiny.slices().label, np.arange(40) < 22
     fitted, history = train.fit(trainer, KEY, trainer.init(KEY), label, mask)

@@ -108,6 +108,7 @@ NAMED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pair", "golden"), NAMED.items(), ids=map(" from ".join, NAMED))
 def test_names_and_layouts_of_a_source_fit_the_model(pair, golden):
     arrays = {name: np.zeros(shape, np.float32) for name, shape in spec_of(*golden)}

@@ -40,6 +40,7 @@ def test_the_real_weights_know_a_cat_and_an_espresso(variables):
     assert jnp.argmax(logits, -1).tolist() == [285, 967]  # Egyptian cat, espresso
 
 
+@pytest.mark.slow
 def test_orbax_round_trip_refuses_what_was_tampered_with(tmp_path, variables):
     folder = tmp_path / "w"
     sha256 = checkpoint.save_variables(folder, variables, {"model": NAME, "pretrained": True})

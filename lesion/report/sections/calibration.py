@@ -12,6 +12,7 @@ from lesion.report.sections.comparison import by_sequence, group_verdicts
 from lesion.report.tables import Cell, Table
 
 BINS = 10
+SCORES = {"ece": "ECE", "brier": "Brier"}
 
 
 def overconfidence(run: Predictions) -> float:
@@ -41,8 +42,8 @@ def verdict(scores: dict[str, Any], overconfident: float, positive: str) -> str:
     return text
 
 
-def _score(entry: dict[str, float]) -> Cell:
-    """Returns a cell with three digits and the interval, which is left out if it has no width."""
+def cell(entry: dict[str, float]) -> Cell:
+    """Returns a score's cell, with three digits and the interval, which is left out if it has no width."""
     value, low, high = tables.triple(entry)
     text = f"{value:.3f}" if np.isfinite(value) else words.MISSING
     return Cell(text, f"{low:.3f} to {high:.3f}" if low < high else "")
@@ -53,17 +54,17 @@ def _row(run: Predictions, scores: dict[str, Any]) -> dict[str, Any]:
     patient, slices, positive = scores["patient"], scores["slice"], run.classes.positive
     return {
         "Model": run.title,
-        "ECE, patients": _score(patient["ece"]),
+        f"{SCORES['ece']}, patients": cell(patient["ece"]),
         "ECE by chance, up to": f"{scores['chance']['high']:.3f}",
-        "Brier, patients": _score(patient["brier"]),
+        f"{SCORES['brier']}, patients": cell(patient["brier"]),
         "Brier of the share alone": f"{patient['brier_share']:.3f}",
         f"Predicted / true {positive}, %": f"{100 * patient['predicted']:.0f} / {100 * patient['observed']:.0f}",
-        "ECE, slices": _score(slices["ece"]),
-        "Brier, slices": _score(slices["brier"]),
+        f"{SCORES['ece']}, slices": cell(slices["ece"]),
+        f"{SCORES['brier']}, slices": cell(slices["brier"]),
     }
 
 
-def _figure(run: Predictions, name: str) -> Drawing:
+def figure(run: Predictions, name: str) -> Drawing:
     """Draws the reliability diagram of a run."""
     key = f"Bars: 95 % interval; above the dotted line there was more {run.classes.positive} than predicted."
     patients, slices = (metrics.reliability(*run.columns(level), bins=BINS) for level in ("patient", "slice"))
@@ -85,7 +86,7 @@ def section(folder: Folder) -> dict[str, Any] | None:
                 ),
                 "table": Table(words.identifier("calibration", sequence), caption, rows),
                 "figures": [
-                    _figure(r, words.identifier("figure-calibration", sequence, i)) for i, r in enumerate(runs)
+                    figure(r, words.identifier("figure-calibration", sequence, i)) for i, r in enumerate(runs)
                 ],
             }
         )

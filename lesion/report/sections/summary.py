@@ -73,14 +73,19 @@ def _random_weights(folder: Folder) -> str:
     return words.join([name or "the backbone" for name in dict.fromkeys(networks)] + list(others))
 
 
+def _tested(folder: Folder) -> tuple[Predictions, ...]:
+    """Returns the runs whose scores head the page: on their own test folds, or on another cohort."""
+    return (*folder.transfer, *folder.external)
+
+
 def _patients(folder: Folder) -> str:
     """Returns the number of patients behind the results, in words."""
     noun = "simulated patient" if PHANTOM in cohort_banners(folder) else "patient"
     counts = folder.cohort.get("patients", {})
     if set(folder.classes) <= counts.keys():
         negative, positive = (counts[name] for name in folder.classes)
-    elif folder.transfer:
-        label, _, _ = max((run.columns("patient") for run in folder.transfer), key=lambda columns: columns[0].size)
+    elif _tested(folder):
+        label, _, _ = max((run.columns("patient") for run in _tested(folder)), key=lambda columns: columns[0].size)
         negative, positive = int((label == 0).sum()), int((label == 1).sum())
     elif folder.doctor:
         (run,) = folder.doctor
@@ -95,13 +100,13 @@ def _patients(folder: Folder) -> str:
 
 def _method(folder: Folder) -> str:
     """Returns the networks and their training in words, as far as the configuration names them."""
-    titles = {run.model: run.title for run in folder.transfer if run.model}
+    titles = {run.model: run.title for run in _tested(folder) if run.model}
     if len(titles) > 1:
-        modes = list(dict.fromkeys(str(run.fields.get("mode")) for run in folder.transfer))
+        modes = list(dict.fromkeys(str(run.fields.get("mode")) for run in _tested(folder)))
         mode = _MODES.get(modes[0], "").replace("its features", "their features") if len(modes) == 1 else ""
         names = ", ".join(title.replace(RANDOM, " (random weights)") for title in titles.values())
         return f"Networks: {names}{mode}"
-    runs = (*folder.transfer, *folder.active, *folder.doctor)
+    runs = (*_tested(folder), *folder.active, *folder.doctor)
     configs = [config for config in (folder.config, *(run.config for run in runs)) if config]
     config: Mapping[str, Any] = next(iter(configs), {})
     others = [run.config for _, run in folder.experiments()]
@@ -143,14 +148,15 @@ def _majority(runs: tuple[Predictions, ...]) -> str:
 
 def section(folder: Folder) -> dict[str, Any]:
     """Returns the values that summary.html.j2 prints."""
+    tested = _tested(folder)
     return {
         "patients": _patients(folder),
         "method": _method(folder),
-        "patients_apart": folder.transfer and not any(run.splits_patients for run in folder.transfer),
+        "patients_apart": tested and not any(run.splits_patients for run in tested),
         "failed": folder.failed,
         "missing": folder.missing,
-        "glance": [(run, transfer.sequence_style(run.sequence)) for run in folder.transfer],
-        "several": len({run.title for run in folder.transfer}) > 1,
-        "majority": _majority(folder.transfer),
+        "glance": [(run, transfer.sequence_style(run.sequence)) for run in tested],
+        "several": len({run.title for run in tested}) > 1,
+        "majority": _majority(tested),
         "beside": _beside(folder),
     }
