@@ -22,11 +22,13 @@ def get_config(arg: str = "") -> ConfigDict:
     config.backbone, config.sequence = common.split_arg(arg, ("efficientnet_lite0", "ce_t1wi"))
     config.weights = ""  # folder written by launch.convert_weights; empty: random weights
     config.oracle = "doctor"  # who labels: a doctor, by launch.annotate
+    config.contradictions = "ask"  # a patient said to have both classes: ask again, last or majority of the answers
+    config.given_labels = ""  # labels.csv of another run or tool, known from the beginning
     config.seed = 0  # seed of initialisation, order, augmentation and draws
 
     config.initial_labeled = 400  # slices of the first labelled set, rounded up to whole random patients
     config.num_acquire = 50  # K, slices queried per round
-    config.num_rounds = 40  # most rounds; the rules below stop earlier
+    config.num_rounds = 40  # most rounds; the rules below stop earlier; one more asks again what could not be told
     config.strategies = ("entropy",)  # one only: a doctor does not answer twice to compare
     config.unit = "slice"  # slice, or patient: queries whole patients, as many as num_acquire slices hold
     config.aggregate = "mean"  # patient: its score is the mean or max of its slices', or top: mean of the upper quarter

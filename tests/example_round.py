@@ -22,7 +22,7 @@ def picture(shade, side=96):
     return stream.getvalue()
 
 
-def write(workdir, index=0, ids=IDS):
+def write(workdir, index=0, ids=IDS, **fields):
     """Writes a round: patient 0 has three queried slices and a neighbour that is not, patient 1 the others, no T2WI."""
 
     def stack(sequence, name, count, start=0.0):
@@ -37,6 +37,7 @@ def write(workdir, index=0, ids=IDS):
         {"flair": stack("flair", "b", 3), "ce_t1wi": stack("ce_t1wi", "b", 2)},
     ]
     items = [Item(name, i // 3, i % 3) for i, name in enumerate(ids)]
-    round_ = round_file.Round(index, "ce_t1wi", True, "python -m launch.active --again", ["PA", "PB"], stacks, items)
+    command, patients = "python -m launch.active --again", ["PA", "PB"]
+    round_ = round_file.Round(index, "ce_t1wi", True, command, patients, stacks, items, fit=index)._replace(**fields)
     round_file.write(workdir, round_)
     return round_

@@ -119,7 +119,8 @@ def test_a_dataset_of_other_classes_names_no_other_from_its_tables_to_its_report
 
     write_csv(flair_tree / "patients.csv", *((patient, word if i < 3 else "") for i, (patient, word) in enumerate(new)))
     prepare.prepare(flair_tree, folder / "less", private, Options(classes=OTHER))
-    asked = tiny.active_config(mode="frozen", strategies=("entropy",), num_acquire=2)
+    own = {"contradictions": "last", "given_labels": ""}
+    asked = tiny.active_config(mode="frozen", strategies=("entropy",), num_acquire=2, **own)
     doctor.run_doctor(asked, loading.load(asked, folder / "less", with_folds=False), folder / "doctor")
     queried = round_file.newest(folder / "doctor")
     assert app.make_app(folder / "doctor", "t").test_client().get("/t/round").get_json()["labels"] == list(OTHER)

@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import flask
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import Forbidden, HTTPException, NotFound, SecurityError
 
+from lesion import files
 from lesion.dataset import SEQUENCES
 from lesion.errors import UserError
-from lesion.worklist import FOLDER, SKIP, journal, round_file
+from lesion.worklist import FOLDER, NO_CLASS, journal, round_file
 from lesion.worklist.journal import PAGE, Entry, JournalState
 from lesion.worklist.round_file import Round
 
 HOST = "127.0.0.1"
+READER = "reader_1"  # whoever has the address
+MAX_BYTES = 2**14  # of a message
 PAGE_FOLDER = Path(__file__).parent / "page"
 THIRD_PARTY = Path(__file__).parents[2] / "third_party"
 FILES = {
@@ -33,6 +36,13 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",  # no browser keeps a patient's picture
 }
+# What is told of a request that cannot be, to the person at the browser.
+_MEND = "Open the address that launch.annotate prints, whole, on the machine where it runs or through ssh -L"
+MISTAKES: dict[type[Exception], str] = {
+    NotFound: f"There is no reading page at this address. {_MEND}.",
+    SecurityError: f"The reading page answers to {HOST} only, not to another name or through another server. {_MEND}.",
+    Forbidden: f"Another page asked for this: refused. {_MEND}.",
+}
 
 
 class Refused(Exception):  # noqa: N818  # not an error: the page shows it and goes on
@@ -42,13 +52,14 @@ class Refused(Exception):  # noqa: N818  # not an error: the page shows it and g
 def make_app(workdir: Path, token: str) -> flask.Flask:
     """Builds the app that serves the run in `workdir`, all of it below /`token`/.
 
-    An answer is `POST answer {id, round, item, label, seen}`: `id` is made by the page, so that a message that is sent
-    again does not count twice; `seen` is the entry that the page last knew for this slice, so that two tabs never
-    overwrite each other unknowingly. `POST undo {id, round, entry}` takes the entry back. Both return the state; 409
-    means that the message was refused.
+    An answer is `POST answer {id, round, item, picture, label, seen, milliseconds}`: `id` is made by the page, so that
+    a message that is sent again does not count twice; `picture` is the digest of the slice that was on the screen, so
+    that an answer is never one about another; `seen` is the entry that the page last knew for this slice, so that two
+    tabs never overwrite each other unknowingly. `POST undo {id, round, entry}` takes the entry back. Both return the
+    state; 409 means that the message was refused.
     """
     app = flask.Flask(__name__, static_folder=None)
-    app.config.update(TRUSTED_HOSTS=[HOST, "localhost"], MAX_CONTENT_LENGTH=2**14)
+    app.config.update(TRUSTED_HOSTS=[HOST, "localhost"], MAX_CONTENT_LENGTH=MAX_BYTES)
     pages = flask.Blueprint("pages", __name__, url_prefix=f"/{token}")
 
     @pages.get("/")
@@ -74,7 +85,11 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
                 {sequence: [slice_.position_mm for slice_ in stack] for sequence, stack in patient.items()}
                 for patient in round_.stacks
             ],
-            "items": [{"patient": item.patient, "place": item.place} for item in round_.items],
+            "items": [{"patient": item.patient, "place": item.place, "picture": item.digest} for item in round_.items],
+            "fit": round_.fit,
+            "again": round_.again,
+            "said": list(round_.said) or [{} for _ in round_.patients],
+            "contradictions": round_.contradictions,
             "state": _state(workdir, round_),
         }
 
@@ -86,27 +101,32 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
     def picture(number: int, patient: int, sequence: str, place: int) -> flask.Response:
         try:
             name = round_file.read(round_file.folder_of(workdir, number)).stacks[patient][sequence][place].picture
-        except (UserError, LookupError):
+            return _file(workdir / FOLDER / round_file.PICTURES / name, "image/png")
+        except (UserError, LookupError, FileNotFoundError):
             flask.abort(404)
-        return _file(workdir / FOLDER / round_file.PICTURES / name, "image/png")
 
     @pages.post("/answer")
     def answer() -> Any:
-        message = _message(id=str, round=int, item=int, label=str, seen=str)
+        message = _message(id=str, round=int, item=int, picture=str, label=str, seen=str, milliseconds=int)
         round_ = round_file.newest(workdir)
         outside = message["round"] == round_.number and message["item"] >= len(round_.items)
-        if message["label"] not in (*round_.classes, SKIP) or message["item"] < 0 or outside:
+        unknown = message["label"] not in (*round_.classes, *NO_CLASS)
+        if unknown or outside or message["item"] < 0 or message["milliseconds"] < 0:
             flask.abort(400)
 
         def decide(state: JournalState) -> list[Entry]:
-            slice_ = round_.items[message["item"]].slice
+            item = round_.items[message["item"]]
+            if message["picture"] != item.digest:
+                raise Refused("this answer is about a picture that is not asked about any more: nothing was changed")
+            slice_ = item.slice
             current = state.answer(round_.number, slice_)
             if current and current.label == message["label"]:
                 return []
             if (current.id if current else "") != message["seen"]:
                 label = current.label if current else "open"
                 raise Refused(f"this slice was changed elsewhere, it is {label} now: answer again")
-            return [Entry(message["id"], round_.number, slice_, message["label"], PAGE)]
+            made = Entry(message["id"], round_.number, slice_, message["label"], PAGE)
+            return [made._replace(reader=READER, seconds=message["milliseconds"] / 1000)]
 
         return _add(workdir, round_, message, decide)
 
@@ -121,7 +141,7 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
             entry = state.entries.get(message["entry"])
             if entry is None or state.answer(round_.number, entry.slice) != entry:
                 raise Refused("this answer was changed elsewhere: nothing to take back")
-            return [Entry(message["id"], round_.number, entry.slice, "", PAGE, undoes=entry.id)]
+            return [Entry(message["id"], round_.number, entry.slice, "", PAGE, undoes=entry.id, reader=READER)]
 
         return _add(workdir, round_, message, decide)
 
@@ -139,7 +159,10 @@ def make_app(workdir: Path, token: str) -> flask.Flask:
     @app.errorhandler(Exception)
     def report_error(error: Exception) -> Any:
         if isinstance(error, HTTPException):
-            return {"error": error.name}, error.code
+            sentence = MISTAKES.get(type(error), error.description)
+            if "text/html" in flask.request.headers.get("Accept", ""):  # a person, not the page
+                return flask.Response(f"<!doctype html>\n<p>{sentence}</p>\n", error.code, mimetype="text/html")
+            return {"error": sentence}, error.code
         if isinstance(error, OSError):
             return {"error": f"not saved: {error.strerror}"}, 507
         return {"error": str(error)}, 500
@@ -167,8 +190,9 @@ def _add(workdir: Path, round_: Round, message: dict[str, Any], decide: Callable
         if message["id"] in state.entries:  # sent again, because the first reply was lost
             return []
         number = message["round"]
-        if number != round_.number or round_file.closed_answers(workdir, number) is not None:
-            raise Refused(f"round {number + 1} is closed, its answers are trained on: nothing was changed")
+        if number != round_.number or round_file.closed_entries(workdir, number) is not None:
+            which = round_.title if number == round_.number else "the round of this answer"
+            raise Refused(f"{which} is closed, its answers are trained on: nothing was changed")
         return decide(state)
 
     try:
@@ -183,10 +207,12 @@ def _state(workdir: Path, round_: Round) -> dict[str, Any]:
     state = journal.read(workdir / FOLDER)
     entries = [state.answer(round_.number, item.slice) for item in round_.items]
     last = state.last_page_answer(round_.number)
+    path = round_file.folder_of(workdir, round_.number) / round_file.FILE
     return {
         "round": round_.number,
+        "questions": files.sha256(path)[:16],  # other ones may come under the same number, from a run begun anew
         "answers": [{"label": e.label, "entry": e.id} if e else {"label": "", "entry": ""} for e in entries],
         "undo": last.id if last else "",
-        "closed": round_file.closed_answers(workdir, round_.number) is not None,
+        "closed": round_file.closed_entries(workdir, round_.number) is not None,
         "over": (workdir / "metrics.json").exists(),
     }

@@ -14,11 +14,19 @@ import filelock
 import waitress
 
 from lesion import files
-from lesion.annotate.app import HOST, make_app
+from lesion.annotate.app import HOST, MAX_BYTES, make_app
 from lesion.errors import UserError
 from lesion.worklist import FOLDER, round_file
 
 ADDRESS = "address.json"
+# Whoever knows no token holds up nobody: what is sent is cut before it is read, and who sends nothing is let go.
+LIMITS = {
+    "max_request_body_size": MAX_BYTES,
+    "connection_limit": 500,
+    "channel_timeout": 20,  # seconds
+    "cleanup_interval": 2,  # seconds
+    "asyncore_use_poll": True,  # select takes no more than 1024 files
+}
 
 
 def serve(workdir: Path, port: int = 0) -> None:
@@ -43,11 +51,11 @@ def serve(workdir: Path, port: int = 0) -> None:
                 left = round_file.num_open(workdir, round_)
                 num_slices, num_patients = len(round_.items), len(round_.patients)
                 print(
-                    f"round {round_.number + 1}: {num_slices} slices of {num_patients} patients, {left} left\n"
+                    f"{round_.title}: {num_slices} slices of {num_patients} patients, {left} left\n"
                     f"read them at {_url(path)} (from this machine only; Ctrl-C ends, nothing is lost)",
                     flush=True,
                 )
-                waitress.serve(make_app(workdir, token), sockets=[sock], threads=8)
+                waitress.serve(make_app(workdir, token), sockets=[sock], threads=8, **LIMITS)
     except filelock.Timeout as error:
         raise UserError(f"{workdir} is served already: open {_url(path)}") from error
 

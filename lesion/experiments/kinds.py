@@ -212,7 +212,7 @@ def _load_active(config: ConfigDict, data_dir: Path, keep: bool) -> Setup:
 
 
 def _load_doctor(config: ConfigDict, data_dir: Path, keep: bool) -> Setup:
-    setup = load(config, data_dir, with_folds=False, keep=keep)
+    setup = doctor.with_given(config, load(config, data_dir, with_folds=False, keep=keep))
     doctor.check_unlabeled(config, setup)
     return setup
 

@@ -20,7 +20,7 @@ METRICS = "metrics.json"
 FAILED = "failed.json"
 NOT_COMPARED = {"device", "command", "started", "finished"}
 RECORDED = ("versions.", "data.preprocess.", "baseline.")  # prefixes of names that are recorded, not compared
-PLACES = (".weights", ".file")  # suffixes of the names of paths to weights, whose hash is compared instead
+PLACES = (".weights", ".file", ".given_labels")  # suffixes of names of paths: hashes are compared instead
 PACKAGES = ("lesion", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "pillow")
 
 

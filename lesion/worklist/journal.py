@@ -28,10 +28,12 @@ class Entry(NamedTuple):
         id: unique id; an entry that is sent twice counts once.
         round: number of the round, from 0.
         slice: pseudonymous id of the slice.
-        label: name of a class or `skip`; "" for an undo.
+        label: name of a class, `cannot_tell` or `not_usable`; "" for an undo.
         source: `page`, or the name of a worklist, see `csv_file.source_id`.
         undoes: id of the entry that this one takes back, or "".
         at: time of writing, UTC, ISO 8601.
+        reader: pseudonym of who answered, `reader_1`; "" if unknown.
+        seconds: time from the picture's appearance to the answer; None if unknown.
     """
 
     id: str
@@ -41,6 +43,8 @@ class Entry(NamedTuple):
     source: str
     undoes: str = ""
     at: str = ""
+    reader: str = ""
+    seconds: float | None = None
 
 
 class JournalState(NamedTuple):
@@ -79,7 +83,7 @@ def replay(entries: Iterable[Entry]) -> JournalState:
 
 
 def read(folder: Path) -> JournalState:
-    """Reads the journal in `folder`; ignores an incomplete last line.
+    """Reads the journal in `folder`; ignores blank lines and an incomplete last one.
 
     Raises:
         UserError: if a line is damaged; names the line.
@@ -88,6 +92,8 @@ def read(folder: Path) -> JournalState:
     data = path.read_bytes() if path.exists() else b""
     entries = []
     for number, line in enumerate(data[: _complete_length(data)].splitlines(), 1):
+        if not line.strip():  # an editor's
+            continue
         entry = _parse(line)
         if entry is None:
             raise UserError(f"{path} line {number} is damaged: restore the file from a copy")

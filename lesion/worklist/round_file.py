@@ -1,14 +1,16 @@
 """The folder of a round: the queried slices, the pictures to show beside them, and the answers so far."""
 
+import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from lesion import files
 from lesion.classes import PAPER, Classes
 from lesion.errors import UserError
-from lesion.worklist import FOLDER, csv_file, journal
+from lesion.worklist import CANNOT_TELL, CONTRADICTION, FOLDER, UNDO, csv_file, journal
 from lesion.worklist.journal import Entry, JournalState
 
 FILE = "round.json"
@@ -30,11 +32,13 @@ class Item(NamedTuple):
         slice: pseudonymous id of the slice.
         patient: index of the patient in `Round.stacks`, from 0.
         place: index of the slice in the patient's stack of the round's sequence, from 0.
+        digest: hash of the slice's id and its picture, which an answer repeats; `write` fills it in.
     """
 
     slice: str
     patient: int
     place: int
+    digest: str = ""
 
 
 class Round(NamedTuple):
@@ -49,6 +53,10 @@ class Round(NamedTuple):
         stacks: {sequence: slices in anatomical order} for each patient.
         items: queried slices in reading order.
         classes: the classes that are told apart.
+        fit: number of the fit, from 0, that the answers go into: rounds that ask again have that of another.
+        again: why the slices are asked again: `contradiction`, `cannot_tell`; "" where they are new.
+        said: {label: number of slices} that were said of each patient before.
+        contradictions: what becomes of a patient with both classes, see `answers.SETTLED_BY`.
     """
 
     number: int
@@ -59,6 +67,16 @@ class Round(NamedTuple):
     stacks: list[dict[str, list[StackSlice]]]
     items: list[Item]
     classes: Classes = PAPER
+    fit: int = 0
+    again: str = ""
+    said: Sequence[dict[str, int]] = ()
+    contradictions: str = "ask"
+
+    @property
+    def title(self) -> str:
+        """What the round is called where a person reads it."""
+        reason = {CONTRADICTION: "contradictions are asked again", CANNOT_TELL: "what could not be told is asked again"}
+        return f"round {self.fit + 1}" + (f" ({reason[self.again]})" if self.again else "")
 
     def picture(self, item: Item) -> str:
         """Returns the file name of an item's own picture."""
@@ -75,6 +93,12 @@ def write(workdir: Path, round_: Round) -> None:
     folder = folder_of(workdir, round_.number)
     if folder.exists():
         return
+
+    def digest(item: Item) -> str:
+        png = (workdir / FOLDER / PICTURES / round_.picture(item)).read_bytes()
+        return hashlib.sha256(item.slice.encode() + b"\0" + png).hexdigest()[:16]
+
+    round_ = round_._replace(items=[item._replace(digest=digest(item)) for item in round_.items])
     with files.new_folder(folder) as partial:
         (partial / FILE).write_text(json.dumps(round_._asdict()))
         rows = ((item.slice, round_.patients[item.patient], round_.picture(item)) for item in round_.items)
@@ -85,6 +109,11 @@ def numbers(workdir: Path) -> list[int]:
     """Returns the numbers of the rounds queried so far, in order."""
     folders = (path for path in (workdir / FOLDER).glob("round_*") if path.is_dir())
     return sorted(int(match[1]) for path in folders if (match := re.fullmatch(r"round_(\d+)", path.name)))
+
+
+def folders(workdir: Path) -> list[Path]:
+    """Returns the folders of the rounds queried so far, in order."""
+    return [folder_of(workdir, number) for number in numbers(workdir)]
 
 
 def newest(workdir: Path) -> Round:
@@ -117,10 +146,16 @@ def read(folder: Path) -> Round:
         raise UserError(f"{folder / FILE} is damaged: remove {folder}, launch.active writes it again") from error
 
 
+def entries(round_: Round, state: JournalState) -> list[Entry]:
+    """Returns the answers to a round's items that count, in the order in which they were given."""
+    found = (state.answer(round_.number, item.slice) for item in round_.items)
+    order = {id_: number for number, id_ in enumerate(state.entries)}
+    return sorted((entry for entry in found if entry), key=lambda entry: order[entry.id])
+
+
 def answers(round_: Round, state: JournalState) -> dict[str, str]:
-    """Returns {slice: label or `skip`} of the items answered so far."""
-    entries = {item.slice: state.answer(round_.number, item.slice) for item in round_.items}
-    return {slice_: entry.label for slice_, entry in entries.items() if entry}
+    """Returns {slice: label} of the items answered so far."""
+    return {entry.slice: entry.label for entry in entries(round_, state)}
 
 
 def num_open(workdir: Path, round_: Round) -> int:
@@ -132,28 +167,34 @@ def close(workdir: Path, round_: Round) -> dict[str, str] | None:
     """Closes a round if it is fully answered: its answers do not change after that, so they may be trained on.
 
     Returns:
-        {slice: label or `skip`}, or None while some items have no answer.
+        {slice: label}, or None while some items have no answer.
     """
     path = folder_of(workdir, round_.number) / CLOSED
     if not path.exists():
         with journal.locked(workdir / FOLDER) as state:
-            labels = answers(round_, state)
-            if len(labels) < len(round_.items):
+            given = entries(round_, state)
+            if len(given) < len(round_.items):
                 return None
-            files.write_text(path, json.dumps(labels, indent=1) + "\n")
+            files.write_json(path, [entry._asdict() for entry in given])
     return closed_answers(workdir, round_.number)
 
 
 def closed_answers(workdir: Path, number: int) -> dict[str, str] | None:
-    """Reads the answers of a closed round, {slice: label or `skip`}; None if the round is open.
+    """Returns {slice: label} of a closed round, None if it is open; see `closed_entries`."""
+    closed = closed_entries(workdir, number)
+    return None if closed is None else {entry.slice: entry.label for entry in closed}
+
+
+def closed_entries(workdir: Path, number: int) -> list[Entry] | None:
+    """Reads the answers of a closed round, in the order in which they were given; None if the round is open.
 
     Raises:
         UserError: if they are damaged.
     """
     path = folder_of(workdir, number) / CLOSED
     try:
-        return dict(files.read_json(path)) if path.exists() else None
-    except ValueError as error:
+        return [Entry(**fields) for fields in files.read_json(path)] if path.exists() else None
+    except (ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged: restore the file from a copy") from error
 
 
@@ -165,18 +206,22 @@ def import_worklist(workdir: Path, round_: Round, path: Path) -> str:
             slice, or if the round is closed and the file has new answers. Nothing is added then.
     """
     rows = csv_file.read(path, [item.slice for item in round_.items], round_.classes)
-    new: list[Entry] = []
+    found: list[csv_file.Difference] = []
 
     def decide(state: JournalState) -> list[Entry]:
-        new.extend(csv_file.diff(path, rows, round_.number, state))
-        if new and closed_answers(workdir, round_.number) is not None:
-            raise UserError(f"{path}: round {round_.number + 1} is closed: its answers were trained on")
-        return new
+        found.append(csv_file.diff(path, rows, round_.number, state))
+        if found[0].entries and closed_entries(workdir, round_.number) is not None:
+            raise UserError(f"{path}: {round_.title} is closed: its answers were trained on")
+        return found[0].entries
 
     journal.add(workdir / FOLDER, decide)
-    left = num_open(workdir, round_)
+    (new, num_emptied), left = found[0], num_open(workdir, round_)
+    num_back = sum(bool(entry.undoes) for entry in new)
     rest = f"{left} of {len(round_.items)} slices are left" if left else f"all are answered, go on: {round_.command}"
-    return f"round {round_.number + 1}: {len(new)} new answers; {rest}"
+    told = [f"{round_.title}: {len(new) - num_back} new answers"]
+    told += [f"{num_back} taken back"] * bool(num_back)
+    kept = f"{num_emptied} emptied cells change nothing: the word {UNDO} there takes the answer back"
+    return "; ".join([*told, *[kept] * bool(num_emptied), rest])
 
 
 def save_picture(workdir: Path, name: str, png: bytes) -> None:

@@ -18,7 +18,7 @@ from lesion.dataset import store
 from lesion.errors import UserError
 from lesion.runs import resume
 from lesion.transfer import methods
-from lesion.worklist import SKIP, csv_file, journal, round_file
+from lesion.worklist import CANNOT_TELL, NOT_USABLE, csv_file, journal, labels, round_file
 
 pytestmark = pytest.mark.slow
 
@@ -48,17 +48,18 @@ def data(tmp_path_factory):
 
 
 def begin(data, known=(), **changes):
-    made = tiny.active_config(strategies=("entropy",), oracle="doctor", stabilizing_predictions=0.0, **changes)
+    own = {"oracle": "doctor", "contradictions": "ask", "given_labels": "", "stabilizing_predictions": 0.0}
+    made = tiny.active_config(strategies=("entropy",), **own | changes)
     label = np.where(np.isin(TRUTH.patient, known), TRUTH.label, -1).astype(np.int32)
     return made, tiny.setup(made, data)._replace(slices=TRUTH._replace(label=label))
 
 
-def answer(workdir, skip=()):
-    """What a doctor who knows all says of the round that waits; returns the slices."""
+def answer(workdir, other=()):
+    """What a doctor who knows all says of the round that waits, but {slice: label} in `other`; returns the slices."""
     this = round_file.newest(workdir)
     truth = dict(zip(TRUTH.slice_id, (NAMES[n] for n in TRUTH.label.tolist()), strict=True))
     listed = round_file.folder_of(workdir, this.number) / csv_file.FILE
-    rows = [f"{item.slice},{SKIP if item.slice in skip else truth[item.slice]}" for item in this.items]
+    rows = [f"{item.slice},{dict(other).get(item.slice, truth[item.slice])}" for item in this.items]
     listed.write_text("\n".join(["slice,label", *rows]) + "\n")
     return [item.slice for item in this.items]
 
@@ -100,7 +101,7 @@ def test_a_round_goes_on_when_it_is_complete_and_not_before(data, tmp_path, capl
     assert "round 2 waits" in doctor.run_doctor(made, setup, tmp_path)  # enough is known for the first fit
     assert [r["labeled_slices"] for r in rows(tmp_path / "rounds.csv")] == ["8"]
     this = round_file.newest(tmp_path)
-    one = journal.Entry("e", 1, this.items[0].slice, "glioma", journal.PAGE)
+    one = journal.Entry("e", this.number, this.items[0].slice, "glioma", journal.PAGE)
     journal.add(tmp_path / "annotate", lambda held: [one])
     for _ in range(2):
         with pytest.raises(UserError, match=r"round 2 waits for the doctor: 2 of 3 slices to answer; read them by"):
@@ -110,18 +111,73 @@ def test_a_round_goes_on_when_it_is_complete_and_not_before(data, tmp_path, capl
         doctor.run_doctor(begin(data, known=("p0", "p1"), num_acquire=2)[0], begin(data, num_acquire=2)[1], tmp_path)
 
 
-def test_what_is_skipped_is_neither_trained_on_nor_asked_for_again(data, tmp_path):
+@pytest.mark.parametrize("left_out", [NOT_USABLE, CANNOT_TELL])
+def test_what_has_no_class_is_not_trained_on_and_what_cannot_be_told_is_asked_again_at_the_end(
+    left_out, data, tmp_path
+):
     made, setup = begin(data, known=("p0", "p1"))
     doctor.run_doctor(made, setup, tmp_path)
-    skipped = [round_file.newest(tmp_path).items[0].slice]
-    answer(tmp_path, skip=skipped)
+    one = round_file.newest(tmp_path).items[0].slice
+    answer(tmp_path, {one: left_out})
     assert "round 3 waits" in doctor.run_doctor(made, setup, tmp_path)
-    assert not set(skipped) & set(answer(tmp_path))
-    doctor.run_doctor(made, setup, tmp_path)
-    assert [r["labeled_slices"] for r in rows(tmp_path / "rounds.csv")] == ["8", "10", "13"]
-    assert json.loads((tmp_path / "metrics.json").read_text())["skipped_slices"] == 1
-    (said,) = [r for r in rows(tmp_path / "predictions.csv") if r["slice"] in skipped]
-    assert (said["label"], said["said_by"]) == (SKIP, "doctor")
+    assert one not in answer(tmp_path)
+    told = doctor.run_doctor(made, setup, tmp_path)
+    labeled = ["8", "10", "13"]
+    assert [r["labeled_slices"] for r in rows(tmp_path / "rounds.csv")] == labeled
+    if left_out == CANNOT_TELL:
+        assert "round 4 (what could not be told is asked again) waits for the doctor: 1 of 1" in told
+        assert answer(tmp_path) == [one]
+        told, labeled = doctor.run_doctor(made, setup, tmp_path), [*labeled, "14"]
+    assert "stopped by rounds" in told
+    assert [r["labeled_slices"] for r in rows(tmp_path / "rounds.csv")] == labeled
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["cannot_tell_slices"], metrics["not_usable_slices"]) == (0, int(left_out == NOT_USABLE))
+    (said,) = [r for r in rows(tmp_path / "predictions.csv") if r["slice"] == one]
+    truth = NAMES[int(TRUTH.label[TRUTH.slice_id == one][0])]
+    assert (said["label"], said["said_by"]) == (truth if left_out == CANNOT_TELL else left_out, "doctor")
+    given = [(r["slice"], r["label"], r["round"]) for r in rows(tmp_path / labels.FILE) if r["slice"] == one]
+    assert given == [(one, left_out, "1")] + [(one, truth, "3")] * (left_out == CANNOT_TELL)
+
+
+def trained_on(workdir):
+    return {r["slice"]: r["label"] for r in rows(workdir / "predictions.csv") if r["said_by"]}
+
+
+@pytest.mark.parametrize("by", ["ask", "last", "majority"])
+def test_no_patient_is_trained_on_with_both_classes(by, data, tmp_path):
+    made, setup = begin(data, num_rounds=1, contradictions=by)
+    doctor.run_doctor(made, setup, tmp_path)  # one whole patient
+    first, second = round_file.newest(tmp_path).items[0].slice, round_file.newest(tmp_path).items[-1].slice
+    true = NAMES[int(TRUTH.label[TRUTH.slice_id == first][0])]
+    false = next(name for name in PAPER if name != true)
+    answer(tmp_path, {second: false})
+    told = doctor.run_doctor(made, setup, tmp_path)
+    if by == "ask":
+        assert "round 1 (contradictions are asked again) waits for the doctor: 1 of 1 slices" in told
+        asked = round_file.newest(tmp_path)
+        assert (asked.number, asked.fit, asked.said) == (1, 0, [{true: 3, false: 1}])
+        answer(tmp_path, {second: false})
+        told = doctor.run_doctor(made, setup, tmp_path)
+    assert "stopped by rounds after 1 rounds, 4 labelled slices" in told
+    assert set(trained_on(tmp_path).values()) == {true if by == "majority" else false}
+    assert [r["label"] for r in rows(tmp_path / labels.FILE)][:4].count(true) == 3  # as they were said
+
+
+def test_labels_of_another_run_are_known_from_the_beginning(data, tmp_path):
+    made, setup = begin(data, num_rounds=1)
+    all_rounds(made, setup, tmp_path / "first")
+    table = tmp_path / "first" / labels.FILE
+    made, setup = begin(data, num_rounds=1, given_labels=str(table))
+    setup = doctor.with_given(made, setup)
+    assert "stopped by rounds after 1 rounds, 4 labelled slices" in doctor.run_doctor(made, setup, tmp_path / "second")
+    assert trained_on(tmp_path / "second") == trained_on(tmp_path / "first")
+    assert {r["source"] for r in rows(tmp_path / "second" / labels.FILE)} == {"given"}
+    table.write_text(table.read_text().replace("glioma", "cannot_tell").replace("encephalitis", "cannot_tell"))
+    with pytest.raises(UserError, match=r"holds another run .*given_labels_sha256"):
+        doctor.run_doctor(made, doctor.with_given(made, setup), tmp_path / "second")
+    table.write_text("slice,label\nelsewhere,glioma\n")
+    with pytest.raises(UserError, match="none of its 1 slices is in this dataset"):
+        doctor.with_given(made, setup)
 
 
 def test_answers_that_were_trained_on_cannot_be_changed(data, tmp_path):
@@ -131,7 +187,7 @@ def test_answers_that_were_trained_on_cannot_be_changed(data, tmp_path):
     doctor.run_doctor(made, setup, tmp_path)
     path = round_file.folder_of(tmp_path, 0) / round_file.CLOSED
     before = path.read_text()
-    path.write_text(before.replace("glioma", "skip").replace("encephalitis", "skip"))
+    path.write_text(before.replace('"glioma"', '"not_usable"').replace('"encephalitis"', '"not_usable"'))
     with pytest.raises(UserError, match="were trained on have been changed"):
         doctor.run_doctor(made, setup, tmp_path)
     path.write_text(before)

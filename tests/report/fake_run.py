@@ -97,7 +97,8 @@ def fake_doctor(folder, rounds=4, over=True):
     write_rows(folder / "predictions.csv", ("patient", "slice", "label", "said_by", "probability"), [])
     write_json(folder / "config.json", CONFIG)
     if over:
-        write_json(folder / "metrics.json", {"stopped_by": ["entropy"], "skipped_slices": 1})
+        left_out = {"cannot_tell_slices": 1, "not_usable_slices": 2}
+        write_json(folder / "metrics.json", {"stopped_by": ["entropy"]} | left_out)
 
 
 def fake_png(path, height, width):

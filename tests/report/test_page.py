@@ -115,7 +115,10 @@ def test_a_doctors_rounds_are_shown_and_no_score_is_made_of_them(tmp_path, over)
     assert ("100 slices of 15 simulated patients labelled so far" in text) != over
     assert ". How often the model is right is not known" in text
     assert "After each round Round Labelled slices" in text and "4 100 15 0.30 0.10" in text
-    assert ("It stopped after 4 rounds: every remaining entropy below δ. 1 slice could not be told" in text) == over
+    assert (
+        "It stopped after 4 rounds: every remaining entropy below δ. 1 slice could not be told, 2 sl" in text
+    ) == over
+    assert ("could not be told, 2 slices could not be used: left out." in text) == over
     assert ("It goes on." in text) != over
     assert "δ = 0.3" in page and "Accuracy" not in text
     assert len(set(Page(page).ids)) == len(Page(page).ids)

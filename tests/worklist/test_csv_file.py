@@ -48,9 +48,9 @@ def test_slices_are_named_in_the_order_of_reading(round_, worklist):
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_partly_filled_and_reordered_worklists_are_imported_once(delimiter, round_, worklist, tmp_path):
-    half = fill(worklist, ["Glioma", "skip", ""], delimiter=delimiter, change=lambda rows: rows[::-1][2:])
+    half = fill(worklist, ["Glioma", "cannot_tell", ""], delimiter=delimiter, change=lambda rows: rows[::-1][2:])
     assert "2 new answers; 3 of 5" in round_file.import_worklist(tmp_path, round_, half)
-    assert answers(tmp_path, round_) == {"s0": "glioma", "s1": "skip"}
+    assert answers(tmp_path, round_) == {"s0": "glioma", "s1": "cannot_tell"}
     assert "0 new answers" in round_file.import_worklist(tmp_path, round_, half)
     whole = fill(worklist, example_round.LABELS)  # a worklist's answers may be corrected in it
     assert "4 new answers; all are answered" in round_file.import_worklist(tmp_path, round_, whole)
@@ -58,7 +58,7 @@ def test_partly_filled_and_reordered_worklists_are_imported_once(delimiter, roun
 
 
 MISTAKES = {
-    "a word": (["glioma", "tumour"], None, r"row 3: label 'tumour' is none of encephalitis, glioma, skip"),
+    "a word": (["glioma", "tumour"], None, r"row 3: label 'tumour' is none of encephalitis, glioma, cannot_tell"),
     "a number": (["1"], None, r"row 2: label '1' is none"),
     "an unknown id": (["glioma"], lambda rows: [*rows, {"slice": "s9", "label": "glioma"}], r"row 7: slice 's9'"),
     "two answers": (
@@ -90,7 +90,7 @@ def test_worklist_that_contradicts_the_page_is_refused(round_, worklist, tmp_pat
 
 
 def test_worklist_corrects_its_own_answers_but_not_another_worklists(round_, worklist, tmp_path):
-    filled = fill(worklist, ["glioma", "skip"])
+    filled = fill(worklist, ["glioma", "cannot_tell"])
     other = filled.rename(filled.with_name("other.csv"))
     round_file.import_worklist(tmp_path, round_, other)
     with pytest.raises(UserError, match=r"row 2: encephalitis, but another worklist says glioma"):
@@ -99,10 +99,32 @@ def test_worklist_corrects_its_own_answers_but_not_another_worklists(round_, wor
     assert "0 new answers" in round_file.import_worklist(
         tmp_path, round_, fill(worklist, [""])
     )  # the answer came from another file
-    assert answers(tmp_path, round_) == {"s0": "glioma", "s1": "skip"}
+    assert answers(tmp_path, round_) == {"s0": "glioma", "s1": "cannot_tell"}
     fill(worklist, ["encephalitis", ""]).rename(other)
-    assert "2 new answers; 4 of 5" in round_file.import_worklist(tmp_path, round_, other)
-    assert answers(tmp_path, round_) == {"s0": "encephalitis"}  # an emptied cell takes back
+    told = round_file.import_worklist(tmp_path, round_, other)
+    assert "1 new answers; 1 emptied cells change nothing: the word undo there takes the answer back; 3 of 5" in told
+    assert answers(tmp_path, round_) == {"s0": "encephalitis", "s1": "cannot_tell"}
+    for back in ("1 taken back", "0 new answers; 4 of 5"):  # read again, it finds nothing to do
+        fill(worklist, ["encephalitis", "undo", "undo"]).rename(other)
+        assert back in round_file.import_worklist(tmp_path, round_, other)
+        assert answers(tmp_path, round_) == {"s0": "encephalitis"}
+    fill(worklist, ["undo"]).rename(other)  # it said two things of it, one after the other
+    assert "2 taken back; 5 of 5" in round_file.import_worklist(tmp_path, round_, other)
+
+
+def test_who_answered_and_how_long_it_took_come_along_but_no_name(round_, worklist, tmp_path):
+    columns = "slice,label,reader,seconds\ns0,glioma,Dr. Roentgen,12.5\ns1,glioma,reader_1,\ns2,not_usable,,0\n"
+    filled = tmp_path / "other_tool.csv"
+    filled.write_text(columns)
+    round_file.import_worklist(tmp_path, round_, filled)
+    state = journal.read(tmp_path / "annotate")
+    given = [(entry.reader, entry.seconds) for entry in round_file.entries(round_, state)]
+    assert given == [("reader_2", 12.5), ("reader_1", None), ("", 0.0)]
+    assert "Roentgen" not in (tmp_path / "annotate" / journal.FILE).read_text()
+    for seconds in ("soon", "-1", "nan", "inf"):
+        filled.write_text(f"slice,label,seconds\ns3,glioma,{seconds}\n")
+        with pytest.raises(UserError, match="row 2: seconds is not a number from 0"):
+            round_file.import_worklist(tmp_path, round_, filled)
 
 
 def test_closed_round_takes_nothing_new(round_, worklist, tmp_path):
@@ -111,4 +133,4 @@ def test_closed_round_takes_nothing_new(round_, worklist, tmp_path):
     round_file.close(tmp_path, round_)
     assert "0 new answers" in round_file.import_worklist(tmp_path, round_, path)
     with pytest.raises(UserError, match="round 1 is closed"):
-        round_file.import_worklist(tmp_path, round_, fill(worklist, ["skip", *example_round.LABELS[1:]]))
+        round_file.import_worklist(tmp_path, round_, fill(worklist, ["cannot_tell", *example_round.LABELS[1:]]))

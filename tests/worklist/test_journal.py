@@ -21,7 +21,7 @@ def add(folder, *entries):
     return journal.add(folder, lambda state: entries)
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["glioma", "encephalitis", "skip", "undo"]))))
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["glioma", "encephalitis", "cannot_tell", "undo"]))))
 def test_last_answer_that_was_not_undone_counts(actions):
     entries, stacks = [], {i: [] for i in range(3)}
     state = journal.replay(entries)
@@ -41,7 +41,7 @@ def test_last_answer_that_was_not_undone_counts(actions):
 
 
 def test_journal_on_disk_replays_to_the_same_state(tmp_path):
-    entries = [entry("e0"), entry("e1", "s1", "skip"), entry("e2", label="encephalitis")]
+    entries = [entry("e0"), entry("e1", "s1", "cannot_tell"), entry("e2", label="encephalitis")]
     entries.append(entry("e3", label="", undoes="e2"))
     for line in entries:
         state = add(tmp_path, line)
@@ -65,6 +65,15 @@ def test_last_line_without_line_break_counts(tmp_path):
     add(tmp_path, entry("e0"), entry("e1"))
     path = tmp_path / journal.FILE
     path.write_bytes(path.read_bytes()[:-1])
+    assert list(journal.read(tmp_path).entries) == ["e0", "e1"]
+    assert list(add(tmp_path, entry("e2")).entries) == ["e0", "e1", "e2"]
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\n\n", b"  \n", b"\r\n", b"   "])
+def test_blank_last_line_is_not_damage(blank, tmp_path):
+    add(tmp_path, entry("e0"), entry("e1"))
+    with open(tmp_path / journal.FILE, "ab") as file:
+        file.write(blank)
     assert list(journal.read(tmp_path).entries) == ["e0", "e1"]
     assert list(add(tmp_path, entry("e2")).entries) == ["e0", "e1", "e2"]
 

@@ -10,6 +10,7 @@ from lesion.report.records import Folder, Rounds
 from lesion.report.sections import active
 from lesion.report.tables import Table
 
+_LEFT_OUT = {"cannot_tell": "could not be told", "not_usable": "could not be used"}
 _LEFT = {"max_entropy": "most uncertain slice left", "mean_entropy": "mean of those left"}
 
 
@@ -53,7 +54,11 @@ def section(folder: Folder) -> dict[str, Any] | None:
         "title": run.sequence_title,
         "num_rounds": words.plural(len(rows), "round"),
         "stopped_by": [active.RULES.get(r, "all rounds that were allowed") for r in run.metrics.get("stopped_by", ())],
-        "skipped": run.metrics.get("skipped_slices"),
+        "left_out": [
+            f"{words.plural(count, 'slice')} {what}"
+            for name, what in _LEFT_OUT.items()
+            if (count := run.metrics.get(f"{name}_slices"))
+        ],
         "figure": _figure(run) if len(rows) > 1 else None,
         "table": Table("doctor-rounds", "After each round", rows),
     }
