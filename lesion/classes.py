@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from lesion.errors import UserError
 
-NOT_NAMES = ("unlabeled", "skip")  # words that tables use beside the classes
+NOT_NAMES = ("unlabeled", "skip", "undo")  # words that tables use beside the classes
 _WORD = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿ][A-Za-zÀ-ÖØ-öø-ÿ0-9-]{0,29}")  # letters that figures and LaTeX can show
 
 

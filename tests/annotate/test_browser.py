@@ -59,6 +59,7 @@ def answers(tmp_path):
 def test_round_is_read_by_keys_alone(page, tmp_path):
     page.get_log("performance"), page.get_log("browser")
     page.refresh()
+    assert not page.find_elements(By.TAG_NAME, "progress")  # one counter of what is left
     shown(page, "slice 1 of 5", "5 left", "Phantom: simulated images", "Research use only", "T2WI")
     give(page, "1")
     shown(page, "slice 2 of 5", "4 left", "Said of this patient: encephalitis 1")
@@ -126,6 +127,8 @@ def test_window_zoom_and_neighbours(page):
 def test_two_tabs_see_each_other(page, tmp_path):
     first = page.current_window_handle
     url = page.current_url
+    asleep = "path === 'state' ? new Promise(() => {}) : real(path, ...rest)"  # this tab hears of nothing by itself
+    page.execute_script(f"const real = window.fetch; window.fetch = (path, ...rest) => {asleep}")
     page.switch_to.new_window("tab")
     page.get(url)
     shown(page, "slice 1 of 5")
