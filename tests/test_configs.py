@@ -1,13 +1,16 @@
+import copy
 import json
 import subprocess
 import sys
 from importlib import import_module
+from math import inf, nan
 
 import pytest
 
-from lesion import models
+from lesion import cli, models
 from lesion.errors import UserError
-from lesion.experiments import plan
+from lesion.experiments import kinds, plan
+from lesion.transfer import checks
 from lesion.transfer.checks import check_config
 
 NAMES = ("transfer", "active", "doctor", "demo", "head_search", "baselines", "fusion", "paper", "paper_small")
@@ -91,15 +94,7 @@ def test_every_setting_of_the_head_search_is_runnable():
         check_config(config)
 
 
-BAD = {
-    "mode": "warp",
-    "data_on": "moon",
-    "validation": 1.5,
-    "num_folds": 1,
-    "num_copies": 5,
-    "batch_size": 0,
-    "backbone": "resnet99",
-}
+BAD = {"mode": "warp", "data_on": "moon", "backbone": "resnet99"}
 
 
 @pytest.mark.parametrize(("field", "value"), BAD.items(), ids=BAD)
@@ -108,6 +103,66 @@ def test_a_bad_value_is_one_line(field, value):
     config[field] = value
     with pytest.raises(UserError, match=str(value)):
         check_config(config)
+
+
+# Values below and above the range of each number.
+OUTSIDE = {
+    "seed": (-1, 2**32),
+    "num_folds": (1, 1001),
+    "num_copies": (-1, 5),
+    "num_epochs": (0, 100_001),
+    "batch_size": (0, 65537),
+    "label_smoothing": (-0.1, 1.0),
+    "patience": (-1, 1_000_001),
+    "validation": (0.0, 1.0),
+    "checkpoint_every": (0, 1_000_001),
+    "optim.lr": (0.0, -1e-3, inf, nan),
+    "optim.backbone_lr": (-1e-3, inf),
+    "optim.lr_decay": (0.0, 1.1),
+    "head.dropout": (-0.1, 1.0),
+    "head.widths": ((0,), (512, -1), (65537,), (True,)),
+    "svm.num_features": (0, 4097),
+    "svm.c": (0.0, inf),
+    "fusion.attention_width": (0, 65537),
+    "fusion.inner_folds": (1, 1001),
+    "num_repeats": (0, 1001),
+    "num_rounds": (0, 10_001),
+    "initial_labeled": (0, 1_000_001),
+    "num_acquire": (0, 1_000_001),
+    "max_per_patient": (-1, 1_000_001),
+    "dropout_samples": (0, 10_001),
+    "parallel_runs": (-1, 1_000_001),
+    "budget_slices": (-1, 1_000_001),
+    "budget_patients": (-1, 1_000_001),
+    "entropy_threshold": (-0.1, 0.694, 1.0),  # the last in bits
+    "stabilizing_predictions": (-0.1, 1.1),
+}
+NUMBERED = ("transfer", "baselines", "fusion", "active", "doctor")
+
+
+def numbers(config):
+    fields = cli.flatten(config)
+    return {k for k, v in fields.items() if type(v) in (int, float) or k == "head.widths"}
+
+
+def test_every_number_has_a_range():
+    found = set.union(*(numbers(get(name, *["cnn_f_svm"] * (name == "baselines"))) for name in NUMBERED))
+    assert found == set(checks.RANGES) == set(OUTSIDE)
+
+
+@pytest.mark.parametrize("field", OUTSIDE)
+def test_a_number_outside_its_range_is_told_the_range(field):
+    for name in NUMBERED:
+        if field not in numbers(made := get(name, *["cnn_f_svm"] * (name == "baselines"))):
+            continue
+        for value in OUTSIDE[field]:
+            config = copy.deepcopy(made)
+            config.update_from_flattened_dict({field: value})
+            with pytest.raises(UserError) as error:
+                kinds.KINDS[kinds.kind_of(config)].check(config)
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            assert f"--config.{field}={text}: " in str(error.value) and "\n" not in str(error.value)
+            assert checks.RANGES[field].text in str(error.value) or value == 4097  # more than the network has
 
 
 DISAGREE = {
@@ -133,6 +188,12 @@ FLAGS = {
         "no field --config.optim.lrr: is it --config.optim.lr?",
     ),
     "no number": (["--config.num_epochs=many"], "--config.num_epochs=many: it takes a value like 50"),
+    "a rate below": (["--config.optim.lr=-1", "--dry_run"], "--config.optim.lr=-1.0: it must be above 0"),
+    "a group in part": (["--config.optim={'lr': 0}", "--dry_run"], "--config.optim.lr=0.0: it must be above 0"),
+    "bits": (
+        ["--config=configs/active.py", "--config.entropy_threshold=1", "--dry_run"],
+        "--config.entropy_threshold=1.0: it must be 0 to 0.693 nats",
+    ),
     "too many parts": (["--config=configs/transfer.py:a,b,c"], "at most 2 parts"),
     "no file": (["--config=configs/nowhere.py"], "there are configs/active.py, "),
     "no record": (["--config=configs/recorded.py:nowhere"], "name a run's config.json"),
@@ -148,8 +209,9 @@ import lesion.experiments.kinds
 for given, stderr in json.loads(sys.argv[1]):
     if not os.fork():
         os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT), 2)
-        sys.argv = ["launch.train", *given]
-        runpy.run_module("launch.train", run_name="__main__")
+        program = "launch.active" if given[0] == "--config=configs/active.py" else "launch.train"
+        sys.argv = [program, *given]
+        runpy.run_module(program, run_name="__main__")
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
 """

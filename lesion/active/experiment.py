@@ -21,7 +21,7 @@ from lesion.progress import track
 from lesion.runs import rundir
 from lesion.runs.processes import handle_sigterm
 from lesion.transfer import methods
-from lesion.transfer.checks import at_least, check_config, check_fields
+from lesion.transfer.checks import check_config, check_fields
 from lesion.transfer.loading import Setup
 
 CHOICES = {
@@ -29,13 +29,6 @@ CHOICES = {
     "aggregate": driver.AGGREGATES,
     "entropy_statistic": ("max", "mean", "p95"),
     "oracle": ("cohort", "doctor"),
-}
-RANGES = {
-    **{
-        name: at_least(1) for name in ("num_acquire", "initial_labeled", "num_rounds", "num_repeats", "dropout_samples")
-    },
-    **{name: at_least(0) for name in ("max_per_patient", "parallel_runs", "budget_slices", "budget_patients")},
-    **{name: at_least(0) for name in ("entropy_threshold", "stabilizing_predictions")},
 }
 
 
@@ -50,7 +43,7 @@ def check_active(config: ConfigDict) -> None:
         raise UserError("--config.split and --config.label_control are for launch.train: leave patient and none")
     if config.patience:
         raise UserError("--config.patience: a round of active labelling trains all its epochs, leave it at 0")
-    check_fields(config, RANGES, CHOICES)
+    check_fields(config, CHOICES)
     if config.unit == "patient" and config.max_per_patient:
         raise UserError("--config.max_per_patient limits slices: whole patients are queried, leave it at 0")
 

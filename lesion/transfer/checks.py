@@ -1,13 +1,12 @@
 """Checks of a configuration's values: ranges, choices, and combinations that exclude each other."""
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from lesion import models
+from lesion import cli, models
 from lesion.errors import UserError
 
 
@@ -18,29 +17,47 @@ class Range(NamedTuple):
     text: str
 
 
-def at_least(least: float) -> Range:
-    """Returns the range of finite numbers from `least` on."""
-    return Range(lambda value: least <= value < math.inf, f"{least} or more")
+def _numbers(holds: Callable[[float], bool], text: str) -> Range:
+    return Range(lambda value: isinstance(value, int | float) and holds(value), text)
 
 
-POSITIVE = Range(lambda value: 0 < value < math.inf, "above 0")
-SHARE = Range(lambda value: 0 < value < 1, "above 0 and below 1")
-BELOW_ONE = Range(lambda value: 0 <= value < 1, "0 or more, below 1")
+def _count(least: int, most: int = 1_000_000) -> Range:
+    """Returns the range of whole numbers from `least` to `most`, which no run of use exceeds."""
+    return Range(lambda value: type(value) is int and least <= value <= most, f"{least} to {most}")
 
+
+_LAYER = _count(1, 65536)  # units
+# The values of every number in configs/, whatever the dataset; one that a configuration lacks is not looked for.
 RANGES = {
-    "num_epochs": at_least(1),
-    "batch_size": at_least(1),
-    "num_copies": Range(lambda value: 0 <= value <= 4, "0 to 4"),
-    "num_folds": at_least(2),
-    "patience": at_least(0),
-    "validation": SHARE,
-    "checkpoint_every": at_least(1),
-    "label_smoothing": BELOW_ONE,
-    "optim.lr": POSITIVE,
-    "optim.backbone_lr": at_least(0),
-    "optim.lr_decay": POSITIVE,
-    "head.dropout": BELOW_ONE,
-    "head.widths": Range(lambda widths: all(type(width) is int and width >= 1 for width in widths), "numbers from 1"),
+    "seed": _count(0, 2**32 - 1),
+    "num_folds": _count(2, 1000),
+    "num_copies": _count(0, 4),
+    "num_epochs": _count(1, 100_000),
+    "batch_size": _count(1, 65536),
+    "label_smoothing": _numbers(lambda value: 0 <= value < 1, "0 or more, below 1"),
+    "patience": _count(0),
+    "validation": _numbers(lambda value: 0 < value < 1, "above 0 and below 1"),
+    "checkpoint_every": _count(1),
+    "optim.lr": _numbers(lambda value: 0 < value < math.inf, "above 0"),
+    "optim.backbone_lr": _numbers(lambda value: 0 <= value < math.inf, "0 or more"),
+    "optim.lr_decay": _numbers(lambda value: 0 < value <= 1, "above 0, at most 1"),
+    "head.dropout": _numbers(lambda value: 0 <= value < 1, "0 or more, below 1"),
+    "head.widths": Range(lambda widths: all(map(_LAYER.holds, widths)), f"numbers from {_LAYER.text}"),
+    "svm.num_features": _count(1),
+    "svm.c": _numbers(lambda value: 0 < value < math.inf, "above 0"),
+    "fusion.attention_width": _LAYER,
+    "fusion.inner_folds": _count(2, 1000),
+    "num_repeats": _count(1, 1000),
+    "num_rounds": _count(1, 10_000),
+    "initial_labeled": _count(1),
+    "num_acquire": _count(1),
+    "max_per_patient": _count(0),
+    "dropout_samples": _count(1, 10_000),
+    "parallel_runs": _count(0),
+    "budget_slices": _count(0),
+    "budget_patients": _count(0),
+    "entropy_threshold": _numbers(lambda value: 0 <= value <= math.log(2), "0 to 0.693 nats, the entropy of a coin"),
+    "stabilizing_predictions": _numbers(lambda value: 0 <= value <= 1, "0 to 1"),
 }
 CHOICES = {
     "mode": ("frozen", "finetune", "scratch"),
@@ -55,24 +72,25 @@ CHOICES = {
 }
 
 
-def check_fields(config: ConfigDict, ranges: Mapping[str, Range], choices: Mapping[str, Sequence[str]]) -> None:
-    """Raises a one-line `UserError` if a field's value is out of its range or not among its choices."""
-
-    def field(name: str) -> Any:
-        return functools.reduce(lambda group, key: group[key], name.split("."), config)
-
-    for name, allowed in ranges.items():
-        if not allowed.holds(field(name)):
-            raise UserError(f"--config.{name}={field(name)}: it must be {allowed.text}")
+def check_fields(config: ConfigDict, choices: Mapping[str, Sequence[str]]) -> None:
+    """Raises a one-line `UserError` if a number is out of its range, or a field's value not among its choices."""
+    fields = cli.flatten(config)
+    for name, allowed in RANGES.items():
+        if name in fields and not allowed.holds(fields[name]):
+            raise UserError(f"--config.{name}={_text(fields[name])}: it must be {allowed.text}")
     for name, values in choices.items():
-        if field(name) not in values:
-            raise UserError(f"--config.{name}={field(name)}: choose one of {', '.join(map(repr, values))}")
+        if fields[name] not in values:
+            raise UserError(f"--config.{name}={fields[name]}: choose one of {', '.join(map(repr, values))}")
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def check_config(config: ConfigDict) -> None:
     """Raises a one-line `UserError` if a value is invalid or excludes another one."""
     models.get_spec(config.backbone)
-    check_fields(config, RANGES, CHOICES)
+    check_fields(config, CHOICES)
     if config.mode == "scratch" and config.weights:
         raise UserError("--config.mode=scratch begins from random weights: leave out --config.weights")
     if config.finetune_from:
@@ -109,5 +127,5 @@ def _check_svm(config: ConfigDict, width: int) -> None:
         raise UserError(f"{config.backbone} needs the fields svm.*: begin from --config=configs/baselines.py")
     if config.patience:
         raise UserError("--config.patience: a support vector machine has no epochs to stop at, leave it at 0")
-    num_features = Range(lambda value: 1 <= value <= width, f"1 to {width}")
-    check_fields(config, {"svm.num_features": num_features, "svm.c": POSITIVE}, {})
+    if config.svm.num_features > width:
+        raise UserError(f"--config.svm.num_features={config.svm.num_features}: {config.backbone} has {width}")

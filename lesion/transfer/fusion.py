@@ -25,12 +25,11 @@ from lesion.runs.processes import handle_sigterm
 from lesion.train.frozen import Examples, frozen_learner
 from lesion.train.network import Network
 from lesion.transfer import bags, fusion_folds, methods
-from lesion.transfer.checks import at_least, check_config, check_fields
+from lesion.transfer.checks import check_config, check_fields
 from lesion.transfer.folds import CrossValidation, FitFold, FoldResult, Units, run_folds
 from lesion.transfer.loading import Setup, cohort_folds, load_weights
 
 CHOICES = {"fusion.late": ("probability", "logit")}
-RANGES = {"fusion.attention_width": at_least(1), "fusion.inner_folds": at_least(2)}
 LAST_PART = "attention"
 
 
@@ -104,7 +103,7 @@ def check(config: ConfigDict) -> None:
         raise UserError("--config.split and --config.label_control are for one sequence: leave patient and none")
     if not config.head.widths:
         raise UserError("--config.head.widths=: attention comes after the head's first layer, name one at least")
-    check_fields(config, RANGES, CHOICES)
+    check_fields(config, CHOICES)
 
 
 def load(config: ConfigDict, data_dir: Path, *, keep: bool = True) -> FusionSetup:

@@ -50,7 +50,7 @@ REFUSED = {
     "set twice": (("head_search", {"head.widths": (1,)}), {}, "--config.head.widths: the sweep sets it"),
     "no such field": (("transfer",), {"lr": 1.0}, "sets lr, which"),
     "another type": (("transfer",), {"num_epochs": "many"}, "num_epochs=many: "),
-    "cannot be run": (("transfer",), {"num_folds": 1}, "num_folds=1: --config.num_folds=1: it must be 2 or more"),
+    "cannot be run": (("transfer",), {"num_folds": 1}, "num_folds=1: --config.num_folds=1: it must be 2 to 1000"),
     "fusion": (("fusion",), {"num_epochs": 3}, "fusion cannot be swept"),
     "a doctor": (("doctor",), {"num_rounds": 3}, "a doctor answers one run at a time"),
 }
