@@ -18,7 +18,7 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import cli
+from lesion import cli, files
 from lesion.experiments import kinds
 from lesion.experiments.preview import preview
 
@@ -37,7 +37,8 @@ def main(argv: Sequence[str]) -> None:
     if FLAGS.dry_run:
         print(preview(kinds.Experiment("", config, name), data, workdir))
         return
-    outcome = kind.run(config, kind.load(config, data, True), workdir)
+    with files.locked(workdir, inside=True):
+        outcome = kind.run(config, kind.load(config, data, True), workdir)
     report = shlex.join(["python", "-m", "launch.report", f"--workdir={workdir}"])
     print(outcome if name == "doctor" else f"{workdir}: done; {report} shows it")
 

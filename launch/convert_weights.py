@@ -9,10 +9,11 @@ Reads --input, or fetches the public file that third_party/imagenet_weights/file
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 
-from lesion import cli
+from lesion import cli, files
 from lesion.weights import pretrained
 
 FLAGS = flags.FLAGS
@@ -25,7 +26,8 @@ flags.DEFINE_string("output", None, "Folder to write.", required=True)
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    record = pretrained.convert_file(FLAGS.model, FLAGS.source, FLAGS.input, FLAGS.output)
+    with files.locked(Path(FLAGS.output), wait=True):
+        record = pretrained.convert_file(FLAGS.model, FLAGS.source, FLAGS.input, FLAGS.output)
     print(f"{FLAGS.output}: {FLAGS.model} from {record['file']}, sha256 {record['sha256'][:12]}")
     if "left_out" in record:
         print(f"left out, since only features are used: {record['left_out']}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import cli
+from lesion import cli, files
 from lesion.phantom import cohort
 
 PRESET = flags.DEFINE_string("preset", "demo", f"Size of the cohort: {', '.join(cohort.PRESETS)}.")
@@ -30,10 +30,10 @@ OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", required=True)
 def main(argv):
     del argv
     output = Path(OUTPUT.value)
-    if cohort.make(output, PRESET.value, SEED.value, OVERLAP.value, LABELED.value, READERS.value, SITE.value):
-        print(f"phantom: {PRESET.value} cohort written to {output}")
-    else:
-        print(f"phantom: {output} holds this cohort already")
+    with files.locked(output):
+        made = cohort.make(output, PRESET.value, SEED.value, OVERLAP.value, LABELED.value, READERS.value, SITE.value)
+    done = f"{PRESET.value} cohort written to {output}" if made else f"{output} holds this cohort already"
+    print(f"phantom: {done}")
 
 
 if __name__ == "__main__":

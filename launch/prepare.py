@@ -20,7 +20,7 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import classes, cli
+from lesion import classes, cli, files
 from lesion.dicom import reading_flags
 
 _INPUT = flags.DEFINE_string("input", None, "DICOM tree, with patients.csv in it.", required=True)
@@ -55,7 +55,8 @@ def main(argv: Sequence[str]) -> None:
     elif _OUTPUT.value is None:
         raise UserError("--output is not given: name the folder to make the dataset in, or look first with --survey")
     else:
-        print(prepare.prepare(source, Path(_OUTPUT.value), private, options))
+        with files.locked(Path(_OUTPUT.value)):
+            print(prepare.prepare(source, Path(_OUTPUT.value), private, options))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import cli
+from lesion import cli, files
 from lesion.experiments import executors
 from lesion.experiments.reproduce import dry_run, reproduce
 
@@ -33,7 +33,8 @@ def main(argv: Sequence[str]) -> None:
     if FLAGS.dry_run:
         dry_run(FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir))
         return
-    print(reproduce(FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir), executors.from_flags))
+    with files.locked(Path(FLAGS.workdir), inside=True):
+        print(reproduce(FLAGS.config, Path(FLAGS.data), Path(FLAGS.workdir), executors.from_flags))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from absl import flags
 
-from lesion import cli
+from lesion import cli, files
 from lesion.errors import UserError
 from lesion.experiments import board, executors
 from lesion.experiments.preview import preview_all
@@ -45,7 +45,8 @@ def main(argv: Sequence[str]) -> None:
         if failing:
             raise UserError(f"{len(failing)} of {len(experiments)} settings would fail, see above")
         return
-    rows = run_all(experiments, data, workdir, executors.from_flags)
+    with files.locked(workdir, inside=True):
+        rows = run_all(experiments, data, workdir, executors.from_flags)
     print(board.counts(rows))
     failed = [row for row in rows if row.state == board.FAILED]
     for row in failed:

@@ -25,6 +25,7 @@ from absl import flags
 from lesion import cli
 from lesion.experiments import kinds
 from lesion.experiments.preview import preview
+from lesion.runs.processes import locked
 from lesion.train.devices import connect
 
 FLAGS = flags.FLAGS
@@ -45,7 +46,8 @@ def main(argv: Sequence[str]) -> None:
         print(preview(kinds.Experiment("", config, name), data, workdir))
         return
     kind = kinds.KINDS[name]
-    kind.run(config, kind.load(config, data, True), workdir)
+    with locked(workdir):
+        kind.run(config, kind.load(config, data, True), workdir)
     part = workdir / "early" if name == "fusion" else workdir
     print(f"{workdir}: done; {shlex.join(['python', '-m', 'launch.report', f'--workdir={part}'])} shows it")
 

@@ -179,7 +179,8 @@ def prepare(folder: Path, output: Path, private: Path, options: Options = Option
 def _list_files(folder: Path, *leave_out: Path) -> list[ListedFile]:
     """Returns all files of the tree but our own, also those of a run on a part of it or with another --private."""
     listing = scan.list_files(folder, leave_out)
-    return [file for file in listing if pseudonyms.FOLDER not in Path(file.path).parts]
+    ours = {pseudonyms.FOLDER, *(files.lock_file(path).name for path in leave_out)}
+    return [file for file in listing if ours.isdisjoint(Path(file.path).parts)]
 
 
 def _overview(found: Found, key: bytes) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import submitit
 from absl import flags
 
-from lesion.errors import Interrupted, UserError
+from lesion.errors import Interrupted, InUseError, UserError
 from lesion.experiments.board import RUNS, WAITS
 from lesion.experiments.job import WARNED_S, Job, Work, run_experiment
 
@@ -59,7 +59,7 @@ def in_process() -> Executor:
         for item in work:
             try:
                 run_experiment(item)
-            except (Interrupted, OSError):  # a stop was asked for, or the disk is full: no fault of the experiment
+            except (Interrupted, InUseError, OSError):  # a stop, a folder in use, a full disk: not the experiment's
                 raise
             except UserError:
                 pass  # the reason is recorded in its folder
@@ -199,7 +199,8 @@ def define_flags(default: str) -> None:
     flags.DEFINE_integer("mem_gb", None, "slurm: memory per job, GB.", lower_bound=1)
     about = "slurm: time limit, minutes; a job that needs longer saves and queues again."
     flags.DEFINE_integer("timeout_min", 240, about, lower_bound=5)
-    flags.DEFINE_list("sbatch", [], "slurm: further options of sbatch, such as account=NAME,constraint=a100.")
+    about = "slurm: further options of sbatch, such as account=NAME,mail-type=END,FAIL or exclusive."
+    flags.DEFINE_multi_string("sbatch", [], about)
 
 
 def from_flags(folder: Path) -> Executor:
@@ -217,5 +218,13 @@ def from_flags(folder: Path) -> Executor:
         "cpus_per_task": given.cpus,
         "mem": given.mem_gb and f"{given.mem_gb}GB",
     }
-    extra = dict(option.partition("=")[::2] for option in given.sbatch)
-    return slurm(folder, given.parallel, options, extra)
+    return slurm(folder, given.parallel, options, sbatch_options(given.sbatch))
+
+
+def sbatch_options(given: Sequence[str]) -> dict[str, str | bool]:
+    """Returns {option: value} of `account=NAME,mail-type=END,FAIL`: a comma parts options only where `name=` follows.
+
+    An option without a value, such as `exclusive`, is True; it is written alone, in a --sbatch of its own.
+    """
+    options = [option for text in given for option in re.split(r",(?=[a-z-]+=)", text) if option]
+    return {name: value if sign else True for name, sign, value in (option.partition("=") for option in options)}

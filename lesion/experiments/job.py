@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import submitit
 from ml_collections import ConfigDict
 
+from lesion import files
 from lesion.errors import Interrupted
 from lesion.experiments.kinds import KINDS
 from lesion.runs import rundir
@@ -75,7 +76,16 @@ class Job(submitit.helpers.Checkpointable):
 
 
 def run_experiment(work: Work) -> None:
-    """Runs or resumes an experiment; records a failure in its folder, then raises it."""
+    """Runs or resumes an experiment; records a failure in its folder and raises it.
+
+    Raises:
+        InUseError: if another process uses the folder, in which nothing is recorded then.
+    """
+    with files.locked(Path(work.folder), inside=True):
+        _run(work)
+
+
+def _run(work: Work) -> None:
     kind, config, folder = KINDS[work.kind], ConfigDict(work.fields).lock(), Path(work.folder)
     (folder / rundir.FAILED).unlink(missing_ok=True)
     try:

@@ -206,7 +206,7 @@ def _link_finished(run: dict[str, Any], workdir: Path, folder: Path) -> bool:
         if config.exists() and not rundir.differences(files.read_json(config), run):
             with files.new_folder(folder) as partial:
                 # Files of a run are replaced, never changed: both names may share them.
-                ignored = shutil.ignore_patterns(rundir.FAILED)  # of an experiment that was refused this folder
+                ignored = shutil.ignore_patterns(files.LOCK, rundir.FAILED)  # a refused experiment's
                 shutil.copytree(source, partial, copy_function=_link, ignore=ignored, dirs_exist_ok=True)
             return True
     return False

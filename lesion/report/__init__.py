@@ -37,11 +37,12 @@ def write(workdir: str | os.PathLike) -> pathlib.Path:
     pages = {f"{drawing.name}.pdf": canvas.pdf(drawing) for drawing in page.find(contents, canvas.Drawing)}
     pages |= {f"{t.name}.tex": tables.latex(t, stamp).encode() for t in page.find(contents, tables.Table)}
     path = workdir / FILE
-    new = manuscript.stage(workdir, pages)
-    try:
-        with files.replacing(path) as temporary:
-            temporary.write_text(text, "utf-8")
-            manuscript.swap(workdir, new)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+    with files.locked(path, wait=True):
+        new = manuscript.stage(workdir, pages)
+        try:
+            with files.replacing(path) as temporary:
+                temporary.write_text(text, "utf-8")
+                manuscript.swap(workdir, new)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
     return path

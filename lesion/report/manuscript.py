@@ -1,22 +1,25 @@
 """Replaces the folder for a paper, WORKDIR/paper, as a whole; the author's own files in it are kept."""
 
-import os
 import pathlib
 import shutil
 
 FOLDER = "paper"
+ASIDE = ".paper.old"  # the old folder while it is replaced
 LIST = "files.txt"  # names the files that the report wrote; all others are the author's
 
 
 def stage(workdir: pathlib.Path, contents: dict[str, bytes]) -> pathlib.Path:
-    """Writes a new folder beside `WORKDIR/paper`, and returns it.
+    """Writes a new folder beside `WORKDIR/paper`, and returns it; restores or removes what a killed call left.
 
     Args:
         workdir: folder that holds `paper`.
         contents: {name: content} of the report's files; the author's files in the old folder are copied beside them.
     """
-    new = workdir / f".{FOLDER}.{os.getpid()}"
-    shutil.rmtree(new, ignore_errors=True)
+    new, aside = workdir / f".{FOLDER}.new", workdir / ASIDE
+    if aside.exists() and not (workdir / FOLDER).exists():  # killed between the two steps of `swap`
+        aside.rename(workdir / FOLDER)
+    for left in (new, aside):
+        shutil.rmtree(left, ignore_errors=True)
     new.mkdir()
     try:
         for name, content in contents.items():
@@ -37,7 +40,7 @@ def stage(workdir: pathlib.Path, contents: dict[str, bytes]) -> pathlib.Path:
 def swap(workdir: pathlib.Path, new: pathlib.Path) -> None:
     """Puts a staged folder in the place of `WORKDIR/paper`; on an error the old one is restored."""
     old = workdir / FOLDER
-    aside = new.with_name(f"{new.name}.old")
+    aside = workdir / ASIDE
     if old.exists():
         old.rename(aside)
     try:

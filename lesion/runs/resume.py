@@ -4,13 +4,12 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import orbax.checkpoint as ocp
 from flax import serialization
 
 from lesion import trees
 from lesion.errors import UserError
-from lesion.runs import checkpoint
+from lesion.runs import checkpoint, processes
 
 TREE, RECORD = "tree", "record"
 
@@ -44,7 +43,7 @@ class Checkpointer:
             options=ocp.CheckpointManagerOptions(
                 create=False,
                 max_to_keep=keep,
-                cleanup_tmp_directories=jax.process_index() == 0,
+                cleanup_tmp_directories=processes.is_first(),
                 multiprocessing_options=checkpoint.alone(),
             ),
             item_names=(TREE, RECORD),
@@ -53,15 +52,17 @@ class Checkpointer:
     def save(self, number: int, tree: dict[str, Any], record: dict[str, Any]) -> None:
         """Begins to write NumPy arrays and a record, and returns; a checkpoint that exists is not written again.
 
+        All processes must call it; none returns before the first, which may have to wait for a slow disk.
+
         Raises:
             UserError: if the disk is too full.
         """
-        if jax.process_index() or number in self._manager.all_steps():
-            return
-        checkpoint.check_space(self.folder, tree)
-        record = record | {"sha256": trees.sha256(tree)}
-        items = ocp.args.Composite(tree=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record))
-        self._manager.save(number, args=items)
+        if processes.is_first() and number not in self._manager.all_steps():
+            checkpoint.check_space(self.folder, tree)
+            record = record | {"sha256": trees.sha256(tree)}
+            items = ocp.args.Composite(tree=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record))
+            self._manager.save(number, args=items)
+        processes.wait_for_all("checkpoint")
 
     def latest_path(self) -> Path | None:
         """Returns the folder of the newest checkpoint after waiting until it is complete; None if there is none."""
@@ -98,7 +99,7 @@ class Checkpointer:
         """Waits until all is written; with `remove` deletes the checkpoints, which a finished fit no longer needs."""
         self._manager.wait_until_finished()
         self._manager.close()
-        if remove and jax.process_index() == 0:
+        if remove and processes.is_first():
             shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from lesion import files
 from lesion.errors import UserError
-from lesion.runs.processes import is_first
+from lesion.runs import processes
 
 CONFIG = "config.json"
 METRICS = "metrics.json"
@@ -70,7 +70,7 @@ def differences(recorded: dict[str, Any], run: dict[str, Any]) -> list[str]:
 
 
 def open_run(workdir: Path, run: dict[str, Any]) -> bool:
-    """Claims `workdir` for a run by writing config.json, unless it is there.
+    """Claims `workdir` for a run by writing config.json, unless it is there; the first process does so for all.
 
     Args:
         workdir: the run's folder; made if missing.
@@ -82,12 +82,15 @@ def open_run(workdir: Path, run: dict[str, Any]) -> bool:
     Raises:
         UserError: if the folder holds another run; the message names the first differences.
     """
-    path = workdir / CONFIG
-    if path.exists() or not is_first():
+
+    def claim() -> bool:
+        if not (workdir / CONFIG).exists():
+            workdir.mkdir(parents=True, exist_ok=True)
+            record = {"command": command()} | run | {"versions": versions(), "started": now()}
+            files.write_json(workdir / CONFIG, record)
         return is_finished(workdir, run)
-    workdir.mkdir(parents=True, exist_ok=True)
-    files.write_json(path, {"command": command()} | run | {"versions": versions(), "started": now()})
-    return False
+
+    return processes.of_first("claim", claim)
 
 
 def is_finished(workdir: Path, run: dict[str, Any]) -> bool:

@@ -165,12 +165,14 @@ def run_folds(
     train, test = fold_masks(config, validation.folds, units)
     rows: list[dict[str, str]] = []
     records: list[dict[str, Any]] = []
-    for fold in range(config.num_folds):
-        folder = workdir / "checkpoints" / f"fold_{fold}"
+    folders = [workdir / "checkpoints" / f"fold_{fold}" for fold in range(config.num_folds)]
+    # Asked once, of the first process: it may finish a fold before another one has begun it.
+    finished = processes.of_first("finished folds", lambda: [folder.exists() for folder in folders])
+    for fold, folder in enumerate(folders):
         checkpoints = folder.with_name(f"fold_{fold}_training")
         provenance = {"fold": fold, "split_hash": run["split_hash"], "backbone": run["weights"]["sha256"]}
         provenance |= {"config": _without_places(run["config"])} | {k: run[k] for k in ("part",) if k in run}
-        if not folder.exists():
+        if not finished[fold]:
             fit_fold = fit_fold or build()
             fold_title = f"{title}, fold {fold + 1} of {config.num_folds}"
             ctx = FoldContext(fold_title, checkpoints, workdir / "tensorboard" / folder.name, fold, stop, provenance)

@@ -51,7 +51,7 @@ def run_transfer(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, A
     validation = CrossValidation(f"transfer {config.sequence}", units, setup.folds, setup.run)
     with handle_sigterm() as stop:
         metrics = run_folds(config, validation, workdir, lambda: build(config, setup), stop)
-    store.copy_source_digests(setup.data_dir, workdir)
+        store.copy_source_digests(setup.data_dir, workdir)
     return metrics
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pooch
 import requests
 
+from lesion import files
 from lesion.errors import UserError
 
 TABLE = Path(__file__).parents[2] / "third_party" / "imagenet_weights" / "files.toml"
@@ -67,12 +68,16 @@ def fetch(row: PublicFile, folder: Path | None = None) -> Path:
         UserError: if the download fails or the file has another hash.
     """
     folder = folder or Path(pooch.os_cache("lesion"))
-    path, partial = folder / row.name, folder / f"{row.name}.part"
+    with files.locked(folder / row.name, wait=True):
+        return _fetch(row, folder / row.name)
+
+
+def _fetch(row: PublicFile, path: Path) -> Path:
+    partial = path.with_name(f"{path.name}.part")
     if path.exists() and row.matches(path):
         return path
     by_hand = f"download it elsewhere, put it at {path} and run the same command again, or name it with --input"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         resumed = partial.exists() and partial.stat().st_size > 0
         if not (resumed and row.matches(partial)):
             _download(row.address, partial)

@@ -127,7 +127,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def launch(data, tmp_path, monkeypatch):
-    """Starts launch.sweep into tmp_path/run: (process, file of what it says)."""
+    """Starts launch.sweep, or another program, into tmp_path/run: (process, file of what it says)."""
     paths = [HERE, HERE.parent, HERE.parents[1], os.environ.get("PYTHONPATH")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(path) for path in paths if path))
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -135,9 +135,9 @@ def launch(data, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     started = []
 
-    def start(*flags):
+    def start(*more, program="sweep", flags=(TWO, f"--data={data}", f"--workdir={tmp_path}/run")):
         said = tmp_path / f"said_{len(started)}"
-        command = [sys.executable, "-m", "launch.sweep", TWO, f"--data={data}", f"--workdir={tmp_path}/run", *flags]
+        command = [sys.executable, "-m", f"launch.{program}", *flags, *more]
         with open(said, "wb") as file:
             started.append(subprocess.Popen(command, stdout=file, stderr=file, cwd=HERE.parents[1]))
         return started[-1], said
@@ -163,6 +163,34 @@ def end(started, status=0):
     process, said = started
     assert process.wait(timeout=240) == status, said.read_text()
     return said.read_text()
+
+
+PAIRS = {
+    "train": ("--config.num_folds=2", "--config.num_epochs=20", "--config.mode=finetune", "--config.num_copies=0"),
+    "active": (
+        "--config.num_folds=2",
+        "--config.num_epochs=20",
+        "--config.initial_labeled=4",
+        "--config.num_acquire=2",
+    ),
+    "convert_weights": (),
+}
+
+
+@pytest.mark.parametrize("program", PAIRS)
+def test_of_two_that_begin_at_once_on_one_output_one_waits_or_is_refused(program, data, launch, tmp_path):
+    flags = [f"--output={tmp_path}/run"]
+    if program != "convert_weights":
+        kind = "transfer" if program == "train" else program
+        flags = [f"--config=configs/{kind}.py:tiny,ce_t1wi", f"--data={data}", f"--workdir={tmp_path}/run"]
+    both = [launch(*PAIRS[program], program=program, flags=flags) for _ in range(2)]
+    for process, said in both:
+        if process.wait(timeout=400):
+            told = said.read_text()
+            assert process.returncode == 1 and told.count("\n") == 1 and "/run is in use by process" in told, told
+    assert 0 in [process.returncode for process, _ in both]
+    end(launch(*PAIRS[program], program=program, flags=flags))
+    assert not list(tmp_path.rglob("*.lock"))
 
 
 def test_processes_outlive_the_sweep_and_what_failed_is_told(launch, tmp_path):

@@ -19,9 +19,9 @@ def start():
     """Begins `tiny.train` in a new process, forked from one that has everything imported but no device yet."""
     import tiny
 
-    def begin(workdir, changes=None, num_devices=1, processes=None):
+    def begin(workdir, changes=None, num_devices=1, processes=None, run=tiny.train):
         log = Path(f"{workdir}.log")
-        process = context.Process(target=logged, args=(log, tiny.train, workdir, changes or {}, num_devices, processes))
+        process = context.Process(target=logged, args=(log, run, workdir, changes or {}, num_devices, processes))
         process.start()
         return process
 
@@ -91,7 +91,7 @@ def test_devices_give_the_losses_of_one(num_devices, plain, finish, tmp_path):
 def pair(start):
     """Begins two processes of one run, joined by flags or as SLURM would."""
 
-    def begin(workdir, changes, slurm=False):
+    def begin(workdir, changes, slurm=False, **run):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -101,7 +101,8 @@ def pair(start):
             names |= {"STEP_NUM_TASKS": 2, "STEP_NUM_NODES": 2}
             return {f"SLURM_{name}": str(value) for name, value in names.items()} | {"JAX_COORDINATOR_PORT": str(port)}
 
-        return [start(workdir, changes, 1, task(i) if slurm else (f"127.0.0.1:{port}", 2, i)) for i in range(2)]
+        joined = [task(i) if slurm else (f"127.0.0.1:{port}", 2, i) for i in range(2)]
+        return [start(workdir, changes, 1, joined[i], **run) for i in range(2)]
 
     return begin
 
@@ -113,6 +114,65 @@ def test_two_processes_give_the_losses_of_one(slurm, plain, pair, tmp_path):
         process.join(300)
     assert [p.exitcode for p in both] == [0, 0], (tmp_path / "run.log").read_text()[-3000:]
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(plain), rtol=1e-5)
+
+
+SLOW_S = 32  # more than Gloo waits
+
+
+def features_and_saving_are_slow(*args):
+    """`tiny.train` whose first process takes long to compute the activations, and to save the second checkpoint."""
+    import tiny
+
+    from lesion.runs import processes, resume
+    from lesion.train import features
+
+    load_or_compute, save = features.load_or_compute, resume.Checkpointer.save
+
+    def slow(function, when):
+        def slowed(*args, **options):
+            if processes.is_first() and when(*args):
+                time.sleep(SLOW_S)
+            return function(*args, **options)
+
+        return slowed
+
+    features.load_or_compute = slow(load_or_compute, lambda *args: True)
+    resume.Checkpointer.save = slow(
+        save, lambda self, number, *args: self.folder.name == "fold_0_training" and number == 14
+    )
+    tiny.train(*args)
+
+
+def the_second_looks_late(*args):
+    """`tiny.train` whose second process is late after every meeting."""
+    import tiny
+
+    from lesion.runs import processes
+
+    wait_for_all = processes.wait_for_all
+
+    def late(name):
+        wait_for_all(name)
+        time.sleep(0 if processes.is_first() else 3)
+
+    processes.wait_for_all = late
+    tiny.train(*args)
+
+
+SLOWED = {
+    "the first": ({"finetune_from": "conv2", "cache_activations": True}, features_and_saving_are_slow),
+    "the second": ({"mode": "frozen"}, the_second_looks_late),
+}
+
+
+@pytest.mark.parametrize(("changes", "run"), SLOWED.values(), ids=SLOWED)
+def test_a_slow_process_is_waited_for(changes, run, pair, finish, tmp_path):
+    both = pair(tmp_path / "run", changes, run=run)
+    for process in both:
+        process.join(400)
+    assert [p.exitcode for p in both] == [0, 0], (tmp_path / "run.log").read_text()[-3000:]
+    finish(tmp_path / "one", changes)
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "one"), rtol=1e-5)
 
 
 def test_one_of_two_processes_is_told_to_stop_and_both_do(plain, pair, finish, tmp_path):
