@@ -29,11 +29,20 @@ def settings(module: ModuleType, file: str, config: ConfigDict, overrides: Mappi
         others = ", ".join(name for name, other in cli.list_configs().items() if hasattr(other, "sweep"))
         raise UserError(f"{file.partition(':')[0]} has no sweep(add): name one that has, such as {others}")
     named: list[dict[str, Any]] = []
-    module.sweep(lambda **fields: named.append(fields))
+    module.sweep(lambda **fields: named.append(_flat(fields)))
     experiments = [_setting(file, config, fields, overrides) for fields in named]
     if len({experiment.name for experiment in experiments}) < len(experiments) or not experiments:
         raise UserError(f"the sweep of {file} names {'a setting twice' if experiments else 'nothing'}")
     return experiments
+
+
+def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns {dotted name: value}: a group given in part, `optim={"lr": 0.01}`, sets `optim.lr` and keeps the rest."""
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        inner = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, Mapping) else None
+        flat |= {name: value} if inner is None else _flat(inner)
+    return flat
 
 
 def _setting(file: str, config: ConfigDict, fields: dict[str, Any], overrides: Mapping[str, Any]) -> Experiment:

@@ -37,7 +37,9 @@ def test_settings_are_runnable_and_can_be_run_alone():
     assert found[2].config.head.widths == (256,) and found[2].config.is_locked
     assert found[2].command[2:4] == ("launch.train", "--config=configs/head_search.py")
     assert {"--config.num_epochs=3", "--config.head.widths=(256,)"} <= set(found[2].command)
-    (one,) = named("active", max_per_patient=3, **{"optim.lr": 0.1})
+    for rate in ({"optim.lr": 0.1}, {"optim": {"lr": 0.1}}):  # the rest of a group stays
+        (one,) = named("active", max_per_patient=3, **rate)
+        assert one.name == "max_per_patient=3,optim.lr=0.1" and one.config.optim.lr_decay == 0.9
     assert one.command[2] == "launch.active" and one.config.optim.backbone_lr == 0.1
 
 
@@ -49,6 +51,7 @@ REFUSED = {
     ),
     "set twice": (("head_search", {"head.widths": (1,)}), {}, "--config.head.widths: the sweep sets it"),
     "no such field": (("transfer",), {"lr": 1.0}, "sets lr, which"),
+    "no such field of a group": (("transfer",), {"optim": {"lrr": 1.0}}, "sets optim.lrr, which"),
     "another type": (("transfer",), {"num_epochs": "many"}, "num_epochs=many: "),
     "cannot be run": (("transfer",), {"num_folds": 1}, "num_folds=1: --config.num_folds=1: it must be 2 to 1000"),
     "fusion": (("fusion",), {"num_epochs": 3}, "fusion cannot be swept"),

@@ -185,10 +185,14 @@ def test_the_folder_for_a_paper_is_swapped_whole_and_the_authors_files_stay(tmp_
         with pytest.raises(OSError, match="disk full"):
             report.write(tmp_path)
     assert (tmp_path / "report.html").read_bytes() == before and (tmp_path / "paper" / "stale.tex").exists()
-    report.write(tmp_path)
-    after = {path.name: path.read_bytes() for path in (tmp_path / "paper").iterdir()}
-    assert after == made | {"main.tex": b"mine"}
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    for killed in (False, True):
+        if killed:  # after the old folder was put aside
+            (tmp_path / "paper").rename(tmp_path / manuscript.ASIDE)
+            (tmp_path / ".paper.new").mkdir()
+        report.write(tmp_path)
+        after = {path.name: path.read_bytes() for path in (tmp_path / "paper").iterdir()}
+        assert after == made | {"main.tex": b"mine"}
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_labels_shuffled_slice_by_slice_are_shown_though_patients_carry_both(tmp_path):
