@@ -69,6 +69,7 @@ def locked(workdir: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         of_first("lock", lambda: stack.enter_context(files.locked(workdir, inside=True)))
         yield
+        wait_for_all("end")  # of those that still read what the first has written
 
 
 class StopSignal:

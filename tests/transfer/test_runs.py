@@ -145,6 +145,7 @@ def features_and_saving_are_slow(*args):
 
 def the_second_looks_late(*args):
     """`tiny.train` whose second process is late after every meeting."""
+    import jax
     import tiny
 
     from lesion.runs import processes
@@ -156,7 +157,10 @@ def the_second_looks_late(*args):
         time.sleep(0 if processes.is_first() else 3)
 
     processes.wait_for_all = late
-    tiny.train(*args)
+    try:
+        tiny.train(*args)
+    finally:
+        jax.distributed.shutdown()  # as at the end of a program: the first waits for the second
 
 
 SLOWED = {
