@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -229,7 +230,8 @@ def load_or_make(
 ) -> Splits:
     """Returns the dataset's split for (num_folds, seed), read from splits.json or made and, if `keep`, added there.
 
-    Folds and groups are those of the dataset's patients.csv.
+    A dataset that may not be written keeps none: the same split is made again, and each run records its hash. Folds
+    and groups are those of the dataset's patients.csv.
 
     Raises:
         UserError: if splits.json is damaged or holds another split of that name; see `make`.
@@ -247,6 +249,6 @@ def load_or_make(
     entry = {"hash": splits.hash, **splits._asdict()}
     if name in saved and saved[name] != entry:
         raise UserError(f"{path} holds another split {name} of other patients: remove the file and run again")
-    if keep and name not in saved:
+    if keep and name not in saved and os.access(data_dir, os.W_OK):
         files.write_json(path, saved | {name: entry})
     return splits

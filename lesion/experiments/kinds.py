@@ -20,7 +20,7 @@ from lesion.transfer.checks import check_config
 from lesion.transfer.folds import Units, fold_masks, training_parts
 from lesion.transfer.fusion import FusionSetup
 from lesion.transfer.loading import Setup, load
-from lesion.transfer.methods import run_transfer
+from lesion.transfer.methods import check_cache, run_transfer
 from lesion.worklist import round_file
 
 Rows = list[tuple[str, str]]  # (heading, text)
@@ -205,8 +205,21 @@ def _doctor_progress(config: ConfigDict, setup: Setup, folder: Path) -> str:
     return _state(setup, folder, f"{len(numbers)} rounds queried so far{waits}")
 
 
-def _load_active(config: ConfigDict, data_dir: Path, keep: bool) -> Setup:
+def _load_transfer(config: ConfigDict, data_dir: Path, keep: bool) -> Setup:
     setup = load(config, data_dir, keep=keep)
+    check_cache(config, setup)
+    return setup
+
+
+def _load_fusion(config: ConfigDict, data_dir: Path, keep: bool) -> FusionSetup:
+    setup = fusion.load(config, data_dir, keep=keep)
+    for name in setup.slices:
+        check_cache(fusion.sequence_config(config, name), setup.of_sequence(name))
+    return setup
+
+
+def _load_active(config: ConfigDict, data_dir: Path, keep: bool) -> Setup:
+    setup = _load_transfer(config, data_dir, keep)
     check_pool(config, setup)
     return setup
 
@@ -214,6 +227,7 @@ def _load_active(config: ConfigDict, data_dir: Path, keep: bool) -> Setup:
 def _load_doctor(config: ConfigDict, data_dir: Path, keep: bool) -> Setup:
     setup = doctor.with_given(config, load(config, data_dir, with_folds=False, keep=keep))
     doctor.check_unlabeled(config, setup)
+    check_cache(config, setup)
     return setup
 
 
@@ -227,7 +241,7 @@ KINDS = {
     "transfer": Kind(
         "launch.train",
         check_config,
-        lambda config, data_dir, keep: load(config, data_dir, keep=keep),
+        _load_transfer,
         run_transfer,
         _describe_transfer,
         _transfer_progress,
@@ -235,7 +249,7 @@ KINDS = {
     "fusion": Kind(
         "launch.train",
         fusion.check,
-        lambda config, data_dir, keep: fusion.load(config, data_dir, keep=keep),
+        _load_fusion,
         fusion.run_fusion,
         _describe_fusion,
         _fusion_progress,

@@ -6,25 +6,27 @@ import hashlib
 import io
 import json
 import math
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 from filelock import FileLock, Timeout
 
-from lesion import models
+from lesion import files, models
 from lesion.dataset import Slices
+from lesion.errors import UserError
 from lesion.progress import track
 from lesion.runs import processes
 from lesion.train import augment
 from lesion.train.forward import over_rows
 from lesion.train.network import pool_features
 
-VERSION = 2  # raised whenever the numbers change for the same key
 BATCH_SIZE = 32
 
 
@@ -50,19 +52,8 @@ def last_map_spec(backbone: str, pooling: str = "") -> FeatureSpec:
     return FeatureSpec(backbone, spec.last_map, pooling or spec.pooling)
 
 
-def _key(slices: Slices, spec: FeatureSpec, weights_sha256: str, num_copies: int, seed: int) -> str:
-    digest = hashlib.sha256()
-    preprocess = models.get_spec(spec.backbone).preprocess.__name__
-    made_of = [VERSION, spec, preprocess, weights_sha256, num_copies, seed, augment.FACTORS, augment.MAX_ANGLE_DEG]
-    digest.update(json.dumps(made_of).encode())
-    for slice_id in slices.slice_id:
-        digest.update(str(slice_id).encode())
-    digest.update(np.ascontiguousarray(slices.image).tobytes())
-    return digest.hexdigest()[:24]
-
-
 @functools.cache  # returns the same function for every sequence, so that it is compiled once
-def _feature_function(spec: FeatureSpec) -> Callable[..., jax.Array]:
+def _feature_function(spec: FeatureSpec) -> jax.stages.Wrapped:
     model = models.get_model(spec.backbone, num_classes=None)
 
     @jax.jit
@@ -74,6 +65,25 @@ def _feature_function(spec: FeatureSpec) -> Callable[..., jax.Array]:
         return pool_features(x, spec.pooling) if spec.pooling else x
 
     return features_of
+
+
+def _path(
+    cache_dir: Path, slices: Slices, spec: FeatureSpec, variables: dict, weights_sha256: str, num_copies: int, seed: int
+) -> Path:
+    """Returns the path of the features' file, whose name is a hash of all that the numbers depend on.
+
+    The program's text holds the preprocessing, the augmentation, the form of each layer, and all types and precisions.
+    """
+    keys = jax.ShapeDtypeStruct((BATCH_SIZE,), jax.random.key(seed).dtype)
+    image = jax.ShapeDtypeStruct((BATCH_SIZE, *slices.image.shape[1:]), slices.image.dtype)
+    copy = jax.ShapeDtypeStruct((BATCH_SIZE,), np.int32)
+    program = _feature_function(spec).lower(variables, keys, image, copy).as_text()
+    machine = [jax.devices()[0].device_kind, jax.__version__, jaxlib.__version__]
+    digest = hashlib.sha256(json.dumps([program, machine, weights_sha256, num_copies, seed]).encode())
+    for slice_id in slices.slice_id:
+        digest.update(str(slice_id).encode())
+    digest.update(np.ascontiguousarray(slices.image).tobytes())
+    return cache_dir / f"{digest.hexdigest()[:24]}.npy"
 
 
 def _compute(
@@ -122,21 +132,47 @@ def _lock(path: Path, stage: str) -> Iterator[None]:
         lock.release()
 
 
+def _checksum(path: Path) -> Path:
+    """Returns the path of the file that holds a features file's SHA-256."""
+    return path.with_suffix(".sha256")
+
+
+def _is_whole(path: Path) -> bool:
+    """Returns whether a features file is there and has the content that was written."""
+    return path.exists() and _checksum(path).exists() and _checksum(path).read_bytes() == files.sha256(path).encode()
+
+
+def check_writable(cache_dir: Path, *key: Any) -> None:
+    """Raises a one-line `UserError` if features are to be computed, and their folder may not be written.
+
+    Args:
+        cache_dir: folder of the files; need not exist.
+        *key: further arguments of `load_or_compute`, up to `seed`.
+    """
+    existing = next(folder for folder in (cache_dir, *cache_dir.absolute().parents) if folder.exists())
+    if not os.access(existing, os.W_OK) and not _path(cache_dir, *key).exists():
+        raise UserError(
+            f"{existing} may not be written, and features are kept in {cache_dir}: copy the dataset to a folder of "
+            "yours and name that with --data"
+        )
+
+
 def load_or_compute(
     cache_dir: Path,
     slices: Slices,
     spec: FeatureSpec,
     variables: dict,
     weights_sha256: str,
-    *,
     num_copies: int,
     seed: int,
+    *,
     stage: str,
 ) -> np.ndarray:
-    """Returns a backbone's output for the slices and their augmented copies, computed once.
+    """Returns a backbone's output for the slices and their augmented copies, computed once; again if it was damaged.
 
     Args:
-        cache_dir: folder of the files, each named by a hash of everything its numbers depend on.
+        cache_dir: folder of the files, each named by a hash of everything its numbers depend on; it need not be
+            writable for those that are there.
         slices: N slices.
         spec: the output to compute.
         variables: variables of the backbone.
@@ -148,13 +184,16 @@ def load_or_compute(
     Returns:
         [N, 1 + num_copies, ...] of the spec's dtype, memory-mapped; [:, 0] is of the slices themselves.
     """
-    path = cache_dir / f"{_key(slices, spec, weights_sha256, num_copies, seed)}.npy"
-    if processes.is_first():
+    path = _path(cache_dir, slices, spec, variables, weights_sha256, num_copies, seed)
+    if processes.is_first() and not _is_whole(path):
         cache_dir.mkdir(parents=True, exist_ok=True)
         with _lock(path, stage):
-            if not path.exists():
+            if not _is_whole(path):  # another run may have computed them meanwhile
+                if path.exists():
+                    print(f"{stage}: {path} is damaged and computed again", file=sys.stderr, flush=True)
                 partial = path.with_name(f".{path.stem}.partial")
                 _compute(partial, slices, spec, variables, num_copies, seed, stage)
+                files.write_text(_checksum(path), files.sha256(partial))
                 partial.replace(path)
     processes.wait_for_all(f"features {path.stem}")
     features = np.load(path, mmap_mode="r")

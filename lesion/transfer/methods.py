@@ -88,22 +88,31 @@ def last_frozen_stage(config: ConfigDict) -> str | None:
     return models.stage_before(config.backbone, config.finetune_from) if config.finetune_from else None
 
 
+def cached_output(config: ConfigDict) -> features.FeatureSpec | None:
+    """Returns which output of the backbone is computed once and kept in the dataset's folder; None if none is."""
+    boundary = last_frozen_stage(config)
+    if config.mode == "frozen":
+        return features.last_map_spec(config.backbone, config.head.pooling)._replace(dtype=config.dtype)
+    if config.cache_activations and boundary:
+        return features.FeatureSpec(config.backbone, boundary, "", config.dtype)
+    return None
+
+
+def _cache_arguments(config: ConfigDict, setup: Setup) -> tuple:
+    """Returns the arguments of `features.load_or_compute`, without the stage."""
+    place, given = setup.data_dir / "features", (setup.variables, setup.weights_sha256)
+    return place, setup.slices, cached_output(config), *given, config.num_copies, config.seed
+
+
+def check_cache(config: ConfigDict, setup: Setup) -> None:
+    """Raises a one-line `UserError` if a run would have to keep features in a folder that may not be written."""
+    if cached_output(config):
+        features.check_writable(*_cache_arguments(config, setup))
+
+
 def frozen_features(config: ConfigDict, setup: Setup) -> np.ndarray:
     """Returns features [N, 1 + copies, D] of the config's backbone, computed once and memory-mapped."""
-    return _cached(config, setup, features.last_map_spec(config.backbone, config.head.pooling), "features")
-
-
-def _cached(config: ConfigDict, setup: Setup, spec: features.FeatureSpec, name: str) -> np.ndarray:
-    return features.load_or_compute(
-        setup.data_dir / "features",
-        setup.slices,
-        spec._replace(dtype=config.dtype),
-        setup.variables,
-        setup.weights_sha256,
-        num_copies=config.num_copies,
-        seed=config.seed,
-        stage=f"{name} {config.sequence}",
-    )
+    return features.load_or_compute(*_cache_arguments(config, setup), stage=f"features {config.sequence}")
 
 
 def learner_on_features(config: ConfigDict, setup: Setup, **options: Any) -> tuple[Learner, Examples]:
@@ -216,8 +225,9 @@ def make_trainer(config: ConfigDict, setup: Setup, **options: Any) -> train.Trai
     )
     source = setup.slices.image
     inputs_of: inputs.InputsOf = inputs.activation_inputs
-    if config.cache_activations and boundary:
-        frozen, source = {}, _cached(config, setup, features.FeatureSpec(config.backbone, boundary, ""), "activations")
+    if cached_output(config):
+        frozen, stage = {}, f"activations {config.sequence}"
+        source = features.load_or_compute(*_cache_arguments(config, setup), stage=stage)
     else:
         inputs_of = inputs.picture_inputs(
             model,

@@ -1,11 +1,14 @@
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import numpy as np
 import pytest
 import tiny
 
 from lesion import models
 from lesion.dataset import Slices
+from lesion.errors import UserError
+from lesion.models import conv
 from lesion.train import features
 from lesion.weights import pretrained
 
@@ -46,6 +49,67 @@ def test_features_do_not_depend_on_batches_or_order_and_are_computed_once(tmp_pa
     for change in ({"sha256": "other"}, {"seed": 1}, {"num_copies": 1}):
         with pytest.raises(pytest.fail.Exception, match="computed again"):
             compute(tmp_path, slices, variables, **change)
+
+
+OTHER_PROGRAMS = {
+    "the same": ("lesion.train.features.BATCH_SIZE", 32),
+    "form of a layer": ("lesion.models.conv._strided_conv", conv._shifted_conv),
+    "preprocessing": ("lesion.models.MODELS", models.MODELS | {"tiny": tiny.SPEC._replace(preprocess=models.bvlc)}),
+    "strength of an operation": ("lesion.train.augment.MAX_ANGLE_DEG", 1.0),
+    "version of JAX": ("jax.__version__", "0"),
+    "kind of device": ("jax.devices", lambda: [type("Device", (), {"device_kind": "other"})]),
+    "precision of products": None,
+    "data type": None,
+}
+
+
+@pytest.mark.parametrize("name", OTHER_PROGRAMS)
+def test_what_changes_the_numbers_changes_the_file(name, tmp_path, slices, variables, monkeypatch):
+    def path(**changes):
+        features._feature_function.cache_clear()  # as in a process of its own
+        spec = features.last_map_spec("tiny")._replace(**changes)
+        return features._path(tmp_path, slices, spec, variables, "w", 2, 0)
+
+    before = path()
+    if OTHER_PROGRAMS[name]:
+        monkeypatch.setattr(*OTHER_PROGRAMS[name])
+    with jax.default_matmul_precision("float32" if name == "precision of products" else None):
+        after = path(dtype="bfloat16" if name == "data type" else "float32")
+    features._feature_function.cache_clear()
+    assert (after == before) == (name == "the same")
+
+
+def spoiled(data, how):
+    at = len(data) - 5
+    return {"bit flipped": data[:at] + bytes([data[at] ^ 128]) + data[at + 1 :], "truncated": data[:at], "empty": b""}[
+        how
+    ]
+
+
+@pytest.mark.parametrize("how", ["bit flipped", "truncated", "empty"])
+@pytest.mark.parametrize("suffix", [".npy", ".sha256"])
+def test_what_was_damaged_is_computed_again_and_told(how, suffix, tmp_path, slices, variables, capfd):
+    whole = compute(tmp_path, slices, variables).tobytes()
+    (path,) = tmp_path.glob(f"*{suffix}")
+    path.write_bytes(spoiled(path.read_bytes(), how))
+    capfd.readouterr()
+    assert compute(tmp_path, slices, variables).tobytes() == whole
+    (told,) = [line for line in capfd.readouterr().err.splitlines() if "damaged" in line]
+    assert told == f"test: {path.with_suffix('.npy')} is damaged and computed again"
+    compute(tmp_path, slices, variables)
+    assert not capfd.readouterr().err
+
+
+def test_a_folder_that_may_only_be_read_serves_what_it_has(tmp_path, slices, variables, monkeypatch):
+    found = compute(tmp_path, slices, variables)
+    monkeypatch.setattr(features.os, "access", lambda path, mode: False)  # the superuser may write anywhere
+    monkeypatch.setattr(features.Path, "mkdir", lambda *args, **options: pytest.fail("written"))
+    monkeypatch.setattr(features, "_lock", lambda *args: pytest.fail("written"))
+    np.testing.assert_array_equal(compute(tmp_path, slices, variables), found)
+    key = slices, features.last_map_spec("tiny"), variables, "w", 2
+    features.check_writable(tmp_path, *key, 0)
+    with pytest.raises(UserError, match="may not be written, and features are kept in"):
+        features.check_writable(tmp_path / "features", *key, 1)
 
 
 @pytest.mark.parametrize("kept", [5, 140, 128 + 4 * NUM_BYTES + 10, None])
