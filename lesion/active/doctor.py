@@ -3,6 +3,7 @@
 import collections
 import functools
 import io
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -159,10 +160,8 @@ def check_unlabeled(config: ConfigDict, setup: Setup) -> None:
 
 def _how_to_answer(workdir: Path) -> str:
     folder = round_file.folder_of(workdir, round_file.numbers(workdir)[-1])
-    return (
-        f"read them by python -m launch.annotate --workdir={workdir}, or fill in {folder / csv_file.FILE}, "
-        "then run the same command again"
-    )
+    command = shlex.join(["python", "-m", "launch.annotate", f"--workdir={workdir}"])
+    return f"read them by {command}, or fill in {folder / csv_file.FILE}, then run the same command again"
 
 
 def _spec(study: _Study, stop: StopSignal) -> tuple[rounds.RoundsSpec, Run]:

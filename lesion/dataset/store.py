@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -148,7 +149,7 @@ def load_info(data_dir: str | os.PathLike) -> dict[str, Any]:
     try:
         return files.read_json(path)
     except (FileNotFoundError, NotADirectoryError) as error:
-        command = f"python -m launch.prepare --input=DICOM_DIR --output={data_dir}"
+        command = shlex.join(["python", "-m", "launch.prepare", "--input=DICOM_DIR", f"--output={data_dir}"])
         raise UserError(f"no dataset in {data_dir}: make one with {command}") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON: delete {data_dir} and run launch.prepare again") from error

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -71,7 +72,8 @@ def save_variables(
 def read_provenance(directory: Path) -> dict[str, Any]:
     """Returns the provenance of a checkpoint of `save_variables`; raises a `UserError` if there is none."""
     if not (directory / PROVENANCE).exists():
-        raise UserError(f"no weights in {directory}: make them with launch.convert_weights --output={directory}")
+        flag = shlex.quote(f"--output={directory}")
+        raise UserError(f"no weights in {directory}: make them with launch.convert_weights {flag}")
     return files.read_json(directory / PROVENANCE)
 
 

@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import itertools
 import math
+import os
 import re
 import uuid
 from collections.abc import Iterable
@@ -110,9 +111,13 @@ def read(path: Path, queried: Iterable[str], classes: Classes) -> list[AnswerRow
     return list(by_slice.values())
 
 
-def source_id(path: Path) -> str:
-    """Returns a worklist's name in the journal; answers from a worklist may be changed by the same file only."""
-    return f"worklist {hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+def source_id(workdir: Path, path: Path) -> str:
+    """Returns a worklist's name in the journal; answers from a worklist may be changed by the same file only.
+
+    The name is of the path as seen from the run's folder, which may be moved or copied with the worklists in it.
+    """
+    place = os.path.relpath(path.resolve(), workdir.resolve())
+    return f"worklist {hashlib.sha256(place.encode()).hexdigest()[:12]}"
 
 
 class Difference(NamedTuple):
@@ -122,10 +127,11 @@ class Difference(NamedTuple):
     num_emptied: int
 
 
-def diff(path: Path, rows: Iterable[AnswerRow], number: int, state: JournalState) -> Difference:
+def diff(workdir: Path, path: Path, rows: Iterable[AnswerRow], number: int, state: JournalState) -> Difference:
     """Returns what the journal lacks; `undo` takes back an answer of the same file, an emptied cell changes nothing.
 
     Args:
+        workdir: folder of the run.
         path: path of the worklist.
         rows: rows from `read`.
         number: number of the round.
@@ -134,7 +140,7 @@ def diff(path: Path, rows: Iterable[AnswerRow], number: int, state: JournalState
     Raises:
         UserError: if the page, or another worklist, gave another answer to a slice.
     """
-    source, new, num_emptied = source_id(path), list[Entry](), 0
+    source, new, num_emptied = source_id(workdir, path), list[Entry](), 0
     for row in rows:
         given = state.answers.get((number, row.slice), [])
         entry = given[-1] if given else None

@@ -157,7 +157,7 @@ def _append(path: Path, data: bytes) -> None:
     before = path.read_bytes() if path.exists() else b""
     end = _complete_length(before)
     rest = memoryview(data if before[:end].endswith(b"\n") or not end else b"\n" + data)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)  # what the umask leaves
     try:
         os.ftruncate(handle, end)
         try:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -141,7 +142,9 @@ def read(folder: Path) -> Round:
             for patient in fields["stacks"]
         ]
         items = [Item(*values) for values in fields["items"]]
-        return Round(**fields | {"stacks": stacks, "items": items, "classes": Classes.of(fields)})
+        command = command_in(folder.parents[1], fields["command"])
+        read = {"stacks": stacks, "items": items, "classes": Classes.of(fields), "command": command}
+        return Round(**fields | read)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{folder / FILE} is damaged: remove {folder}, launch.active writes it again") from error
 
@@ -151,6 +154,17 @@ def entries(round_: Round, state: JournalState) -> list[Entry]:
     found = (state.answer(round_.number, item.slice) for item in round_.items)
     order = {id_: number for number, id_ in enumerate(state.entries)}
     return sorted((entry for entry in found if entry), key=lambda entry: order[entry.id])
+
+
+def command_in(workdir: Path, command: str) -> str:
+    """Returns a recorded command with the run's present folder as its --workdir: the run may have been moved since."""
+    words = shlex.split(command)
+    for i, word in enumerate(words):
+        if word in ("--workdir", "-workdir"):
+            words[i + 1 : i + 2] = [str(workdir)]
+        elif word.startswith(("--workdir=", "-workdir=")):
+            words[i] = f"--workdir={workdir}"
+    return shlex.join(words)
 
 
 def answers(round_: Round, state: JournalState) -> dict[str, str]:
@@ -209,7 +223,7 @@ def import_worklist(workdir: Path, round_: Round, path: Path) -> str:
     found: list[csv_file.Difference] = []
 
     def decide(state: JournalState) -> list[Entry]:
-        found.append(csv_file.diff(path, rows, round_.number, state))
+        found.append(csv_file.diff(workdir, path, rows, round_.number, state))
         if found[0].entries and closed_entries(workdir, round_.number) is not None:
             raise UserError(f"{path}: {round_.title} is closed: its answers were trained on")
         return found[0].entries

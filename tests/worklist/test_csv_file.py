@@ -127,6 +127,19 @@ def test_who_answered_and_how_long_it_took_come_along_but_no_name(round_, workli
             round_file.import_worklist(tmp_path, round_, filled)
 
 
+def test_a_run_that_was_moved_knows_its_own_worklist(tmp_path):
+    old, new = tmp_path / "run", tmp_path / "elsewhere" / "a run #1"
+    example_round.write(old)
+    path = round_file.folder_of(old, 0) / csv_file.FILE
+    round_file.import_worklist(old, round_file.newest(old), fill(path, example_round.LABELS))
+    new.parent.mkdir()
+    old.rename(new)
+    moved = round_file.newest(new)
+    corrected = fill(round_file.folder_of(new, 0) / csv_file.FILE, ["encephalitis", "", *example_round.LABELS[2:]])
+    told = round_file.import_worklist(new, moved, corrected)
+    assert "2 new answers; 1 of 5" in told and answers(new, moved)["s0"] == "encephalitis"
+
+
 def test_closed_round_takes_nothing_new(round_, worklist, tmp_path):
     path = fill(worklist, example_round.LABELS)
     round_file.import_worklist(tmp_path, round_, path)

@@ -1,6 +1,7 @@
 """The journal: which answers count, what a killed process or a full disk leaves, nothing acknowledged is lost."""
 
 import concurrent.futures
+import os
 import resource
 import signal
 
@@ -59,6 +60,15 @@ def test_unfinished_last_line_does_not_count_and_is_overwritten(rest, tmp_path):
         file.write(rest)
     assert list(journal.read(tmp_path).entries) == ["e0"]
     assert list(add(tmp_path, entry("e1")).entries) == ["e0", "e1"]
+
+
+def test_a_group_that_may_write_the_folder_may_write_the_journal(tmp_path):
+    before = os.umask(0o002)
+    try:
+        add(tmp_path, entry("e0"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / journal.FILE).stat().st_mode & 0o777 == 0o664
 
 
 def test_last_line_without_line_break_counts(tmp_path):
