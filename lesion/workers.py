@@ -1,9 +1,12 @@
 """A function mapped over tasks by several processes, with a progress display."""
 
 import concurrent.futures as futures
+import contextlib
+import itertools
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from lesion.progress import track
@@ -11,6 +14,8 @@ from lesion.progress import track
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 MAX_WORKERS = 16
+# Spawned, not forked: the caller may run threads (JAX, progress), and a forked process can then hang.
+CONTEXT = multiprocessing.get_context("spawn")
 
 
 def parallel_map(
@@ -36,36 +41,83 @@ def parallel_map(
     results: Iterator[Result]
     if len(tasks) <= max_serial or (max_serial and cores == 1):
         results = map(function, tasks)
-    else:
+    elif _has_semaphores():
         results = _pooled(function, tasks, on_crash, min(cores, MAX_WORKERS), chunk_size)
+    else:
+        results = _one_by_one(function, tasks, on_crash)
     yield from track(stage, results, len(tasks))
 
 
 def _pooled(
     function: Callable, tasks: Sequence, on_crash: Callable, num_workers: int, chunk_size: int
 ) -> Iterator[Any]:
-    # Spawned, not forked: the caller may run threads (JAX, progress), and a forked process can then hang.
-    context = multiprocessing.get_context("spawn")
     done = 0
     try:
-        with futures.ProcessPoolExecutor(num_workers, context) as pool:
+        with futures.ProcessPoolExecutor(num_workers, CONTEXT) as pool:
             for result in pool.map(function, tasks, chunksize=chunk_size):
                 done += 1
                 yield result
     except futures.process.BrokenProcessPool:
         # The task that crashed is unknown, so the rest is done one by one: each crash then costs one task only.
-        while done < len(tasks):
-            with futures.ProcessPoolExecutor(1, context) as single:
+        yield from _one_by_one(function, tasks[done:], on_crash)
+
+
+def _one_by_one(function: Callable, tasks: Sequence, on_crash: Callable) -> Iterator[Any]:
+    """Yields the results of one process, which is started again after a task that ended it.
+
+    Needs no semaphores, unlike a pool.
+    """
+    left = iter(tasks)
+    for first in left:
+        connection, of_process = CONTEXT.Pipe()
+        process = CONTEXT.Process(target=_serve, args=(of_process, function), daemon=True)
+        process.start()
+        of_process.close()
+        try:
+            for task in itertools.chain([first], left):
                 try:
-                    while done < len(tasks):
-                        yield single.submit(function, tasks[done]).result()
-                        done += 1
-                except futures.process.BrokenProcessPool:
-                    yield on_crash(tasks[done])
-                    done += 1
+                    connection.send(task)
+                    result, error = connection.recv()
+                except (EOFError, ConnectionError):
+                    yield on_crash(task)
+                    break
+                if error is not None:
+                    raise error
+                yield result
+        finally:
+            connection.close()
+            process.join()
+
+
+def _serve(connection: Connection, function: Callable) -> None:
+    """Answers each task with (result, None) or (None, exception) until the other end is closed."""
+    with contextlib.suppress(EOFError):
+        while True:
+            task = connection.recv()
+            answer: tuple[Any, Exception | None]
+            try:
+                answer = function(task), None
+            except Exception as error:
+                answer = None, error
+            connection.send(answer)
+
+
+def _has_semaphores() -> bool:
+    """Returns whether the system has semaphores between processes, which Linux keeps in /dev/shm."""
+    try:
+        CONTEXT.Lock()
+    except OSError:
+        return False
+    return True
 
 
 def survives(function: Callable, *arguments: Any) -> bool:
     """Returns whether a process survives the call, which it does if the call merely raises an exception."""
-    with futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as single:
-        return not isinstance(single.submit(function, *arguments).exception(), futures.process.BrokenProcessPool)
+    return next(_one_by_one(_survive, [(function, arguments)], lambda task: False))
+
+
+def _survive(task: tuple[Callable, tuple]) -> bool:
+    function, arguments = task
+    with contextlib.suppress(Exception):
+        function(*arguments)
+    return True
