@@ -14,6 +14,7 @@ from configs import active, transfer
 from lesion import cli, models
 from lesion.active import experiment
 from lesion.dataset import Slices, splits
+from lesion.models import capsnet
 from lesion.models.layers import BatchNorm, Conv
 from lesion.models.stages import Backbone
 from lesion.runs import rundir
@@ -39,6 +40,24 @@ class Tiny(Backbone):
 
 
 SPEC = models.ModelSpec(Tiny, SIDE, models.lite, 8, 0, "tiny", "bn2")
+BASELINE_SIDE = 20
+BASELINES = {
+    "tiny_capsnet": models.BASELINES["capsnet"]._replace(
+        model=models.get_spec("capsnet")._replace(
+            module=functools.partial(capsnet.CapsuleTrunk, (4, 16), impl="lax"),
+            input_size=BASELINE_SIDE,
+            feature_width=64,
+        ),
+        head=functools.partial(capsnet.CapsuleHead, BASELINE_SIDE, 8),
+    ),
+    "tiny_svm": models.BASELINES["cnn_f_svm"]._replace(model=SPEC),
+}
+SVM = {"num_features": 4, "c": 1.0, "augmented": True}
+BASELINE_RUNS = {
+    "tiny_capsnet": {"mode": "scratch", "head_widths": (), "class_weights": True},
+    "hncnn": {"mode": "scratch", "head_widths": ()},
+    "tiny_svm": {"mode": "frozen", "head_widths": (), "svm": SVM},
+}
 
 
 def slices(n=40, seed=0):

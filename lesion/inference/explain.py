@@ -1,5 +1,6 @@
 """Grad-CAM sheet of a finished run: each slice is explained by the network that was not trained on its patient."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,12 +64,15 @@ def make_explain(run: TrainedRun, stage: str = "") -> Explain:
         stage: stage whose map is explained; empty: the last one with a map.
 
     Raises:
-        UserError: if there is no such stage, or its output is no map.
+        UserError: if the run is of a support vector machine, there is no such stage, or its output is no map.
     """
     config, network = run.config, run.network
     model, head = network.backbone, network.head
     assert model is not None
+    if head is None:
+        raise UserError(f"{run.folder} is of a support vector machine, which has no Grad-CAM: name a run of a network")
     stage = map_stage(config.backbone, stage)
+    above = dataclasses.replace(network, start=stage)
 
     @jax.jit
     def explain_batch(params: Any, batch_stats: Any, image: jax.Array, sign: jax.Array | None):
@@ -79,8 +83,8 @@ def make_explain(run: TrainedRun, stage: str = "") -> Explain:
         sign = gradcam.called_sign(logit) if sign is None else sign
 
         def with_random_head(key: jax.Array) -> jax.Array:
-            random = head.init(key, jnp.zeros((1, _feature_width(params["head"], head))))["params"]
-            return gradcam.explain(network, params | {"head": random}, batch_stats, activation, stage, sign)[0]
+            random, _ = above.init(key, activation, variables)
+            return gradcam.explain(network, random, batch_stats, activation, stage, sign)[0]
 
         keys = jax.random.split(jax.random.key(config.seed), RANDOM_HEADS)
         return {"heat": heat, "logit": logit, "random": jnp.moveaxis(jax.lax.map(with_random_head, keys), 1, 0)}
@@ -109,11 +113,6 @@ def map_stage(backbone: str, stage: str) -> str:
     if not any(name == stage or name.startswith(f"{stage}_") for name in maps):
         raise UserError(f"stage {stage!r} of {backbone} gives no map: choose one up to {maps[-1]}")
     return stage
-
-
-def _feature_width(head_params: Any, head: Any) -> int:
-    """Returns D, the number of features that a head takes."""
-    return head_params["fc0" if head.widths else "logit"]["kernel"].shape[0]
 
 
 def _correlation(heat: np.ndarray, random: np.ndarray) -> float:

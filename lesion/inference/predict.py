@@ -20,6 +20,7 @@ from lesion.inference.new_patients import NewPatients, NewSlice
 from lesion.inference.trained_run import TrainedRun
 from lesion.progress import track
 from lesion.train.forward import over_rows
+from lesion.transfer import svm
 
 COLUMNS = ("patient", "slice", "num_slices", "called", "probability", "spread", "entropy", "flag")
 SHOWN_PER_ROW = 4  # slices of a patient that a sheet shows for either class
@@ -87,15 +88,19 @@ def probabilities(run: TrainedRun, image: np.ndarray) -> np.ndarray:
     def logit_of(head_params: Any, features: jax.Array) -> jax.Array:
         return jnp.asarray(network.head.apply({"params": head_params}, features))
 
-    features, logits = None, []
+    features, predicted = None, []
     for fold in track(f"predicting {config.sequence}", run.folds, len(run.folds)):
         variables = trained_run.load_fold(run, fold)
         if features is None or config.mode != "frozen":  # frozen: all folds share the backbone
             compute = functools.partial(features_of, *jax.device_put(tuple(variables)))
             batches = over_rows(lambda rows: compute(image[rows]), range(len(image)), BATCH_SIZE)  # noqa: B023
             features = np.concatenate([batch for _, batch in batches])
-        logits.append(np.asarray(logit_of(variables.params["head"], features)))
-    return expit(np.stack(logits).astype(np.float64))
+        head = variables.params["head"]
+        if network.head is None:
+            predicted.append(svm.probability(head, features))
+        else:
+            predicted.append(expit(np.asarray(logit_of(head, features), np.float64)))
+    return np.stack(predicted).astype(np.float64)
 
 
 def predict(
@@ -196,7 +201,7 @@ class _SheetContent(NamedTuple):
 
 def _draw_sheets(run: TrainedRun, folder: Path, incoming: NewPatients, contents: dict[str, _SheetContent]) -> None:
     """Draws one sheet per patient."""
-    if not contents:
+    if not contents or run.network.head is None:  # a support vector machine has no Grad-CAM
         return
     folder.mkdir()
     explain_slices = explain.make_explain(run)
@@ -259,4 +264,4 @@ def _summary(run: TrainedRun, incoming: NewPatients, output: Path, sheets: Path,
         lines.append("no slices.csv: every slice was predicted; if training saw slices with lesion only, add one")
     if run.record["data"].get("preprocess") is None:
         lines.append("the run does not record how its slices were prepared: whether as these was not checked")
-    return "\n".join([*lines, f"table: {output}", f"sheets: {sheets}" if num_patients else "no sheet"])
+    return "\n".join([*lines, f"table: {output}", f"sheets: {sheets}" if sheets.exists() else "no sheet"])

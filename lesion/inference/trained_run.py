@@ -14,6 +14,8 @@ from lesion.train.network import Network
 from lesion.transfer.methods import head_of, last_frozen_stage
 from lesion.weights import pretrained
 
+SEVERAL = "{} is a fusion, whose networks take several sequences: name a run of one sequence"
+
 
 class TrainedRun(NamedTuple):
     """A run of launch.train.
@@ -39,7 +41,10 @@ class TrainedRun(NamedTuple):
 
     @property
     def network(self) -> Network:
-        """Network of every fold: the backbone without classifier, from pictures to its last map, and the head."""
+        """Network of every fold: the backbone without classifier, from pictures to its last map, and the head.
+
+        The head is None if a support vector machine is in its place, see `svm.probability`.
+        """
         spec = models.get_spec(self.config.backbone)
         pooling = self.config.head.pooling or spec.pooling
         model = models.get_model(self.config.backbone, None)
@@ -68,12 +73,20 @@ def open_run(folder: Path, weights: str = "") -> TrainedRun:
     Raises:
         UserError: if `folder` is no such run, or the weights are not those it was trained with.
     """
+    if any(folder.glob(f"only_*/{rundir.CONFIG}")):
+        raise UserError(SEVERAL.format(folder))
     try:
         record = files.read_json(folder / rundir.CONFIG)
         config = ConfigDict(record["config"])
         mode, backbone, _ = config.mode, config.backbone, config.head.widths
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder} is no run of launch.train: name the --workdir of one") from error
+    if "fusion" in config:
+        raise UserError(SEVERAL.format(folder))
+    if "strategies" in config:
+        raise UserError(
+            f"{folder} is a run of launch.active, which keeps no network of a fold: name one of launch.train"
+        )
     models.get_spec(backbone)
     folds = sorted(int(path.name[5:]) for path in (folder / "checkpoints").glob("fold_*") if path.name[5:].isdigit())
     if not folds:

@@ -26,12 +26,12 @@ def describe(path: Path, file: Path, picture: Path, weights: str = "") -> Iterat
     if not (number.isdigit() and path.parent.name == "checkpoints"):
         raise UserError(f"--features needs a whole network, a fold of launch.train: RUN/checkpoints/fold_0, not {path}")
     slice_, run = slice_file.read_slice(file), trained_run.open_run(path.parents[1], weights)
-    network = trained_run.load_fold(run, int(number))
+    network, explain_slices = trained_run.load_fold(run, int(number)), explain.make_explain(run)
     yield f"one slice: {slice_.description}"
     if slice_.sequence != run.config.sequence:
         sequence = f"is {slice_.sequence}" if slice_.sequence else "does not tell its sequence"
         yield f"WARNING: the network was trained on {run.config.sequence}, this slice {sequence}: it may mean nothing"
-    (result,) = explain.make_explain(run)(network, slice_.image[None])
+    (result,) = explain_slices(network, slice_.image[None])
     called, probability = run.classes[result.called], f"probability of {run.classes.positive}"
     yield f"called {called}, {probability} {result.probability:.4f} (research use only)"
     peak = sheet.peak(result.heat, len(slice_.image))

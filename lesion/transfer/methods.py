@@ -78,9 +78,12 @@ def recipe_of(config: ConfigDict) -> Recipe:
     )
 
 
-def head_of(config: ConfigDict) -> Head:
-    """Returns the new classifier that the config describes."""
-    return Head(tuple(config.head.widths), config.head.dropout)
+def head_of(config: ConfigDict) -> nn.Module | None:
+    """Returns the classifier that the config describes, the new one or a baseline's own; None for the SVM."""
+    baseline = models.BASELINES.get(config.backbone)
+    if baseline is None:
+        return Head(tuple(config.head.widths), config.head.dropout)
+    return baseline.head() if baseline.head else None
 
 
 def last_frozen_stage(config: ConfigDict) -> str | None:
@@ -208,14 +211,11 @@ def make_trainer(config: ConfigDict, setup: Setup, **options: Any) -> train.Trai
     spec, baseline = models.get_spec(config.backbone), models.BASELINES.get(config.backbone)
     model = models.get_model(config.backbone, None, axis_name=run_devices.axis_name)
     frozen, trained = models.split(config.backbone, setup.variables, boundary)
-    head: nn.Module = head_of(config)
     classifier = {}
-    if baseline is not None:
-        assert baseline.head is not None, config.backbone
-        head = baseline.head()  # a classifier of its own, which may begin from ImageNet's weights
+    if baseline is not None:  # its classifier may begin from ImageNet's weights
         classifier = {name: tree for name, tree in setup.variables["params"].items() if name in spec.classifier}
     network = Network(
-        head,
+        head_of(config),
         model,
         start=boundary,
         stop=spec.last_map,

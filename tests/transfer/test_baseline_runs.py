@@ -11,7 +11,7 @@ import tiny
 
 from lesion import models
 from lesion.errors import UserError
-from lesion.models import capsnet, cnn, heads
+from lesion.models import cnn, heads
 from lesion.train import epoch
 from lesion.train import step as steps
 from lesion.train.network import Network
@@ -22,27 +22,13 @@ from lesion.transfer.methods import run_transfer
 pytestmark = pytest.mark.slow
 
 KEY = jax.random.key(0)
-SIDE = 20
-ROWS = {
-    "tiny_capsnet": models.BASELINES["capsnet"]._replace(
-        model=models.get_spec("capsnet")._replace(
-            module=functools.partial(capsnet.CapsuleTrunk, (4, 16), impl="lax"), input_size=SIDE, feature_width=64
-        ),
-        head=functools.partial(capsnet.CapsuleHead, SIDE, 8),
-    ),
-    "tiny_svm": models.BASELINES["cnn_f_svm"]._replace(model=tiny.SPEC),
-}
-SVM = {"num_features": 4, "c": 1.0, "augmented": True}
-RUNS = {
-    "tiny_capsnet": {"mode": "scratch", "head_widths": (), "class_weights": True},
-    "tiny_svm": {"mode": "frozen", "head_widths": (), "svm": SVM},
-}
+SIDE = tiny.BASELINE_SIDE
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _rows():
     with pytest.MonkeyPatch.context() as patch:
-        for name, row in ROWS.items():
+        for name, row in tiny.BASELINES.items():
             patch.setitem(models.BASELINES, name, row)
         yield
 
@@ -52,7 +38,7 @@ def capsules():
     """State, step, the same compiled, the loss, and a batch of 8 whose first is padding."""
     model = models.get_model("tiny_capsnet", None)
     pictures = jax.random.uniform(KEY, (8, SIDE, SIDE, 1))
-    head = ROWS["tiny_capsnet"].head()
+    head = tiny.BASELINES["tiny_capsnet"].head()
     network = Network(head, model, stop="primary", pooling="flatten", own_loss=True)
     tx = steps.optimizer(Recipe(lr=1e-3))
     variables = jax.jit(model.init)(KEY, pictures)
@@ -109,9 +95,9 @@ def test_given_parameters_take_the_place_of_fresh_ones():
     assert jax.eval_shape(network.embed, params, {}, pictures).shape == (2, 2)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", tiny.BASELINE_RUNS)
 def test_a_run_leaves_what_transfer_does(name, tmp_path):
-    made = tiny.config(backbone=name, num_epochs=2, **RUNS[name])
+    made = tiny.config(backbone=name, num_epochs=2, **tiny.BASELINE_RUNS[name])
     check_config(made)
     setup = tiny.setup(made, tmp_path / "data")
     scores = run_transfer(made, setup, tmp_path / "run")
@@ -134,14 +120,14 @@ REFUSED = {
     "smoothing": ({"backbone": "tiny_capsnet", "label_smoothing": 0.1}, "smooths cross-entropy"),
     "no fields": ({"backbone": "tiny_svm", "svm": None}, "needs the fields svm"),
     "patience": ({"backbone": "tiny_svm", "patience": 3}, "no epochs to stop at"),
-    "features": ({"backbone": "tiny_svm", "svm": SVM | {"num_features": 9}}, "it must be 1 to 8"),
-    "c": ({"backbone": "tiny_svm", "svm": SVM | {"c": 0.0}}, "above 0"),
+    "features": ({"backbone": "tiny_svm", "svm": tiny.SVM | {"num_features": 9}}, "it must be 1 to 8"),
+    "c": ({"backbone": "tiny_svm", "svm": tiny.SVM | {"c": 0.0}}, "above 0"),
 }
 
 
 @pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_makes_no_sense_is_one_line(changes, message):
-    changes = RUNS[changes["backbone"]] | changes
+    changes = tiny.BASELINE_RUNS[changes["backbone"]] | changes
     made = tiny.config(**{k: v for k, v in changes.items() if v is not None})
     with pytest.raises(UserError, match=message):
         check_config(made)
