@@ -41,7 +41,7 @@ def parallel_map(
     results: Iterator[Result]
     if len(tasks) <= max_serial or (max_serial and cores == 1):
         results = map(function, tasks)
-    elif _has_semaphores():
+    elif has_semaphores():
         results = _pooled(function, tasks, on_crash, min(cores, MAX_WORKERS), chunk_size)
     else:
         results = _one_by_one(function, tasks, on_crash)
@@ -102,7 +102,7 @@ def _serve(connection: Connection, function: Callable) -> None:
             connection.send(answer)
 
 
-def _has_semaphores() -> bool:
+def has_semaphores() -> bool:
     """Returns whether the system has semaphores between processes, which Linux keeps in /dev/shm."""
     try:
         CONTEXT.Lock()

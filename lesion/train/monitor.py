@@ -9,6 +9,7 @@ import jax
 from tensorboardX import SummaryWriter
 
 from lesion.progress import Line, duration
+from lesion.workers import has_semaphores
 
 
 class Monitor:
@@ -24,7 +25,11 @@ class Monitor:
     def start(self, epochs: float) -> None:
         """Starts the clock after `epochs` trained in an earlier process; deletes the scalars of later epochs."""
         self._start, self._epochs_before = time.monotonic(), epochs
-        if self._first and self._folder is not None:
+        if not self._first or self._folder is None:
+            return
+        if not has_semaphores():  # of which tensorboardX's queue is made
+            self._line.show(f"{self._title}: no scalars for TensorBoard, they need /dev/shm", stays=True)
+        else:
             self._writer = SummaryWriter(str(self._folder), purge_step=int(epochs) + 1)
             # tensorboardX calls the file after this machine, which a run that is shared should not name.
             host = socket.gethostname()
