@@ -144,7 +144,7 @@ def check_doctor(config: ConfigDict) -> None:
         raise UserError("a doctor answers one strategy: --config.strategies=entropy")
     if jax.process_count() > 1:
         raise UserError("with a doctor, launch.active runs on one machine")
-    check_fields(config, {}, {"contradictions": answers.SETTLED_BY})
+    check_fields(config, {"contradictions": answers.SETTLED_BY})
 
 
 def check_unlabeled(config: ConfigDict, setup: Setup) -> None:
