@@ -11,8 +11,8 @@ optional), series.csv (series_instance_uid,sequence; optional; the page writes i
 (patient_id,reader,label; optional: what doctors said of a patient). Archives are unpacked; pictures go in where
 images.csv (file,patient_id,sequence) names them, NIfTI as BIDS, as BraTS or by that table; see lesion/dicom/README.md.
 
-The pseudonym key and table, rejects.csv (file,reason), series_found.csv and series_found.html go to the private folder,
-which stays with the patients' data. A second run on the same inputs does nothing.
+The pseudonym key and table, rejects.csv (file,reason), series_found.csv, series_found.html and qc_text.png (slices with
+text burned in, before and after) go to the private folder, which stays with the patients' data. A second run on the same inputs does nothing.
 """
 
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ _lesion_make_venv() {
   echo "setup: making .venv (about two minutes, once)"
   "$base" -m venv ${PYTHON:+--clear} .venv || { echo "error: could not make .venv: is the venv module installed?" >&2; return 1; }
   # Only what is imported gets compiled, when it is (see below): a minute less.
-  .venv/bin/python -m pip install --no-compile --quiet --disable-pip-version-check -c launch/constraints.txt -e '.[test]' ||
+  .venv/bin/python -m pip install --no-compile --quiet --disable-pip-version-check -c launch/constraints.txt -e '.[ocr,test]' ||
     { echo "error: the installation failed, see above; run the same command again to go on" >&2; return 1; }
   echo "$stamp" > .venv/stamp
 }

@@ -30,7 +30,7 @@ from lesion.dataset import (
     series_found,
     store,
 )
-from lesion.dataset.render import Rendered, RenderedSlice, render_all
+from lesion.dataset.render import LOOK, Rendered, RenderedSlice, render_all
 from lesion.dicom import decide, scan, tables
 from lesion.dicom.folder import Found, Options, find, not_used, read_tables, tables_of_new_patients
 from lesion.dicom.scan import ListedFile
@@ -55,7 +55,7 @@ or replaces is absent, for no DICOM header is kept. Of its options:
 
 | option | here |
 |---|---|
-| Clean Pixel Data | partly: white text is removed, grey or small text over the head may stay |
+| Clean Pixel Data | partly: {text} |
 | Clean Recognizable Visual Features | not met: slices through a face show it |
 | Retain UIDs, Device Identity, Institution Identity, Longitudinal Temporal Information | not used: none is kept |
 | Retain Patient Characteristics | only what `patients.csv` told: see that file |
@@ -63,6 +63,11 @@ or replaces is absent, for no DICOM header is kept. Of its options:
 Spacing is kept because sizes mean something, and a slice's position above the patient's lowest one because neighbours
 are shown together; neither is an attribute that the profile names.
 """
+OCR_WORDS = {  # of cohort.json, and what the README says
+    "used": "text was read (OCR) where a slice may hold some, and removed; faint or tiny text over the head may stay",
+    "not needed": "no slice is a picture, a secondary or an 8-bit image, or said to hold text; white text is removed",
+    "not used": "OCR was not used (--noocr): white text is removed, grey or small text over the head may stay",
+}
 Records = dict[str, list[store.Record]]  # by sequence
 
 
@@ -133,7 +138,8 @@ def prepare(folder: Path, output: Path, private: Path, options: Options = Option
             f"{private / series_found.PAGE_FILE} tells why, and there sequences can be corrected"
         )
     with pseudonyms.keeping_rejects(private):
-        rendered = render_all(found.series, options.strict)
+        rendered = render_all(found.series, options.strict, options.ocr)
+    qc_figures.draw_text(private, rendered)
     series_found.write(private, rendered.series, thumbnails)
     rejected = found.scanned.rejected + rendered.rejected
 
@@ -161,6 +167,8 @@ def prepare(folder: Path, output: Path, private: Path, options: Options = Option
         ),
         "listed_slices_not_found": len(scan.slices_not_found(found.scanned, user)),
         "preprocess": preprocess.settings(),
+        "ocr": _ocr_mark(found.series, options.ocr),
+        "slices_with_text": sum(bool(slice_.proof) for slice_ in slices),
         "stamp": _stamp(key, inputs),
     }
     if answers:
@@ -282,6 +290,12 @@ def _phantom_mark(judged: Sequence[Series]) -> bool | str:
     return "mixed" if len(marks) > 1 else marks == {True}
 
 
+def _ocr_mark(judged: Sequence[Series], ocr: bool) -> str:
+    """Returns whether slices were read for text, a key of `OCR_WORDS`."""
+    needed = any(series.used and series.may_hold_text() for series in judged)
+    return ("used" if ocr else "not used") if needed else "not needed"
+
+
 def _count(records: Sequence[store.Record], classes: Classes) -> dict[str, dict[str, int]]:
     """Returns the numbers of patients and slices by label, every label present."""
     counts = {}
@@ -310,7 +324,7 @@ def _inputs(folder: Path, listing: Sequence[ListedFile], options: Options) -> st
     parts: list[object] = [listing, scan.VERSION, sorted(preprocess.SETTINGS.items()), options.rules.read_bytes().hex()]
     masks = scan.list_files(options.masks, ()) if options.masks else None
     parts += [masks, options.min_lesion_mm2, options.visits, options.patient_from_folder, options.labels_column]
-    parts.append(options.classes)
+    parts += [options.classes, options.ocr]
     for name in (tables.PATIENTS, tables.SLICES, tables.SERIES, tables.READERS):
         path = folder / name
         parts.append(path.read_bytes().hex() if path.exists() else None)
@@ -366,7 +380,7 @@ def _write(
                 files.write_csv(partial / store.READERS_FILE, ("patient", "reader", "label"), answers)
             store.write_patients(partial, further)
             files.write_csv(partial / store.SOURCE_FILE, ("slice_id", "sha256"), sources)
-            files.write_text(partial / "README.md", README)
+            files.write_text(partial / "README.md", README.replace("{text}", OCR_WORDS[info["ocr"]]))
             files.write_text(partial / store.INFO_FILE, json.dumps(info, indent=1) + "\n")
     except Exception as error:
         # The record writer is C++ and tells of a full disk in words only.
@@ -392,6 +406,11 @@ def _summary(info: dict[str, Any], output: Path, private: Path) -> str:
     missing = [name for name in Classes.of(info) if not info["patients"][name]]
     if missing:
         lines.append(f"no patient with {' or '.join(missing)} has a slice: nothing can be trained on these labels yet")
+    if looks := info["rejected"].get(LOOK):
+        lines.append(f"{looks} slices are left out for what lies over the head: {private / pseudonyms.TEXT_FILE}")
+    if info["slices_with_text"]:
+        where = private / pseudonyms.TEXT_FILE
+        lines.append(f"text was removed from {info['slices_with_text']} slices: before and after in {where}")
     if info["phantom"] == "mixed":
         lines.append("warning: phantom and patient images are mixed")
     if info["labeled_patients_without_slices"]:

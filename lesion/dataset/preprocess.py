@@ -8,8 +8,9 @@ maximum would dim the brain wherever a vessel enhances):
   head. Sane: most of the head lies inside it, and it is not many times wider than the head's own range.
 - Text: everything outside the head becomes 0. The head is found on a grid of about 2 mm whose cells hold the *minimum*
   of their pixels: strokes thinner than a cell vanish there, so letters that touch the head do not become part of it.
-  Letters over the head itself are found by their look (`burned_in_text`) and filled from their surroundings. What
-  remains: text over the head that is grey, transparent, smoothed and below 12 pixels, or of strokes wider than 5.
+  Letters over the head itself are found (`burned_in_text`) and filled from their surroundings: read, where a slice may
+  hold text, else by their look alone, which leaves what is grey, transparent, smoothed and below 12 pixels, or of
+  strokes wider than 5. A slice of which more than `MAX_FILLED` of the head would be filled is not used.
 - Crop: a square around the head, the same for all slices of a series. It is measured on the brain where that can be
   told; on real slices scalp and skull mostly hang together with it and stay. Brain is the largest piece of tissue in a
   slice once thin bridges are cut (skull is dark in all three sequences), and the box holds what at least a fifth of
@@ -34,11 +35,13 @@ MARGIN_MM = 4.0  # around the brain: the coarse grid may be off by two cells
 PERCENTILES = (1.0, 99.5)
 VOTE = 0.2  # share of the slices with brain that must call a cell brain
 SIDE_MM = (80.0, 260.0)  # of a believable crop
+MAX_FILLED = 0.02  # of the head's area; more letters than that hide a lesion, or are none
 SETTINGS = {  # goes into cohort.json; another one makes another dataset
     "version": 1,
     "size": SIZE,
     "window": f"one a series: VOI of the header if sane, else percentiles {PERCENTILES} inside the head",
     "crop": f"square around the head, on the brain where that is told from it, one a series, margin {MARGIN_MM} mm",
+    "text": f"read where the slice may hold some, else found if white; at most {MAX_FILLED:.0%} of the head is filled",
     "resize": "Pillow bicubic",
 }
 
@@ -58,6 +61,7 @@ class Plan(NamedTuple):
         side_mm: of the square crop.
         spacing: row and column spacing, mm.
         region: what the crop was measured on: "brain", "head", or "nothing" (the whole picture is taken).
+        reads_text: whether text is read (OCR), not only found by its look.
     """
 
     window: tuple[float, float]
@@ -66,6 +70,23 @@ class Plan(NamedTuple):
     side_mm: float
     spacing: tuple[float, float]
     region: str
+    reads_text: bool = False
+
+
+class Cleaned(NamedTuple):
+    """A slice without text.
+
+    Attributes:
+        image: float32 [rows, columns], air at the window's lower end.
+        gone: what was bright or written and is gone, bool [rows, columns].
+        written: whether text was found in it.
+        look: why somebody should look at the slice, which is not used then; or empty.
+    """
+
+    image: np.ndarray
+    gone: np.ndarray
+    written: bool
+    look: str
 
 
 def plan_series(volume: np.ndarray, spacing: tuple[float, float], windows: list[tuple[float, float] | None]) -> Plan:
@@ -106,7 +127,12 @@ def plan_series(volume: np.ndarray, spacing: tuple[float, float], windows: list[
 
 def prepare_slice(image: np.ndarray, plan: Plan) -> np.ndarray:
     """Returns a slice after all steps, float32 [rows, columns] to uint8 [224, 224]."""
-    return resize(crop(to_uint8(remove_text(image, plan)[0], plan.window), plan))
+    return finish(remove_text(image, plan).image, plan)
+
+
+def finish(clean: np.ndarray, plan: Plan) -> np.ndarray:
+    """Returns a slice without text after the other steps, float32 [rows, columns] to uint8 [224, 224]."""
+    return resize(crop(to_uint8(clean, plan.window), plan))
 
 
 def output_spacing(plan: Plan) -> tuple[float, float]:
@@ -134,27 +160,32 @@ def to_uint8(image: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     return np.rint(np.clip((image - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
-def remove_text(image: np.ndarray, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+def remove_text(image: np.ndarray, plan: Plan) -> Cleaned:
     """Blanks everything outside the head and fills letters over it.
 
     Args:
         image: float32 [rows, columns].
         plan: of the series.
-
-    Returns:
-        The cleaned image, air at the window's lower end; and what was bright and is gone, bool [rows, columns].
     """
     assert image.ndim == 2, image.shape
     head = head_mask(image, plan)
-    glyphs = burned_in_text.find(image)
-    clean = image
-    if (glyphs & head).any():
+    if plan.reads_text:
+        glyphs = burned_in_text.strokes(image, burned_in_text.read(image), head)
+    else:
+        glyphs = burned_in_text.find(image)
+    clean, look = image, ""
+    filled = (glyphs & head).sum() / max(1, head.sum())
+    if filled:
         nearest = ndimage.distance_transform_edt(glyphs, return_distances=False, return_indices=True)
         clean = image[tuple(nearest)]
     clean = np.where(head, clean, plan.window[0])
+    if filled > MAX_FILLED:
+        look = f"text or what looks like it covers {filled:.1%} of the head"
+    elif filled and plan.reads_text and burned_in_text.read(clean):
+        look = "text can be read over the head still"
     # Air holds noise; what was bright in it, by half the window or more, was something drawn.
     bright = image > (plan.window[0] + plan.window[1]) / 2
-    return clean, (bright & ~head) | glyphs
+    return Cleaned(clean, (bright & ~head) | glyphs, bool(glyphs.any()), look)
 
 
 def head_mask(image: np.ndarray, plan: Plan) -> np.ndarray:

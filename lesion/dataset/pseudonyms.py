@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import IO, Any, NamedTuple
 
 import filelock
 
@@ -22,6 +22,7 @@ from lesion.errors import UserError
 
 FOLDER = "lesion_private"  # inside the DICOM tree, unless the user names another
 KEY_FILE, TABLE_FILE, REJECTS_FILE = "pseudonym_key.hex", "pseudonyms.csv", "rejects.csv"
+TEXT_FILE = "qc_text.png"  # slices with text, before and after
 
 
 class Row(NamedTuple):
@@ -137,10 +138,11 @@ def _locked(private: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def private_file(path: Path) -> Iterator[TextIO]:
-    """Yields a stream to a file that only its owner may read; it takes its place when all is written."""
+def private_file(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
+    """Yields a stream of text or bytes to a file only its owner may read; it takes its place when all is written."""
     with files.replacing(path) as partial:
         descriptor = os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
         # A file's name need not be UTF-8: what cannot be written comes out as \xNN.
-        with open(descriptor, "w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+        text = {} if binary else {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+        with open(descriptor, "wb" if binary else "w", **text) as stream:  # type: ignore[call-overload]
             yield stream

@@ -1,7 +1,7 @@
-"""Draws two figures of a dataset: what preprocessing does (the paper's Fig. 1), and a contact sheet of the cohort.
+"""Draws figures of a dataset: what preprocessing does (the paper's Fig. 1), a contact sheet of the cohort, and text.
 
-Both go to the dataset's folder, so neither may show what was burned into a slice: the "before" pictures are drawn
-from cleaned pixels, with a hatched box where something was removed.
+The first two go to the dataset's folder, so neither may show what was burned into a slice: the "before" pictures are
+drawn from cleaned pixels, with a hatched box where something was removed. The third shows it: it is private.
 """
 
 import io
@@ -13,12 +13,12 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from lesion.classes import Classes
-from lesion.dataset import SEQUENCES, UNLABELED, labels_or_none, preprocess
-from lesion.dataset.render import Rendered, RenderedSlice
+from lesion.dataset import SEQUENCES, UNLABELED, labels_or_none, preprocess, pseudonyms
+from lesion.dataset.render import PROOF_SIDE, Rendered, RenderedSlice
 from lesion.dataset.store import Record
 from lesion.dicom.pixels import read_pixels
 from lesion.dicom.series import Series
@@ -26,6 +26,9 @@ from lesion.dicom.series import Series
 COLORS = {0: "#0072B2", 1: "#D55E00", UNLABELED: "#666666"}  # Okabe and Ito: colour-blind-safe
 SLICES_PER_ROW = 6
 GAP = 8  # pixels between two slices of a row
+MAX_PROOFS = 60  # slices with text that are shown, those left out for it first
+PROOFS_PER_ROW = 3
+CAPTION = 34  # pixels above a slice with text, two lines
 
 
 class Example(NamedTuple):
@@ -65,13 +68,13 @@ def _example(series: Series, slice_: RenderedSlice) -> Example:
     plan, spacing = slice_.plan, slice_.plan.spacing
     instance = next(member.instance for member in series.members if member.instance.sop_uid == slice_.sop_uid)
     plane = read_pixels(series.folder, instance)[slice_.frame - 1]
-    clean, removed = preprocess.remove_text(plane, plan)
-    cleaned = preprocess.to_uint8(clean, plan.window)
+    clean = preprocess.remove_text(plane, plan)
+    cleaned = preprocess.to_uint8(clean.image, plan.window)
     rows, columns = plan.side_mm / spacing[0], plan.side_mm / spacing[1]
     box = (plan.center[1] - columns / 2, plan.center[0] - rows / 2, columns, rows)
     cropped = preprocess.crop(cleaned, plan)
     final = preprocess.resize(cropped)
-    return Example(series.sequence, cleaned, _boxes(removed), box, cropped, final, spacing[0] / spacing[1])
+    return Example(series.sequence, cleaned, _boxes(clean.gone), box, cropped, final, spacing[0] / spacing[1])
 
 
 def _boxes(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
@@ -143,6 +146,38 @@ def _side_by_side(records: Sequence[Record]) -> np.ndarray:
     for column, record in enumerate(records):
         row[:, column * step : column * step + side] = np.asarray(Image.open(io.BytesIO(record.image)))
     return row
+
+
+def draw_text(private: Path, rendered: Rendered) -> None:
+    """Draws each slice in which text was found, before and after, to a private folder; without any, no picture.
+
+    Slices left out for it come first; of many only `MAX_PROOFS` are drawn, evenly chosen, and the title counts all.
+    """
+    path = private / pseudonyms.TEXT_FILE
+    kept = [slice_ for of_series in rendered.slices for slice_ in of_series if slice_.proof]
+    looks = rendered.looks[:MAX_PROOFS]
+    places = np.linspace(0, len(kept) - 1, min(len(kept), MAX_PROOFS - len(looks))).round().astype(int)
+    shown = [*looks, *(kept[place] for place in places)]
+    if not shown:
+        path.unlink(missing_ok=True)
+        return
+    width, height = 2 * PROOF_SIDE, PROOF_SIDE + CAPTION
+    rows = -(-len(shown) // PROOFS_PER_ROW)
+    sheet = Image.new("L", (PROOFS_PER_ROW * (width + GAP), CAPTION + rows * (height + GAP)), 255)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    title = (
+        f"Text burned in, before and after. Private: it may show names. {len(kept)} slices are used without it, "
+        f"{len(rendered.looks)} are left out ({pseudonyms.REJECTS_FILE} names them); {len(shown)} of both are shown."
+    )
+    draw.text((GAP, GAP), title, fill=0, font=font)
+    for number, slice_ in enumerate(shown):
+        row, column = divmod(number, PROOFS_PER_ROW)
+        left, top = column * (width + GAP), CAPTION + row * (height + GAP)
+        caption = f"{slice_.sop_uid[-60:]}, frame {slice_.frame}\n{slice_.look or 'used'}"
+        draw.text((left, top), caption, fill=0, font=font)
+        sheet.paste(Image.open(io.BytesIO(slice_.proof)), (left, top + CAPTION))
+    with pseudonyms.private_file(path, binary=True) as stream:
+        sheet.save(stream, "PNG")
 
 
 def _spread_over_patients(records: Sequence[Record], limit: int) -> list[Record]:

@@ -1,5 +1,6 @@
 """Renders series as PNG slices: pixels decoded, a series at a time, windowed, cropped, resized."""
 
+import functools
 import hashlib
 import io
 from collections.abc import Sequence
@@ -9,13 +10,15 @@ import numpy as np
 from PIL import Image
 
 from lesion import workers
-from lesion.dataset import preprocess
+from lesion.dataset import burned_in_text, preprocess
 from lesion.dicom import read, scan
 from lesion.dicom.pixels import read_pixels
 from lesion.dicom.read import Instance, RejectedFile
 from lesion.dicom.series import Series
 
 PLAN_SLICES = 11  # of a series are looked at to choose window and crop
+LOOK = "look at it"  # the kind of a rejected file whose slice is left out for what lies over the head
+PROOF_SIDE = 256  # pixels of the longer side of a slice before and after, at most
 
 
 class RenderedSlice(NamedTuple):
@@ -31,6 +34,8 @@ class RenderedSlice(NamedTuple):
         source_digest: SHA-256 of the decoded pixels, rescaled, float32; empty if all are equal.
         position_mm: along the normal, or NaN.
         plan: window and crop of its series.
+        proof: before and after, side by side, as JPEG, where text was found; else empty. Before shows names.
+        look: why somebody should look at the slice, which is not used then; or empty.
     """
 
     sop_uid: str
@@ -42,6 +47,8 @@ class RenderedSlice(NamedTuple):
     source_digest: str
     position_mm: float
     plan: preprocess.Plan
+    proof: bytes = b""
+    look: str = ""
 
 
 class Rendered(NamedTuple):
@@ -50,7 +57,8 @@ class Rendered(NamedTuple):
     Attributes:
         series: all series; those of which nothing came are not used any more, and say why.
         slices: of each series.
-        rejected: files whose pixels cannot be decoded.
+        rejected: files whose pixels cannot be decoded, or have text over the head.
+        looks: slices that were left out so that somebody looks at them.
         same_pixels: how many slices were left out for another of the same patient with the same pixels.
     """
 
@@ -58,21 +66,29 @@ class Rendered(NamedTuple):
     slices: list[list[RenderedSlice]]
     rejected: list[RejectedFile]
     same_pixels: int
+    looks: list[RenderedSlice]
 
 
-def render_all(judged: Sequence[Series], strict: bool = False) -> Rendered:
+def render_all(judged: Sequence[Series], strict: bool = False, ocr: bool = True) -> Rendered:
     """Renders the chosen slices of all series that are used, on all cores; slices with the same pixels count once.
+
+    Args:
+        judged: all series.
+        strict: stop at the first file whose pixels are broken.
+        ocr: read slices that may hold text.
 
     Raises:
         FilesError: if `strict` and the pixels of a file are broken.
+        UserError: if slices should be read, and the packages for it are not installed.
     """
     used = [series for series in judged if series.used]
+    if ocr and any(series.may_hold_text() for series in used):
+        burned_in_text.check_reader()
     # Codecs are C++ and may die on broken pixels, in a process of their own without harm to this one.
     compressed = any(member.instance.compressed for series in used for member in series.members)
-    results = workers.parallel_map(
-        render_series, used, "making pictures", _render_crashed, max_serial=0 if compressed else 12
-    )
-    result = Rendered([], [], [], 0)
+    render, crashed = functools.partial(render_series, ocr=ocr), functools.partial(_render_crashed, ocr=ocr)
+    results = workers.parallel_map(render, used, "making pictures", crashed, max_serial=0 if compressed else 12)
+    result = Rendered([], [], [], 0, [])
     seen: set[tuple[str, str, str]] = set()
     for series in judged:
         slices: list[RenderedSlice] = []
@@ -81,6 +97,12 @@ def render_all(judged: Sequence[Series], strict: bool = False) -> Rendered:
             if strict and broken:
                 raise scan.strict_error(broken[0])
             result.rejected.extend(broken)
+            looks = [slice_ for slice_ in slices if slice_.look]
+            result.looks.extend(looks)
+            result.rejected.extend(_reject(series, slice_) for slice_ in looks)
+            if looks and len(looks) == len(slices):
+                region = "text"
+            slices = [slice_ for slice_ in slices if not slice_.look]
             unique = []
             for slice_ in slices:
                 key = series.patient_id, series.sequence, slice_.source_digest
@@ -97,6 +119,8 @@ def render_all(judged: Sequence[Series], strict: bool = False) -> Rendered:
 
 def _settle(series: Series, slices: list[RenderedSlice], unique: list[RenderedSlice], region: str) -> Series:
     """Says of a rendered series why nothing came of it, or what was doubtful."""
+    if region == "text":
+        return series._replace(used=False, reason="text lies over the head in its pictures: look at them")
     if not slices:
         return series._replace(used=False, reason="its pixels cannot be decoded")
     if region == "nothing":
@@ -109,11 +133,17 @@ def _settle(series: Series, slices: list[RenderedSlice], unique: list[RenderedSl
     return series._replace(notes=(*series.notes, *notes))
 
 
-def render_series(series: Series) -> tuple[list[RenderedSlice], list[RejectedFile], str]:
+def _reject(series: Series, slice_: RenderedSlice) -> RejectedFile:
+    """Returns the rejection of a slice that somebody should look at."""
+    (file,) = {member.instance.file for member in series.members if member.instance.sop_uid == slice_.sop_uid}
+    return RejectedFile(file, LOOK, f"frame {slice_.frame}: {slice_.look}", slice_.sop_uid, slice_.patient_id)
+
+
+def render_series(series: Series, ocr: bool = True) -> tuple[list[RenderedSlice], list[RejectedFile], str]:
     """Renders the chosen slices of one series; what cannot be decoded is rejected, the rest goes on.
 
     Window and crop are planned on slices spread evenly over the series, chosen or not, so that they do not depend on
-    the choice; other slices are not decoded.
+    the choice; other slices are not decoded. With `ocr` the slices are read for text where they may hold some.
 
     Returns:
         The slices, the rejected files, and what the crop lies around, see `preprocess.Plan`.
@@ -141,6 +171,7 @@ def render_series(series: Series) -> tuple[list[RenderedSlice], list[RejectedFil
     assert series.spacing is not None, series.uids
     windows = [window for _, window in overview]
     plan = preprocess.plan_series(np.stack([plane for plane, _ in overview]), series.spacing, windows)
+    plan = plan._replace(reads_text=ocr and plan.region != "nothing" and series.may_hold_text())
     slices = [_render(plane, instance, number, plan, series.shares_uids) for plane, instance, number in chosen]
     return slices, rejected, plan.region
 
@@ -148,7 +179,8 @@ def render_series(series: Series) -> tuple[list[RenderedSlice], list[RejectedFil
 def _render(
     plane: np.ndarray, instance: Instance, number: int, plan: preprocess.Plan, shares_uids: bool
 ) -> RenderedSlice:
-    image = preprocess.prepare_slice(plane, plan)
+    cleaned = preprocess.remove_text(plane, plan)
+    image = preprocess.finish(cleaned.image, plan)
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG")
     return RenderedSlice(
@@ -161,7 +193,25 @@ def _render(
         source_digest=hashlib.sha256(plane.astype("<f4").tobytes()).hexdigest() if plane.min() < plane.max() else "",
         position_mm=instance.frames[number - 1].position_mm,
         plan=plan,
+        proof=_proof(plane, cleaned.image, plan) if cleaned.written else b"",
+        look=cleaned.look if plan.region != "nothing" else "",
     )
+
+
+def _proof(before: np.ndarray, after: np.ndarray, plan: preprocess.Plan) -> bytes:
+    """Returns a slice as it was scanned beside the same without text, a JPEG; both in all the values it had."""
+    low, high = (float(value) for value in np.percentile(before, (0, 99.9)))
+    window = (low, max(high, low + 1e-3))
+    rows, columns = (length * mm for length, mm in zip(before.shape, plan.spacing, strict=True))
+    scale = PROOF_SIDE / max(rows, columns)
+    size = max(1, round(columns * scale)), max(1, round(rows * scale))
+    pictures = [Image.fromarray(preprocess.to_uint8(image, window)).resize(size) for image in (before, after)]
+    sheet = Image.new("L", (2 * size[0], size[1]))
+    sheet.paste(pictures[0], (0, 0))
+    sheet.paste(pictures[1], (size[0], 0))
+    stream = io.BytesIO()
+    sheet.save(stream, "JPEG", quality=80)
+    return stream.getvalue()
 
 
 def _decode(series: Series, instance: Instance) -> tuple[np.ndarray | None, list[RejectedFile]]:
@@ -180,7 +230,7 @@ def _decode(series: Series, instance: Instance) -> tuple[np.ndarray | None, list
     return None, rejected
 
 
-def _render_crashed(series: Series) -> tuple[list[RenderedSlice], list[RejectedFile], str]:
+def _render_crashed(series: Series, ocr: bool) -> tuple[list[RenderedSlice], list[RejectedFile], str]:
     """Finds the files that the decoder dies of, and renders the rest."""
     members, rejected = [], []
     for member in series.members:
@@ -192,5 +242,5 @@ def _render_crashed(series: Series) -> tuple[list[RenderedSlice], list[RejectedF
                 rejected.append(RejectedFile(copy.file, "undecodable pixels", "the decoder died on it"))
         if decodable:
             members.append(member._replace(instance=decodable[0]))
-    slices, broken, region = render_series(series._replace(members=tuple(members), duplicates={}))
+    slices, broken, region = render_series(series._replace(members=tuple(members), duplicates={}), ocr)
     return slices, broken + rejected, region

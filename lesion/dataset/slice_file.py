@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from lesion.dataset import preprocess
+from lesion.dataset import burned_in_text, preprocess
 from lesion.dicom import pictures, read
 from lesion.dicom.rules import Rules
 from lesion.errors import UserError
@@ -74,6 +74,7 @@ def _read_dicom(path: Path, instance: read.Instance) -> PreparedSlice:
     name = rules.sequence_alone(frame.attributes)
     spacing = frame.spacing or pictures.nominal_spacing(instance.shape)
     plan = preprocess.plan_series(volume, spacing, [f.window for f in instance.frames])
+    plan = plan._replace(reads_text=instance.may_hold_text and burned_in_text.has_reader())
     description = f"an MR image, {name or 'none of the three sequences'}, its crop measured on the {plan.region}"
     if len(volume) > 1:
         description += f", frame {middle + 1} of {len(volume)}"

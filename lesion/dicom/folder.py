@@ -35,6 +35,7 @@ class Options(NamedTuple):
         masks: folder of lesion masks as NIfTI, which choose the slices; None without.
         min_lesion_mm2: area of the lesion from which on a slice is chosen by its mask.
         classes: the two classes that labels name.
+        ocr: whether slices that may hold text are read, see `lesion.dataset.burned_in_text`.
     """
 
     strict: bool = False
@@ -46,6 +47,7 @@ class Options(NamedTuple):
     masks: Path | None = None
     min_lesion_mm2: float = 50.0
     classes: Classes = PAPER
+    ocr: bool = True
 
 
 class Found(NamedTuple):

@@ -136,6 +136,7 @@ def make_instance(
         compressed=False,
         frames=tuple(frames),
         study_uid=study_uid,
+        may_hold_text=not file.lower().endswith(NIFTI_SUFFIXES),  # those hold what a scanner measured
     )
 
 

@@ -58,9 +58,10 @@ KEYWORDS = (  # of the elements that are read
     "SeriesDescription ProtocolName SequenceName SeriesNumber BodyPartExamined ImageType ScanningSequence "
     "SequenceVariant EchoTime EffectiveEchoTime RepetitionTime InversionTime ContrastBolusAgent "
     "ContrastBolusAgentSequence AcquisitionContrast DiffusionBValue Rows Columns SamplesPerPixel BitsAllocated "
-    "NumberOfFrames PhotometricInterpretation PixelSpacing ReconstructionDiameter ImageOrientationPatient "
-    "ImagePositionPatient RescaleSlope RescaleIntercept WindowCenter WindowWidth VOILUTFunction "
-    "PresentationLUTShape QualityControlImage SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
+    "BitsStored BurnedInAnnotation NumberOfFrames PhotometricInterpretation PixelSpacing ReconstructionDiameter "
+    "ImageOrientationPatient ImagePositionPatient RescaleSlope RescaleIntercept WindowCenter WindowWidth "
+    "VOILUTFunction PresentationLUTShape QualityControlImage SharedFunctionalGroupsSequence "
+    "PerFrameFunctionalGroupsSequence"
 ).split()
 _TAGS: dict[str, Any] = {keyword: pydicom.tag.Tag(keyword) for keyword in KEYWORDS}
 
@@ -131,6 +132,8 @@ class Instance(NamedTuple):
         acquired_s: time of day of the acquisition, seconds; NaN where the header is silent.
         agent_s: time of day of the injection, seconds; NaN where the header is silent.
         patient_readings: what else `patient_id` may be, where its encoding is a guess.
+        may_hold_text: whether text may be burned into its pixels: the header says so, it is a secondary image, or it
+            has 8 bits, as what was made to be shown; an original image of 12 or 16 bits is none of these.
     """
 
     file: str
@@ -148,6 +151,7 @@ class Instance(NamedTuple):
     acquired_s: float = math.nan
     agent_s: float = math.nan
     patient_readings: tuple[str, ...] = ()
+    may_hold_text: bool = False
 
 
 class SkippedFile(NamedTuple):
@@ -321,7 +325,15 @@ def _instance(file: str, dataset: Dataset, pixel_bytes: int) -> Instance | Skipp
         acquired_s=_time_of_day(_get(dataset, "AcquisitionTime") or str(_get(dataset, "AcquisitionDateTime", ""))[8:]),
         agent_s=_time_of_day(_get(dataset, "ContrastBolusStartTime")),
         patient_readings=tuple(text.candidates(_undeclared(dataset, "PatientID"))[1:]),
+        may_hold_text=_may_hold_text(dataset),
     )
+
+
+def _may_hold_text(dataset: Dataset) -> bool:
+    """Returns whether text may be burned into the pixels, see `Instance`."""
+    bits = _number(_get(dataset, "BitsStored")) or _number(_get(dataset, "BitsAllocated")) or 16
+    said = str(_get(dataset, "BurnedInAnnotation", "")).strip().upper() == "YES"
+    return said or bits <= 8 or "SECONDARY" in _texts(_get(dataset, "ImageType"))
 
 
 def _frame(dataset: Dataset, index: int, inverted: bool) -> Frame:

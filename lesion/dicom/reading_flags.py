@@ -7,12 +7,14 @@ from absl import flags
 
 
 def define_flags() -> None:
-    """Defines --rules, --visits and --patient."""
+    """Defines --rules, --visits, --patient and --ocr."""
     flags.DEFINE_string("rules", None, "File of rules for sequences; default: lesion/dicom/sequences.toml.")
     about = "Visits of a patient: the first of those with the most sequences, or all."
     flags.DEFINE_enum("visits", "first", ["first", "all"], about)
     about = "What names a patient: PatientID, or the first folder below --input."
     flags.DEFINE_enum("patient", "header", ["header", "folder"], about)
+    about = "Read pictures, 8-bit and secondary images for text burned in; --noocr takes away white text only."
+    flags.DEFINE_bool("ocr", True, about)
 
 
 def options_from_flags(**others: Any) -> Any:
@@ -26,5 +28,6 @@ def options_from_flags(**others: Any) -> Any:
         rules=Path(given.rules) if given.rules else DEFAULT,
         visits=given.visits,
         patient_from_folder=given.patient == "folder",
+        ocr=given.ocr,
         **others,
     )

@@ -82,6 +82,10 @@ class Series(NamedTuple):
         """Returns the number of its slices."""
         return sum(len(member.frames) for member in self.members)
 
+    def may_hold_text(self) -> bool:
+        """Returns whether text may be burned into a chosen slice, see `lesion.dicom.read.Instance`."""
+        return any(member.instance.may_hold_text for member in self.members if member.chosen)
+
     def has_chosen(self) -> bool:
         """Returns whether any of its slices is chosen."""
         return any(member.chosen for member in self.members)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from lesion.dataset import SEQUENCES, pseudonyms, series_found
+from lesion.dataset import SEQUENCES, pseudonyms, qc_figures, series_found
 from lesion.dataset.render import RenderedSlice, render_all
 from lesion.dicom import scan
 from lesion.dicom.decide import OTHER_SEQUENCE
@@ -71,7 +71,8 @@ def read_folder(folder: Path, sequence: str, private: Path, options: Options = O
     with pseudonyms.keeping_rejects(private):
         found = find(folder, private, listing, user, options._replace(sequence=sequence))
     key = pseudonyms.make_key(private)
-    rendered = render_all(found.series)
+    rendered = render_all(found.series, ocr=options.ocr)
+    qc_figures.draw_text(private, rendered)
     series_found.write(private, rendered.series, series_found.draw_thumbnails(rendered.series))
 
     instances = found.scanned.instances

@@ -13,11 +13,12 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_trees import BIRTH, DATE, HOSPITAL, NAME, ROOT, burn, dataset, head, make_tree, save, set_pixels, write_csv
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from lesion import files
-from lesion.dataset import SEQUENCES, pseudonyms, store
+from lesion.dataset import SEQUENCES, burned_in_text, pseudonyms, store
 from lesion.dataset import prepare as preparing
+from lesion.dicom import read
 from lesion.dicom.folder import Options
 from lesion.errors import UserError
 
@@ -210,6 +211,80 @@ def test_a_second_copy_serves_where_the_first_is_broken(tmp_path):
     info = store.load_info(prepare(tree, tree.parent / "second"))
     assert info["fingerprint"] == whole["fingerprint"]
     assert info["rejected"] == {"duplicate": 1, "undecodable pixels": 1}
+
+
+def eight_bits(tree, written=()):
+    """Makes all images 8-bit exports; over the heads of the files `written` stands a name, 5 % of the head."""
+    for path in tree.glob("*/*/IM*"):
+        ds = pydicom.dcmread(path)
+        image = np.clip(ds.pixel_array / 4, 0, 230)
+        if path in written:
+            drawn = Image.new("L", image.shape[::-1])
+            ImageDraw.Draw(drawn).text((25, 55), "ZHANG WEI", fill=250, font=ImageFont.load_default(14))
+            image = np.maximum(image, np.asarray(drawn))
+        set_pixels(ds, image.astype(np.uint8))
+        ds.save_as(path)
+
+
+@pytest.mark.slow
+def test_a_slice_with_a_name_over_the_head_is_left_out_to_be_looked_at(flair_tree, capsys):
+    written = {first_file(flair_tree), *(first_file(flair_tree, patient=3, number=n) for n in (1, 2, 3))}
+    eight_bits(flair_tree, written)
+    print(preparing.prepare(flair_tree, flair_tree.parent / "data", flair_tree / pseudonyms.FOLDER))
+    private = flair_tree / pseudonyms.FOLDER
+    reasons = {flair_tree / name: reason for name, reason in rejects(flair_tree).items()}
+    assert reasons.keys() == written and all("look at it: frame 1: text" in reason for reason in reasons.values())
+    info = store.load_info(flair_tree.parent / "data")
+    assert (info["ocr"], info["rejected"], len(store.load_slices(flair_tree.parent / "data", "flair").image)) == (
+        "used",
+        {"look at it": 4},
+        8,
+    )
+    told = capsys.readouterr().out
+    assert "4 slices are left out" in told and pseudonyms.TEXT_FILE in told and NAME not in told
+    assert "text was read (OCR)" in (flair_tree.parent / "data" / "README.md").read_text()
+    assert "text lies over the head" in (private / "series_found.csv").read_text()  # of the fourth patient
+    assert (private / pseudonyms.TEXT_FILE).stat().st_mode & 0o077 == 0
+    with Image.open(private / pseudonyms.TEXT_FILE) as picture:
+        assert np.asarray(picture).min() < 50 and picture.width > 1000
+
+
+def test_without_the_reader_8_bit_input_is_refused_or_not_read(flair_tree, monkeypatch):
+    eight_bits(flair_tree)
+    monkeypatch.setattr(burned_in_text, "has_reader", lambda: False)
+    with pytest.raises(UserError, match=r"(?s)lesion\[ocr\].*--noocr"):
+        prepare(flair_tree)
+    assert not (flair_tree.parent / "data").exists()
+    output = prepare(flair_tree, ocr=False)
+    assert store.load_info(output)["ocr"] == "not used"
+    assert "OCR was not used" in (output / "README.md").read_text()
+    with pytest.raises(UserError, match="other inputs"):
+        prepare(flair_tree)
+
+
+def test_only_what_may_hold_text_is_read(flair_tree, monkeypatch):
+    def refuse(image):
+        raise AssertionError("read")
+
+    monkeypatch.setattr(burned_in_text, "read", refuse)
+    assert store.load_info(prepare(flair_tree))["ocr"] == "not needed"
+    for fields in ({"BurnedInAnnotation": "YES"}, {"ImageType": ["DERIVED", "SECONDARY"]}, {"BitsStored": 8}):
+        edit(first_file(flair_tree), **fields)
+        header = read.read_header(str(flair_tree), str(first_file(flair_tree).relative_to(flair_tree)))
+        assert header.may_hold_text
+        edit(first_file(flair_tree), BurnedInAnnotation="NO", ImageType=["ORIGINAL", "PRIMARY"], BitsStored=16)
+
+
+def test_a_series_without_a_head_is_left_out_and_listed(flair_tree):
+    empty = np.full((128, 128), 300.0)
+    for path in first_file(flair_tree, patient=1).parent.iterdir():
+        ds = pydicom.dcmread(path)
+        set_pixels(ds, burn(empty, value=400 + ds.InstanceNumber).astype(np.uint16))
+        ds.save_as(path)
+    info = store.load_info(prepare(flair_tree))
+    assert info["sequences"]["flair"]["glioma"] == {"patients": 1, "slices": 3}
+    listed = (flair_tree / pseudonyms.FOLDER / "series_found.csv").read_text()
+    assert listed.count("no head is found in its pictures") == 1
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from dicom_trees import NAME, burn, head
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from lesion.dataset import burned_in_text, preprocess
 
@@ -49,7 +50,7 @@ def test_text_in_a_corner_leaves_no_trace(corner):
     for i, image in enumerate(volume):
         dirty[i], mask = write_over(image, NAME[:9], corner, 10, 900)
     plan = preprocess.plan_series(dirty, SPACING, [None] * 4)
-    clean, gone = preprocess.remove_text(dirty[1], plan)
+    clean, gone = preprocess.remove_text(dirty[1], plan)[:2]
     far = mask & (volume[1] < 100)
     assert np.all(clean[far] <= 500)
     corners = np.ones_like(mask)
@@ -63,7 +64,7 @@ def test_text_in_a_corner_leaves_no_trace(corner):
 def test_white_letters_over_the_head_are_filled_from_around(place, mode, height):
     volume, plan = series()
     dirty, mask = write_over(volume[1], "ZHANG 1961", place, height, 1000, mode)
-    clean, _ = preprocess.remove_text(dirty.astype(np.float32), plan)
+    clean = preprocess.remove_text(dirty.astype(np.float32), plan).image
     assert (clean[mask] < 800).mean() > 0.97
     rest = preprocess.head_mask(volume[1], plan) & ~burned_in_text.find(dirty)
     np.testing.assert_array_equal(clean[rest], volume[1][rest])
@@ -72,6 +73,50 @@ def test_white_letters_over_the_head_are_filled_from_around(place, mode, height)
 def test_saturated_fat_is_no_text():
     image = np.minimum(head(256) * 3, 1000)
     assert burned_in_text.find(image).sum() < 0.02 * (image == 1000).sum()
+
+
+def noisy_head(size=256, level=150):
+    """A head as an 8-bit picture, float32, its brightest value that of none."""
+    return np.rint(np.clip(head(size, air=8) * level / 650, 0, 235)).astype(np.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("saturated", [False, True])
+def test_grey_letters_are_read_and_the_head_is_not(saturated):
+    """Only text is filled; where the maximum repeats, letters told by their look alone were more than is allowed."""
+    clean = noisy_head()
+    clean = np.where(clean >= 140, 255, clean) if saturated else clean
+    spacing = (0.9, 0.9)
+    plan = preprocess.plan_series(clean[None], spacing, [None])._replace(reads_text=True)
+    mask = preprocess.head_mask(clean, plan)
+    assert ((burned_in_text.find(clean) & mask).sum() > preprocess.MAX_FILLED * mask.sum()) == saturated
+    untouched = preprocess.remove_text(clean, plan)
+    assert not untouched.written and not untouched.look
+    np.testing.assert_array_equal(untouched.image[mask], clean[mask])
+    for level, height, place in [(255, 12, (90, 100)), (30, 14, (80, 150)), (200, 18, (2, 2)), (200, 14, (5, 110))]:
+        dirty, letters = write_over(clean, "ZHANG WEI", place, height, level, "L")
+        letters &= np.abs(dirty - clean) > 25
+        found = preprocess.remove_text(dirty.astype(np.float32), plan)
+        assert found.written, (level, height)
+        left = np.abs(found.image - dirty) < np.abs(dirty - clean) / 2
+        assert (left & letters & mask).sum() < 0.15 * letters.sum(), (level, height)
+        strokes = found.gone & mask & ~ndimage.maximum_filter(letters, 7)
+        assert strokes.sum() < 0.005 * mask.sum()
+        mask_then = preprocess.head_mask(dirty.astype(np.float32), plan)
+        too_much = (found.gone & mask_then).sum() > preprocess.MAX_FILLED * mask_then.sum()
+        assert ("% of the head" in found.look) == too_much
+
+
+def test_a_picture_of_any_shape_and_value_is_read():
+    for image in (np.zeros((40, 40)), np.eye(3), np.arange(3000.0)[None], np.arange(3000.0)[:, None]):
+        assert burned_in_text.read(image) == []
+
+
+def test_what_covers_more_than_a_fiftieth_of_the_head_is_looked_at():
+    volume, plan = series()
+    small, large = (write_over(volume[1], text, (40, 50), 12, 1000)[0] for text in ("J. D.", "ZHANG WEI\n19610203\nM"))
+    assert not preprocess.remove_text(small.astype(np.float32), plan).look
+    assert "% of the head" in preprocess.remove_text(large.astype(np.float32), plan).look
 
 
 def test_text_does_not_move_window_or_crop():
