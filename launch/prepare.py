@@ -12,7 +12,8 @@ optional), series.csv (series_instance_uid,sequence; optional; the page writes i
 images.csv (file,patient_id,sequence) names them, NIfTI as BIDS, as BraTS or by that table; see lesion/dicom/README.md.
 
 The pseudonym key and table, rejects.csv (file,reason), series_found.csv, series_found.html and qc_text.png (slices with
-text burned in, before and after) go to the private folder, which stays with the patients' data. A second run on the same inputs does nothing.
+text burned in, before and after) go to the private folder, which stays with the patients' data. A second run on the
+same inputs does nothing.
 """
 
 from collections.abc import Sequence
@@ -32,6 +33,13 @@ _LABELS = flags.DEFINE_string("labels", None, "Column of labels in participants.
 _MASKS = flags.DEFINE_string("masks", None, "Folder of lesion masks (NIfTI): slices with lesion are chosen by them.")
 _MIN_LESION = flags.DEFINE_float("min_lesion_mm2", 50.0, "--masks: area from which on a slice is chosen.", 0.0)
 _CLASSES = flags.DEFINE_list("classes", list(classes.PAPER), "The two classes that labels name: NEGATIVE,POSITIVE.")
+_WINDOW = flags.DEFINE_enum(
+    "window",
+    "head",
+    ["head", "header", "series"],
+    "Black and white from the inner head, the file's VOI window or lookup table, or percentiles of the whole head.",
+)
+_FACES = flags.DEFINE_bool("faces", True, "Use isotropic 3D series too, from which a face can be rendered.")
 _STRICT = flags.DEFINE_bool("strict", False, "Stop at the first file that cannot be read.")
 
 
@@ -49,6 +57,8 @@ def main(argv: Sequence[str]) -> None:
         masks=Path(_MASKS.value) if _MASKS.value else None,
         min_lesion_mm2=_MIN_LESION.value,
         classes=classes.parse(_CLASSES.value),
+        window=_WINDOW.value,
+        faces=_FACES.value,
     )
     if _SURVEY.value:
         print(prepare.survey(source, private, options))

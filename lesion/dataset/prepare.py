@@ -60,6 +60,8 @@ or replaces is absent, for no DICOM header is kept. Of its options:
 | Retain UIDs, Device Identity, Institution Identity, Longitudinal Temporal Information | not used: none is kept |
 | Retain Patient Characteristics | only what `patients.csv` told: see that file |
 
+Isotropic 3D series, from which a face can be rendered: {faces} are in it, {left_out} were left out (`--nofaces`).
+
 Spacing is kept because sizes mean something, and a slice's position above the patient's lowest one because neighbours
 are shown together; neither is an attribute that the profile names.
 """
@@ -138,7 +140,7 @@ def prepare(folder: Path, output: Path, private: Path, options: Options = Option
             f"{private / series_found.PAGE_FILE} tells why, and there sequences can be corrected"
         )
     with pseudonyms.keeping_rejects(private):
-        rendered = render_all(found.series, options.strict, options.ocr)
+        rendered = render_all(found.series, options.strict, options.ocr, options.window)
     qc_figures.draw_text(private, rendered)
     series_found.write(private, rendered.series, thumbnails)
     rejected = found.scanned.rejected + rendered.rejected
@@ -161,12 +163,14 @@ def prepare(folder: Path, output: Path, private: Path, options: Options = Option
         "rejected": _tally(file.kind for file in rejected),
         "doubtful": _tally(note for series in rendered.series if series.used for note in series.notes),
         "same_pixels": rendered.same_pixels,
+        "isotropic_3d_series": sum(map(decide.shows_face, rendered.series)),
+        "isotropic_3d_series_left_out": decide.count_faces_left_out(rendered.series),
         "patients_of_several_visits": decide.count_several_visits(rendered.series),
         "labeled_patients_without_slices": sum(
             label != UNLABELED and patient_id not in patients for patient_id, label in user.labels.items()
         ),
         "listed_slices_not_found": len(scan.slices_not_found(found.scanned, user)),
-        "preprocess": preprocess.settings(),
+        "preprocess": preprocess.settings(options.window),
         "ocr": _ocr_mark(found.series, options.ocr),
         "slices_with_text": sum(bool(slice_.proof) for slice_ in slices),
         "stamp": _stamp(key, inputs),
@@ -197,6 +201,10 @@ def _overview(found: Found, key: bytes) -> str:
     lines = [series_found.overview(found.series, patients)]
     if shared := len(found.scanned.shared_uids()):
         lines.append(f"{shared} SOPInstanceUIDs belong to several patients: their slices are kept apart by patient")
+    if faces := sum(decide.shows_face(series) for series in found.series):
+        lines.append(f"{faces} series are isotropic 3D: a face can be rendered from them (--nofaces leaves them out)")
+    if left_out := decide.count_faces_left_out(found.series):
+        lines.append(f"{left_out} isotropic 3D series are left out, for a face can be rendered from them (--nofaces)")
     if left_out := decide.count_visits_left_out(found.series):
         lines.append(f"{left_out} patients have several visits, of which one is used (--visits=all: all)")
     for alike in _alike_ids(patients):
@@ -321,7 +329,12 @@ def _fingerprint(records: Records) -> str:
 
 def _inputs(folder: Path, listing: Sequence[ListedFile], options: Options) -> str:
     """Returns all that a dataset is made from, and what is done to it, as JSON."""
-    parts: list[object] = [listing, scan.VERSION, sorted(preprocess.SETTINGS.items()), options.rules.read_bytes().hex()]
+    parts: list[object] = [
+        listing,
+        preprocess.settings(options.window),
+        options.faces,
+        options.rules.read_bytes().hex(),
+    ]
     masks = scan.list_files(options.masks, ()) if options.masks else None
     parts += [masks, options.min_lesion_mm2, options.visits, options.patient_from_folder, options.labels_column]
     parts += [options.classes, options.ocr]
@@ -380,7 +393,8 @@ def _write(
                 files.write_csv(partial / store.READERS_FILE, ("patient", "reader", "label"), answers)
             store.write_patients(partial, further)
             files.write_csv(partial / store.SOURCE_FILE, ("slice_id", "sha256"), sources)
-            files.write_text(partial / "README.md", README.replace("{text}", OCR_WORDS[info["ocr"]]))
+            counts = {"faces": info["isotropic_3d_series"], "left_out": info["isotropic_3d_series_left_out"]}
+            files.write_text(partial / "README.md", README.format(text=OCR_WORDS[info["ocr"]], **counts))
             files.write_text(partial / store.INFO_FILE, json.dumps(info, indent=1) + "\n")
     except Exception as error:
         # The record writer is C++ and tells of a full disk in words only.

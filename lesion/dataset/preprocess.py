@@ -4,8 +4,14 @@ Each of these is decided once a series, so that its slices stay comparable (a br
 and a third of it in the next would tell the network where in the head it is, and a window that follows each slice's own
 maximum would dim the brain wherever a vessel enhances):
 
-- Window: the header's VOI window (median over the series) if it is sane, else the 1st and 99.5th percentile inside the
-  head. Sane: most of the head lies inside it, and it is not many times wider than the head's own range.
+- Window: one of three.
+  `head`: white is taken from the inner head (`INNER_MM` below its surface, where there is little but brain): the 99th
+  percentile of a slice, median over the series, raised until at most `MAX_CLIPPED_PERCENT` of it are brighter. Scalp
+  fat, the brightest of most sequences, is white then, and does not dim the brain. Black is the 1st percentile of all of
+  the head: skull and air in it are black in all sequences, and how much of them lies in the inner head is chance.
+  `header`: the header's VOI lookup table if all slices have the same, or its VOI window (median over the series) if it
+  is sane; else `head`. Sane: most of the head lies inside it, and it is not many times wider than the head's own range.
+  `series`: the 1st and 99.5th percentile of all of the head.
 - Text: everything outside the head becomes 0. The head is found on a grid of about 2 mm whose cells hold the *minimum*
   of their pixels: strokes thinner than a cell vanish there, so letters that touch the head do not become part of it.
   Letters over the head itself are found (`burned_in_text`) and filled from their surroundings: read, where a slice may
@@ -20,6 +26,7 @@ maximum would dim the brain wherever a vessel enhances):
   bicubic Pillow resize, which also makes anisotropic pixels square. Resizing once blurs less than doing it in turn.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,23 +39,34 @@ from lesion.dicom import scan
 SIZE = 224
 CELL_MM = 2.0  # of the coarse grid; between the width of strokes (about 1 mm) and the thickness of scalp (5 mm)
 MARGIN_MM = 4.0  # around the brain: the coarse grid may be off by two cells
-PERCENTILES = (1.0, 99.5)
+INNER_MM = 14.0  # of scalp and skull around the brain
+INNER_PERCENTILE, MAX_CLIPPED_PERCENT = 99.0, 1.5  # the latter of the slices looked at: 2 of all
+HEAD_PERCENTILES = (1.0, 99.5)
+WINDOWS = {  # each way to choose the window, as cohort.json tells it
+    "head": f"percentile {HEAD_PERCENTILES[0]} of the head to percentile {INNER_PERCENTILE} of its inside, "
+    f"{INNER_MM} mm below its surface, median over slices; at most {MAX_CLIPPED_PERCENT} % of that are clipped",
+    "header": "VOI lookup table or sane VOI window of the header, else as head",
+    "series": f"percentiles {HEAD_PERCENTILES} of the head",
+}
 VOTE = 0.2  # share of the slices with brain that must call a cell brain
 SIDE_MM = (80.0, 260.0)  # of a believable crop
 MAX_FILLED = 0.02  # of the head's area; more letters than that hide a lesion, or are none
 SETTINGS = {  # goes into cohort.json; another one makes another dataset
-    "version": 1,
+    "version": 2,
     "size": SIZE,
-    "window": f"one a series: VOI of the header if sane, else percentiles {PERCENTILES} inside the head",
     "crop": f"square around the head, on the brain where that is told from it, one a series, margin {MARGIN_MM} mm",
     "text": f"read where the slice may hold some, else found if white; at most {MAX_FILLED:.0%} of the head is filled",
     "resize": "Pillow bicubic",
 }
 
 
-def settings() -> dict[str, Any]:
-    """Returns how slices are read and prepared, as cohort.json and every run on the dataset record it."""
-    return {**SETTINGS, "sequence_version": scan.VERSION}
+def settings(window: str = "head") -> dict[str, Any]:
+    """Returns how slices are read and prepared, as cohort.json and every run on the dataset record it.
+
+    Args:
+        window: how the window is chosen, a key of `WINDOWS`.
+    """
+    return {**SETTINGS, "window": window, "window_is": WINDOWS[window], "sequence_version": scan.VERSION}
 
 
 class Plan(NamedTuple):
@@ -62,6 +80,7 @@ class Plan(NamedTuple):
         spacing: row and column spacing, mm.
         region: what the crop was measured on: "brain", "head", or "nothing" (the whole picture is taken).
         reads_text: whether text is read (OCR), not only found by its look.
+        voi_lut: grey values from one end of `window` to the other, see `lesion.dicom.read.Frame`; empty: linear.
     """
 
     window: tuple[float, float]
@@ -70,6 +89,7 @@ class Plan(NamedTuple):
     side_mm: float
     spacing: tuple[float, float]
     region: str
+    voi_lut: bytes = b""
     reads_text: bool = False
 
 
@@ -89,13 +109,22 @@ class Cleaned(NamedTuple):
     look: str
 
 
-def plan_series(volume: np.ndarray, spacing: tuple[float, float], windows: list[tuple[float, float] | None]) -> Plan:
+
+def plan_series(
+    volume: np.ndarray,
+    spacing: tuple[float, float],
+    windows: list[tuple[float, float] | None],
+    voi_luts: Sequence[bytes] = (),
+    window_from: str = "head",
+) -> Plan:
     """Chooses window and crop of a series.
 
     Args:
         volume: float32 [slices, rows, columns], dark air.
         spacing: row and column spacing, mm.
         windows: the header's VOI range of each slice, or None.
+        voi_luts: the header's VOI lookup table of each slice, as `lesion.dicom.read.Frame` holds it.
+        window_from: how the window is chosen, a key of `WINDOWS`.
 
     Returns:
         A `Plan`; for pictures without a head it takes everything in.
@@ -107,9 +136,7 @@ def plan_series(volume: np.ndarray, spacing: tuple[float, float], windows: list[
     brains = np.stack([_find_brain(image > threshold, head) for image, head in zip(coarse, heads, strict=True)])
     cells = _cell_shape(spacing)
     millimetres = np.array(cells) * np.array(spacing)  # of one coarse cell
-    values = np.concatenate([_head_values(image, head, cells) for image, head in zip(volume, heads, strict=True)])
-    values = values if values.size else volume.ravel()
-    window = choose_window(values, windows)
+    window, voi_lut = _choose_window(volume, heads, spacing, windows, voi_luts, window_from)
     for region, masks in (("brain", brains), ("head", heads)):
         voters = masks.any(axis=(1, 2))
         if not voters.any():
@@ -119,10 +146,10 @@ def plan_series(volume: np.ndarray, spacing: tuple[float, float], windows: list[
         side = float(((high - low) * millimetres).max() + 2 * MARGIN_MM)
         if SIDE_MM[0] <= side <= SIDE_MM[1]:
             center = (low + high) / 2 * np.array(cells)
-            return Plan(window, threshold, (float(center[0]), float(center[1])), side, spacing, region)
+            return Plan(window, threshold, (float(center[0]), float(center[1])), side, spacing, region, voi_lut)
     rows, columns = volume.shape[1:]
     side = max(rows * spacing[0], columns * spacing[1])
-    return Plan(window, threshold, (rows / 2, columns / 2), side, spacing, "nothing")
+    return Plan(window, threshold, (rows / 2, columns / 2), side, spacing, "nothing", voi_lut)
 
 
 def prepare_slice(image: np.ndarray, plan: Plan) -> np.ndarray:
@@ -132,7 +159,7 @@ def prepare_slice(image: np.ndarray, plan: Plan) -> np.ndarray:
 
 def finish(clean: np.ndarray, plan: Plan) -> np.ndarray:
     """Returns a slice without text after the other steps, float32 [rows, columns] to uint8 [224, 224]."""
-    return resize(crop(to_uint8(clean, plan.window), plan))
+    return resize(crop(to_uint8(clean, plan.window, plan.voi_lut), plan))
 
 
 def output_spacing(plan: Plan) -> tuple[float, float]:
@@ -140,24 +167,32 @@ def output_spacing(plan: Plan) -> tuple[float, float]:
     return plan.side_mm / SIZE, plan.side_mm / SIZE
 
 
-def choose_window(values: np.ndarray, windows: list[tuple[float, float] | None]) -> tuple[float, float]:
-    """Returns the median VOI range if every slice has one and it is sane for the head's `values`, else percentiles."""
-    low, high = (float(x) for x in np.percentile(values, PERCENTILES))
-    if high <= low:  # a constant picture
-        low, high = low - 0.5, low + 0.5
+def sane_window(values: np.ndarray, windows: list[tuple[float, float] | None]) -> tuple[float, float] | None:
+    """Returns the median VOI range if every slice has one and it is sane for the head's `values`, else None."""
     ranges = [window for window in windows if window]
-    if ranges and len(ranges) == len(windows):
-        bottom, top = (float(x) for x in np.median(ranges, axis=0))
-        shown = np.mean((values >= bottom) & (values <= top))
-        if shown >= 0.6 and top - bottom <= 3 * (high - low):
-            return bottom, top
-    return low, high
+    if not ranges or len(ranges) < len(windows):
+        return None
+    bottom, top = (float(x) for x in np.median(ranges, axis=0))
+    low, high = np.percentile(values, HEAD_PERCENTILES)
+    shown = np.mean((values >= bottom) & (values <= top))
+    return (bottom, top) if shown >= 0.6 and top - bottom <= 3 * max(high - low, 1.0) else None
 
 
-def to_uint8(image: np.ndarray, window: tuple[float, float]) -> np.ndarray:
-    """Maps the window linearly to 0..255, clipped and rounded; any shape."""
+def inner_white(slices: Sequence[np.ndarray]) -> float:
+    """Returns the value to be shown white, from the values [N] inside the head of each slice, none of them empty."""
+    median = np.median([np.percentile(values, INNER_PERCENTILE) for values in slices])
+    return float(max(median, np.percentile(np.concatenate(slices), 100 - MAX_CLIPPED_PERCENT)))
+
+
+def to_uint8(image: np.ndarray, window: tuple[float, float], voi_lut: bytes = b"") -> np.ndarray:
+    """Maps the window to 0..255, linearly or by a lookup table's entries; clipped and rounded; any shape."""
     low, high = window
-    return np.rint(np.clip((image - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    share = np.clip((image - low) / (high - low), 0, 1)
+    if voi_lut:
+        entries = np.frombuffer(voi_lut, "<u2").astype(float)
+        grey = (entries - entries.min()) / max(1.0, np.ptp(entries))
+        share = np.interp(share, np.linspace(0, 1, len(grey)), grey)
+    return np.rint(share * 255).astype(np.uint8)
 
 
 def remove_text(image: np.ndarray, plan: Plan) -> Cleaned:
@@ -207,6 +242,31 @@ def _magnify(coarse: np.ndarray, shape: tuple[int, ...], plan: Plan) -> np.ndarr
     full = np.kron(coarse, np.ones(_cell_shape(plan.spacing), bool))
     missing = [(0, max(0, n - m)) for n, m in zip(shape, full.shape, strict=True)]
     return np.pad(full, missing, mode="edge")[: shape[0], : shape[1]]
+
+
+def _choose_window(
+    volume: np.ndarray,
+    heads: np.ndarray,
+    spacing: tuple[float, float],
+    windows: list[tuple[float, float] | None],
+    voi_luts: Sequence[bytes],
+    window_from: str,
+) -> tuple[tuple[float, float], bytes]:
+    """Returns the window of a series and its lookup table, see `plan_series`; `heads` are on the coarse grid."""
+    cells = _cell_shape(spacing)
+    slices = [_head_values(image, head, cells) for image, head in zip(volume, heads, strict=True)]
+    slices = [values for values in slices if values.size] or [volume.ravel()]
+    low, high = (float(x) for x in np.percentile(np.concatenate(slices), HEAD_PERCENTILES))
+    if window_from == "header":
+        if windows[0] and len({*zip(windows, voi_luts, strict=False)}) == 1 and voi_luts[0]:
+            return windows[0], voi_luts[0]
+        if window := sane_window(np.concatenate(slices), windows):
+            return window, b""
+    if window_from != "series":
+        depth = max(1, round(INNER_MM / float(np.mean(np.array(cells) * spacing))))
+        inner = [_head_values(image, _shrink(head, depth), cells) for image, head in zip(volume, heads, strict=True)]
+        high = inner_white([values for values in inner if values.size] or slices)
+    return ((low, high) if high > low else (low - 0.5, low + 0.5)), b""  # of a constant picture
 
 
 def _head_values(image: np.ndarray, head: np.ndarray, cells: tuple[int, int]) -> np.ndarray:

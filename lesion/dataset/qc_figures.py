@@ -69,7 +69,7 @@ def _example(series: Series, slice_: RenderedSlice) -> Example:
     instance = next(member.instance for member in series.members if member.instance.sop_uid == slice_.sop_uid)
     plane = read_pixels(series.folder, instance)[slice_.frame - 1]
     clean = preprocess.remove_text(plane, plan)
-    cleaned = preprocess.to_uint8(clean.image, plan.window)
+    cleaned = preprocess.to_uint8(clean.image, plan.window, plan.voi_lut)
     rows, columns = plan.side_mm / spacing[0], plan.side_mm / spacing[1]
     box = (plan.center[1] - columns / 2, plan.center[0] - rows / 2, columns, rows)
     cropped = preprocess.crop(cleaned, plan)

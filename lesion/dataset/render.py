@@ -13,7 +13,7 @@ from lesion import workers
 from lesion.dataset import burned_in_text, preprocess
 from lesion.dicom import read, scan
 from lesion.dicom.pixels import read_pixels
-from lesion.dicom.read import Instance, RejectedFile
+from lesion.dicom.read import Frame, Instance, RejectedFile
 from lesion.dicom.series import Series
 
 PLAN_SLICES = 11  # of a series are looked at to choose window and crop
@@ -69,13 +69,16 @@ class Rendered(NamedTuple):
     looks: list[RenderedSlice]
 
 
-def render_all(judged: Sequence[Series], strict: bool = False, ocr: bool = True) -> Rendered:
+def render_all(
+    judged: Sequence[Series], strict: bool = False, ocr: bool = True, window_from: str = "head"
+) -> Rendered:
     """Renders the chosen slices of all series that are used, on all cores; slices with the same pixels count once.
 
     Args:
         judged: all series.
         strict: stop at the first file whose pixels are broken.
         ocr: read slices that may hold text.
+        window_from: how windows are chosen, see `preprocess.WINDOWS`.
 
     Raises:
         FilesError: if `strict` and the pixels of a file are broken.
@@ -86,7 +89,9 @@ def render_all(judged: Sequence[Series], strict: bool = False, ocr: bool = True)
         burned_in_text.check_reader()
     # Codecs are C++ and may die on broken pixels, in a process of their own without harm to this one.
     compressed = any(member.instance.compressed for series in used for member in series.members)
-    render, crashed = functools.partial(render_series, ocr=ocr), functools.partial(_render_crashed, ocr=ocr)
+    render, crashed = (
+        functools.partial(f, ocr=ocr, window_from=window_from) for f in (render_series, _render_crashed)
+    )
     results = workers.parallel_map(render, used, "making pictures", crashed, max_serial=0 if compressed else 12)
     result = Rendered([], [], [], 0, [])
     seen: set[tuple[str, str, str]] = set()
@@ -139,7 +144,9 @@ def _reject(series: Series, slice_: RenderedSlice) -> RejectedFile:
     return RejectedFile(file, LOOK, f"frame {slice_.frame}: {slice_.look}", slice_.sop_uid, slice_.patient_id)
 
 
-def render_series(series: Series, ocr: bool = True) -> tuple[list[RenderedSlice], list[RejectedFile], str]:
+def render_series(
+    series: Series, ocr: bool = True, window_from: str = "head"
+) -> tuple[list[RenderedSlice], list[RejectedFile], str]:
     """Renders the chosen slices of one series; what cannot be decoded is rejected, the rest goes on.
 
     Window and crop are planned on slices spread evenly over the series, chosen or not, so that they do not depend on
@@ -152,7 +159,7 @@ def render_series(series: Series, ocr: bool = True) -> tuple[list[RenderedSlice]
     indices = np.linspace(0, len(frames) - 1, min(PLAN_SLICES, len(frames))).round().astype(int)
     planned = {frames[index] for index in indices}
     rejected: list[RejectedFile] = []
-    overview: list[tuple[np.ndarray, tuple[float, float] | None]] = []
+    overview: list[tuple[np.ndarray, Frame]] = []
     chosen: list[tuple[np.ndarray, Instance, int]] = []
     for member in series.members:
         instance = member.instance
@@ -163,14 +170,15 @@ def render_series(series: Series, ocr: bool = True) -> tuple[list[RenderedSlice]
         rejected += broken
         if pixels is None:
             continue
-        overview += [(pixels[number - 1], instance.frames[number - 1].window) for number in in_plan]
+        overview += [(pixels[number - 1], instance.frames[number - 1]) for number in in_plan]
         chosen += [(pixels[number - 1], instance, number) for number in member.chosen]
     if not chosen:
         return [], rejected, "nothing"
-    overview = overview or [(plane, instance.frames[number - 1].window) for plane, instance, number in chosen]
+    overview = overview or [(plane, instance.frames[number - 1]) for plane, instance, number in chosen]
     assert series.spacing is not None, series.uids
-    windows = [window for _, window in overview]
-    plan = preprocess.plan_series(np.stack([plane for plane, _ in overview]), series.spacing, windows)
+    volume = np.stack([plane for plane, _ in overview])
+    windows, voi_luts = [frame.window for _, frame in overview], [frame.voi_lut for _, frame in overview]
+    plan = preprocess.plan_series(volume, series.spacing, windows, voi_luts, window_from)
     plan = plan._replace(reads_text=ocr and plan.region != "nothing" and series.may_hold_text())
     slices = [_render(plane, instance, number, plan, series.shares_uids) for plane, instance, number in chosen]
     return slices, rejected, plan.region
@@ -230,7 +238,9 @@ def _decode(series: Series, instance: Instance) -> tuple[np.ndarray | None, list
     return None, rejected
 
 
-def _render_crashed(series: Series, ocr: bool) -> tuple[list[RenderedSlice], list[RejectedFile], str]:
+def _render_crashed(
+    series: Series, ocr: bool, window_from: str
+) -> tuple[list[RenderedSlice], list[RejectedFile], str]:
     """Finds the files that the decoder dies of, and renders the rest."""
     members, rejected = [], []
     for member in series.members:
@@ -242,5 +252,5 @@ def _render_crashed(series: Series, ocr: bool) -> tuple[list[RenderedSlice], lis
                 rejected.append(RejectedFile(copy.file, "undecodable pixels", "the decoder died on it"))
         if decodable:
             members.append(member._replace(instance=decodable[0]))
-    slices, broken, region = render_series(series._replace(members=tuple(members), duplicates={}), ocr)
+    slices, broken, region = render_series(series._replace(members=tuple(members), duplicates={}), ocr, window_from)
     return slices, broken + rejected, region

@@ -18,12 +18,19 @@ VISITS = ("first", "all")
 MIN_PIXELS = 32  # a side; less is an icon
 MAX_VISIT_S = 12 * 3600  # between its series
 NOT_LISTED = "not listed in slices.csv"
+FACE = "isotropic 3D: a face can be rendered from it (--nofaces)"
+FACE_STEP_MM, FACE_HEIGHT_MM = 2.0, 60.0  # slices at most so far apart, over so much of a head at least; a guess
 OTHER_SEQUENCE = "not the sequence that is asked for"
 _CORRECTED, _UNCORRECTED = {"DIS2D", "DIS3D"}, {"ND"}  # Siemens: with and without distortion correction
 
 
 def decide(
-    found: Sequence[Series], user: UserTables, rules: Rules, visits: str = "first", only: str = ""
+    found: Sequence[Series],
+    user: UserTables,
+    rules: Rules,
+    visits: str = "first",
+    only: str = "",
+    faces: bool = True,
 ) -> list[Series]:
     """Returns the series with `sequence`, `used`, `reason` and `notes` set, in the same order.
 
@@ -33,10 +40,13 @@ def decide(
         rules: the rules that judged the series.
         visits: "first": of each patient the first of the visits with the most sequences; "all": every visit.
         only: the sequence that is asked for; empty for all.
+        faces: whether series are used of whose chosen slices a face can be rendered.
     """
     assert visits in VISITS, visits
     judged = _in_groups(found, _visit, lambda visit: [_named(series, visit, user, rules) for series in visit])
     judged = [_choose_slices(_asked_for(series, only), user) for series in judged]
+    if not faces:
+        judged = [s._replace(used=False, reason=f"{FACE}; {s.reason}") if shows_face(s) else s for s in judged]
     judged = _in_groups(judged, lambda series: (*_visit(series), series.sequence), _count_once)
     return judged if visits == "all" else _in_groups(judged, lambda series: series.patient_id, _take_a_visit)
 
@@ -203,10 +213,29 @@ def _take_a_visit(patient: list[Series]) -> list[Series]:
     ]
 
 
+def shows_face(series: Series) -> bool:
+    """Returns whether a used series is isotropic 3D: of its chosen slices the surface of a head can be rendered."""
+    if not series.used or series.spacing is None:
+        return False
+    heights = {
+        round(member.instance.frames[number - 1].position_mm, 1)
+        for member in series.members
+        for number in member.chosen
+    }
+    height_mm = max(heights) - min(heights)  # NaN, which is no height, where the header is silent
+    step_mm = height_mm / max(1, len(heights) - 1)
+    return height_mm >= FACE_HEIGHT_MM and max(step_mm, *series.spacing) <= FACE_STEP_MM
+
+
 def count_several_visits(judged: Iterable[Series]) -> int:
     """Returns how many patients have used series of several visits."""
     visits = {(series.patient_id, series.visit) for series in judged if series.used}
     return sum(count > 1 for count in collections.Counter(patient_id for patient_id, _ in visits).values())
+
+
+def count_faces_left_out(judged: Iterable[Series]) -> int:
+    """Returns how many series are not used because a face can be rendered from them."""
+    return sum(series.reason.startswith(FACE) for series in judged)
 
 
 def count_visits_left_out(judged: Iterable[Series]) -> int:

@@ -36,6 +36,8 @@ class Options(NamedTuple):
         min_lesion_mm2: area of the lesion from which on a slice is chosen by its mask.
         classes: the two classes that labels name.
         ocr: whether slices that may hold text are read, see `lesion.dataset.burned_in_text`.
+        window: how windows are chosen, see `lesion.dataset.preprocess`.
+        faces: whether series from which a face can be rendered are used.
     """
 
     strict: bool = False
@@ -48,6 +50,8 @@ class Options(NamedTuple):
     min_lesion_mm2: float = 50.0
     classes: Classes = PAPER
     ocr: bool = True
+    window: str = "head"
+    faces: bool = True
 
 
 class Found(NamedTuple):
@@ -107,7 +111,7 @@ def find(folder: Path, private: Path, listing: Sequence[ListedFile], user: UserT
         user = user._replace(labels={patient: label for patient, label in user.labels.items() if patient in present})
     user = scan.match_tables(folder, scanned, user)
     found = find_series(folder, scanned, rules)
-    return Found(user, scanned, decide(found, user, rules, options.visits, options.sequence))
+    return Found(user, scanned, decide(found, user, rules, options.visits, options.sequence, options.faces))
 
 
 def _with_files(scanned: Scan, instances: list[Instance], rejected: list[RejectedFile]) -> Scan:

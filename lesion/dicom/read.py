@@ -28,6 +28,7 @@ import pydicom
 from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
+from pydicom.pixels import apply_modality_lut
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from lesion.dicom import text
@@ -50,6 +51,7 @@ _MIN_SLICE_PIXELS = 64 * 64  # for which each slice counts: millions of tiny one
 _RLE_RATIO = 64  # two bytes of RLE stand for up to 128 of pixels
 _SLACK_BYTES = 2**20  # of what may follow the pixels in a file
 _CHUNK_BYTES = 2**24
+_MAX_LUT = 2**16  # entries, which a lookup table's header writes as 0
 _MAX_SHARED_BYTES = 1024  # of a value that is kept for the next file
 _DICOM_SUFFIXES = {"", ".dcm", ".dicom", ".ima", ".img", ".mr", ".dic"}
 KEYWORDS = (  # of the elements that are read
@@ -60,7 +62,7 @@ KEYWORDS = (  # of the elements that are read
     "ContrastBolusAgentSequence AcquisitionContrast DiffusionBValue Rows Columns SamplesPerPixel BitsAllocated "
     "BitsStored BurnedInAnnotation NumberOfFrames PhotometricInterpretation PixelSpacing ReconstructionDiameter "
     "ImageOrientationPatient ImagePositionPatient RescaleSlope RescaleIntercept WindowCenter WindowWidth "
-    "VOILUTFunction PresentationLUTShape QualityControlImage SharedFunctionalGroupsSequence "
+    "VOILUTFunction VOILUTSequence PresentationLUTShape QualityControlImage SharedFunctionalGroupsSequence "
     "PerFrameFunctionalGroupsSequence"
 ).split()
 _TAGS: dict[str, Any] = {keyword: pydicom.tag.Tag(keyword) for keyword in KEYWORDS}
@@ -97,10 +99,13 @@ class Frame(NamedTuple):
         attributes: what tells the sequence.
         plane: direction cosines of the rows and columns, rounded: slices of one stack share it.
         spacing: row and column spacing, mm; None where the header does not say, or says what cannot be.
-        window: lowest and highest value shown by the header's VOI window, after rescale; None without one.
+        window: lowest and highest value shown by the header's VOI window, or mapped by its VOI lookup table, after
+            rescale; None without one.
         rescale: slope and intercept.
         position_mm: along the normal of the plane, in the scanner's coordinates; NaN where the header does not say.
         repaired: what of the spacing was put right, in words.
+        voi_lut: entries of the VOI lookup table, evenly from one end of `window` to the other, little-endian uint16;
+            empty without one.
     """
 
     number: int
@@ -111,6 +116,7 @@ class Frame(NamedTuple):
     rescale: tuple[float, float]
     position_mm: float
     repaired: str = ""
+    voi_lut: bytes = b""
 
 
 class Instance(NamedTuple):
@@ -212,8 +218,12 @@ def read_pixels(folder: str, instance: Instance) -> np.ndarray:
             _check_codestreams(dataset, instance)
         stored = dataset.pixel_array.reshape(len(instance.frames), *instance.shape)
     padding = dataset.get("PixelPaddingValue")
-    slope, intercept = np.array([frame.rescale for frame in instance.frames], np.float32).T[..., None, None]
-    pixels = stored.astype(np.float32) * slope + intercept
+    if dataset.get("ModalityLUTSequence"):  # stands in the place of slope and intercept
+        dataset.ModalityLUTSequence[0].LUTDescriptor[2] = 16  # bits of an entry: pydicom takes 8 and 16 only
+        pixels = apply_modality_lut(stored.astype(np.int32), dataset).astype(np.float32)
+    else:
+        slope, intercept = np.array([frame.rescale for frame in instance.frames], np.float32).T[..., None, None]
+        pixels = stored.astype(np.float32) * slope + intercept
     pixels = -pixels if instance.inverted else pixels
     if isinstance(padding, int) and (mask := stored == padding).any() and not mask.all():
         pixels[mask] = pixels[~mask].min()  # after rescale and inversion, so that it is dark
@@ -357,6 +367,7 @@ def _frame(dataset: Dataset, index: int, inverted: bool) -> Frame:
     )
     center, width = (_number(find("FrameVOILUTSequence", keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     function = find("FrameVOILUTSequence", "VOILUTFunction")
+    window, voi_lut = _voi_lut(find("FrameVOILUTSequence", "VOILUTSequence"), dataset.original_encoding[1], inverted)
     attributes = Attributes(
         description=_text(dataset, "SeriesDescription"),
         image_type=_texts(find("MRImageFrameTypeSequence", "FrameType", "ImageType")),
@@ -379,11 +390,29 @@ def _frame(dataset: Dataset, index: int, inverted: bool) -> Frame:
         attributes=_shared(attributes),
         plane=_shared(tuple(round(x, 2) for x in cosines)),
         spacing=spacing,
-        window=window_range(center, width, str(function or "LINEAR"), inverted),
+        window=window or window_range(center, width, str(function or "LINEAR"), inverted),
         rescale=(slope or 1.0, intercept or 0.0),
         position_mm=_position(cosines, corner),
         repaired=repaired,
+        voi_lut=_shared(voi_lut),
     )
+
+
+def _voi_lut(items: Any, is_little_endian: bool | None, inverted: bool) -> tuple[tuple[float, float] | None, bytes]:
+    """Returns what `Frame` tells of a VOI lookup table; None and nothing where there is none that can be applied."""
+    if not items:
+        return None, b""
+    descriptor, data = _numbers(items[0].get("LUTDescriptor")), items[0].get("LUTData")
+    if isinstance(data, bytes):
+        entries = np.frombuffer(data[: len(data) // 2 * 2], "<u2" if is_little_endian else ">u2")
+    else:
+        entries = np.array(_numbers(data))
+    if len(descriptor) != 3 or not len(entries) == (descriptor[0] or _MAX_LUT) >= 2:
+        return None, b""
+    low, high = descriptor[1], descriptor[1] + len(entries) - 1
+    if inverted:  # as `read_pixels` negates the pixels, and dark is bright
+        low, high, entries = -high, -low, entries.max() - entries[::-1]
+    return (low, high), entries.astype("<u2").tobytes()
 
 
 def _get(dataset: Dataset, keyword: str, default: Any = None) -> Any:

@@ -13,7 +13,7 @@ from lesion.dicom.read import NO_PATIENT, Instance, RejectedFile, SkippedFile, r
 from lesion.dicom.tables import UserTables
 from lesion.errors import UserError
 
-VERSION = 6  # of the reading; raise it when the same folder would be read otherwise
+VERSION = 7  # of the reading; raise it when the same folder would be read otherwise
 
 
 class ListedFile(NamedTuple):

@@ -71,7 +71,7 @@ def read_folder(folder: Path, sequence: str, private: Path, options: Options = O
     with pseudonyms.keeping_rejects(private):
         found = find(folder, private, listing, user, options._replace(sequence=sequence))
     key = pseudonyms.make_key(private)
-    rendered = render_all(found.series, ocr=options.ocr)
+    rendered = render_all(found.series, ocr=options.ocr, window_from=options.window)
     qc_figures.draw_text(private, rendered)
     series_found.write(private, rendered.series, series_found.draw_thumbnails(rendered.series))
 

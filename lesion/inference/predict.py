@@ -68,10 +68,16 @@ def open_checkpoint(path: Path, weights: str) -> TrainedRun:
     run = trained_run.open_run(path.parents[1] if is_fold else path, weights)
     if is_fold and int(number) not in run.folds:
         raise UserError(f"there is no {path}: choose a fold of {', '.join(map(str, run.folds))}")
-    before, now = run.record["data"].get("preprocess"), preprocess.settings()
-    if before is not None and before != now:
+    before = run.record["data"].get("preprocess")
+    if before is not None and before != preprocess.settings(_window_from(run)):
         raise UserError(f"{run.folder} was trained on slices prepared in another way: prepare and train anew")
     return run._replace(folds=(int(number),)) if is_fold else run
+
+
+def _window_from(run: TrainedRun) -> str:
+    """Returns how the windows of the run's slices were chosen; that of today where it is not recorded, or unknown."""
+    window = run.record["data"].get("preprocess", {}).get("window")
+    return window if window in preprocess.WINDOWS else "head"
 
 
 def probabilities(run: TrainedRun, image: np.ndarray) -> np.ndarray:
@@ -121,7 +127,7 @@ def predict(
             patient.
         private: folder for the pseudonyms' key and table, which stay with the patients' data.
         weights: current folder of the backbone's converted weights, if they were moved.
-        options: how to read the folder.
+        options: how to read the folder; windows are chosen as for the run's slices.
 
     Returns:
         A summary for the user.
@@ -134,6 +140,7 @@ def predict(
         if path.exists():
             raise UserError(f"{path} exists: name a new --output, or remove it")
     run = open_checkpoint(checkpoint, weights)
+    options = options._replace(window=_window_from(run))
     incoming = new_patients.read_folder(folder, run.config.sequence, private, options)
     incoming = incoming._replace(flags=incoming.flags | _phantom_flags(run, incoming))
     answered = [s for s in incoming.slices if not s.flag and s.patient not in incoming.flags]

@@ -140,8 +140,48 @@ def test_text_does_not_move_window_or_crop():
 )
 def test_a_window_of_the_header_is_taken_if_sane(windows, taken):
     volume, _ = series()
-    window = preprocess.plan_series(volume, SPACING, windows).window
+    window = preprocess.plan_series(volume, SPACING, windows, window_from="header").window
     assert (window == (0.0, 700.0)) == taken
+
+
+@pytest.mark.parametrize(("fat", "gain"), [(1.0, 0.95), (2.5, 1.9), (6.0, 4.0)])
+def test_scalp_fat_does_not_dim_the_brain(fat, gain):
+    """Brain that has `gain` times the grey values, nor does a header's window that clips half of it count."""
+    y, x = np.mgrid[-1:1:128j, -1:1:128j] * 1.25
+    radius = np.hypot(x / 0.8, y)
+    volume, _ = series()
+    volume[:, (radius > 0.93) & (radius < 1)] *= fat
+    brain = volume[:, radius < 0.7]
+    clips = (float(np.percentile(brain, 50)), 6000.0)
+    shares, plans = {}, {}
+    for window_from in preprocess.WINDOWS:
+        windows = [clips if window_from == "head" else None] * 4
+        plans[window_from] = plan = preprocess.plan_series(volume, SPACING, windows, window_from=window_from)
+        shown = preprocess.to_uint8(brain, plan.window)
+        shares[window_from] = np.ptp(np.percentile(shown, (5, 95))) / 255
+        if window_from == "head":
+            assert (brain > plan.window[1]).mean() <= 0.02 and (brain < plan.window[0]).mean() <= 0.02
+    assert shares["head"] == shares["header"] > 0.3  # without a header's window the same
+    assert shares["head"] >= gain * shares["series"]
+    assert plans["series"].window[0] == plans["head"].window[0]
+
+
+def test_one_bright_slice_does_not_set_the_window():
+    volume, plan = series()
+    bright = np.concatenate([volume] * 3)
+    bright[5, 60:64, 60:64] *= 50
+    assert preprocess.plan_series(bright, SPACING, [None] * 12).window == pytest.approx(plan.window, rel=0.02)
+
+
+def test_a_lookup_table_is_the_window_where_the_header_counts():
+    volume, _ = series()
+    table = np.sqrt(np.linspace(0, 1, 1001)) * 4000
+    lut, windows = table.astype("<u2").tobytes(), [(0.0, 1000.0)] * 4
+    plan = preprocess.plan_series(volume, SPACING, windows, [lut] * 4, "header")
+    values = np.array([-9.0, 0, 250, 1000, 5000])
+    assert preprocess.to_uint8(values, plan.window, plan.voi_lut).tolist() == [0, 0, 128, 255, 255]
+    for luts, window_from in (([lut] * 4, "head"), ([lut, *[lut[:-2]] * 3], "header"), ([b""] * 4, "header")):
+        assert not preprocess.plan_series(volume, SPACING, windows, luts, window_from).voi_lut
 
 
 @settings(max_examples=40, deadline=None)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from lesion.dicom.decide import count_several_visits, decide
+from lesion.dicom.decide import count_faces_left_out, count_several_visits, decide, shows_face
 from lesion.dicom.read import Attributes, Frame, Instance
 from lesion.dicom.rules import Rules
 from lesion.dicom.scan import Scan
@@ -38,6 +38,21 @@ def decided(*series, visits="first", only="", rules=RULES, **user):
 
 def used(*series, **options):
     return {uid: sequence for uid, (sequence, is_used, _) in decided(*series, **options).items() if is_used}
+
+
+@pytest.mark.parametrize(
+    ("slices", "step_mm", "spacing", "shown"),
+    [(160, 1, 1.0, True), (3, 40, 1.0, False), (20, 5, 0.5, False), (40, 1, 1.0, False), (160, 1, 3.0, False)],
+)
+def test_series_of_which_a_face_can_be_rendered_are_told_and_left_out(slices, step_mm, spacing, shown):
+    series = list(instances("a", spacing=(spacing,) * 2, slices=slices, **FLAIR))
+    series = [i._replace(frames=(i.frames[0]._replace(position_mm=step_mm * n),)) for n, i in enumerate(series)]
+    found, none = find_series(Path(), Scan(series, [], [], {}), RULES), UserTables({}, None, {}, {})
+    (told,), (judged,) = decide(found, none, RULES), decide(found, none, RULES, faces=False)
+    assert told.used and shows_face(told) == shown == (not judged.used) == count_faces_left_out([judged])
+    assert ("--nofaces" in judged.reason) == shown
+    few = UserTables({}, {(f"a.{n}", None): 2 for n in range(3)}, {}, {})  # no face, whatever else was scanned
+    assert all(series.used for series in decide(found, few, RULES, faces=False))
 
 
 WITH_AGENT = {**T1, "agent": "Gadovist"}

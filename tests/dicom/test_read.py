@@ -9,7 +9,7 @@ from dicom_trees import dataset, head, save, set_pixels
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_windowing
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -159,6 +159,40 @@ def test_padding_is_as_dark_as_the_darkest(tmp_path, photometric, slope, shape):
     assert header.inverted is (sign < 0)
     np.testing.assert_array_equal(values[0, 1:], sign * (pixels[1:] * slope + 5.0))
     np.testing.assert_array_equal(values[0, 0], values[0, 1:].min())
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(("kind", "bits"), [("US", 16), ("OW", 16), ("US", 8)])
+def test_lookup_tables_are_applied_as_pydicom_does(tmp_path, kind, bits, photometric):
+    pixels = np.arange(-100, 156, dtype=np.int16).reshape(16, 16)
+    entries = {"ModalityLUTSequence": np.arange(200) ** 2 // 160, "VOILUTSequence": 255 - np.arange(180)[::-1]}
+    ds = dataset(pixels, PhotometricInterpretation=photometric)
+    for (keyword, table), first in zip(entries.items(), (-50, 20), strict=True):
+        item = Dataset()
+        item.add_new("LUTDescriptor", "SS", [len(table), first, bits])
+        item.add_new("LUTData", kind, table.tolist() if kind == "US" else table.astype("<u2").tobytes())
+        setattr(ds, keyword, Sequence([item]))
+    save(ds, tmp_path / "image")
+    header, values = read_file(tmp_path)
+    sign = -1 if photometric == "MONOCHROME1" else 1
+    mapped = apply_modality_lut(pixels, pydicom.dcmread(tmp_path / "image"))
+    np.testing.assert_array_equal(values[0] * sign, mapped)
+    (frame,) = header.frames
+    ours = preprocess.to_uint8(values[0], frame.window, frame.voi_lut)
+    shown = apply_voi_lut(mapped.astype(np.int32), pydicom.dcmread(tmp_path / "image")).astype(float)
+    expected = (shown - 76) / 179 * 255
+    assert np.abs(ours - (expected if sign > 0 else 255 - expected)).max() <= 0.51
+
+
+@pytest.mark.parametrize("fields", [{}, {"LUTDescriptor": [9, 0, 16]}, {"LUTDescriptor": [3], "LUTData": [1, 2, 3]}])
+def test_a_broken_lookup_table_is_none(tmp_path, fields):
+    item = Dataset()
+    for keyword, value in {"LUTDescriptor": [3, 0, 16], "LUTData": [5, 6]}.items():
+        item.add_new(keyword, "US", fields.get(keyword, value))
+    ds = dataset(head(32).astype(np.uint16), WindowCenter=50, WindowWidth=100, VOILUTSequence=Sequence([item]))
+    save(ds, tmp_path / "image")
+    (frame,) = read_file(tmp_path)[0].frames
+    assert frame.window == read.window_range(50, 100) and not frame.voi_lut
 
 
 @given(center=st.integers(-500, 500), width=st.integers(2, 900), function=st.sampled_from(["LINEAR", "LINEAR_EXACT"]))

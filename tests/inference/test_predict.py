@@ -92,7 +92,7 @@ def test_what_is_unlike_the_training_data_is_not_answered(run, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-def test_slices_prepared_in_another_way_and_folds_that_are_not_there(run, tmp_path):
+def test_slices_prepared_in_another_way_and_folds_that_are_not_there(run, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="choose a fold of 0, 1"):
         predict.open_checkpoint(run / "checkpoints" / "fold_7", "")
     record = json.loads((run / "config.json").read_text())
@@ -102,6 +102,16 @@ def test_slices_prepared_in_another_way_and_folds_that_are_not_there(run, tmp_pa
     (tmp_path / "run" / "config.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match="prepared in another way"):
         predict.open_checkpoint(tmp_path / "run", "")
+    record["data"]["preprocess"] = predict.preprocess.settings("header")
+    (tmp_path / "run" / "config.json").write_text(json.dumps(record))
+    given = arrive(monkeypatch)
+
+    def read_folder(folder, sequence, private, options):
+        assert options.window == "header"  # as the run's slices
+        return given
+
+    monkeypatch.setattr(new_patients, "read_folder", read_folder)
+    assert predict.predict(tmp_path / "run", tmp_path, tmp_path / "out.csv", private=tmp_path)
     info = {"fingerprint": "f", "phantom": True, "preprocess": predict.preprocess.settings()}
     kept = rundir.identity(tiny.config(), info, "", {}, "cpu")["data"]
     assert json.loads(json.dumps(kept))["preprocess"] == predict.preprocess.settings()
