@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -25,8 +25,8 @@ def parallel_map(
     on_crash: Callable[[Task], Result],
     chunk_size: int = 1,
     max_serial: int = 64,
-) -> Iterator[Result]:
-    """Yields `function(task)` for each task, in order.
+) -> Generator[Result, None, None]:
+    """Yields `function(task)` for each task, in order; one who stops before the end closes it, to end its processes.
 
     Args:
         function: a top-level function, so that it can be sent to another process.

@@ -100,6 +100,7 @@ def render_all(
         if series.used:
             slices, broken, region = next(results)
             if strict and broken:
+                results.close()
                 raise scan.strict_error(broken[0])
             result.rejected.extend(broken)
             looks = [slice_ for slice_ in slices if slice_.look]

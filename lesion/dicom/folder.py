@@ -101,6 +101,8 @@ def find(folder: Path, private: Path, listing: Sequence[ListedFile], user: UserT
         sequences |= names
         scanned = _with_files(scanned, instances, rejected)
     scanned.rejected.extend(RejectedFile(archive, "archive not read", reason) for archive, reason in unread)
+    if options.strict and (broken := [file for file in scanned.rejected if file.kind != "duplicate"]):
+        raise scan.strict_error(broken[0])
     if not scanned.instances:
         raise UserError(pictures.advice(folder) or scan.nothing_found(folder, len(listing), scanned))
     user = user._replace(series={**{uid: (name, 0) for uid, name in sequences.items()}, **user.series})

@@ -113,7 +113,8 @@ def scan_files(
         raise strict_error(result.rejected[0])
     paths = [file.path for file in files if file.size >= 0]
     tasks = [(str(folder), path, patient_of(path) if patient_of else None) for path in paths]
-    for header in workers.parallel_map(_read, tasks, "reading headers", _read_crashed, chunk_size=32):
+    headers = workers.parallel_map(_read, tasks, "reading headers", _read_crashed, chunk_size=32)
+    for header in headers:
         if isinstance(header, Instance):
             key = header.patient_id, header.sop_uid
             if key in first_file:
@@ -126,6 +127,7 @@ def scan_files(
         elif isinstance(header, SkippedFile):
             result.skipped.append(header)
         elif strict:
+            headers.close()
             raise strict_error(header)
         else:
             result.rejected.append(header)

@@ -15,11 +15,12 @@ import pytest
 from dicom_trees import BIRTH, DATE, HOSPITAL, NAME, ROOT, burn, dataset, head, make_tree, save, set_pixels, write_csv
 from PIL import Image, ImageDraw, ImageFont
 
-from lesion import files
-from lesion.dataset import SEQUENCES, burned_in_text, pseudonyms, store
+from lesion import files, workers
+from lesion.dataset import SEQUENCES, burned_in_text, pseudonyms, render, store
 from lesion.dataset import prepare as preparing
-from lesion.dicom import read
-from lesion.dicom.folder import Options
+from lesion.dicom import read, scan
+from lesion.dicom.folder import Options, find, tables_of_new_patients
+from lesion.dicom.read import RejectedFile
 from lesion.errors import UserError
 
 
@@ -449,6 +450,23 @@ def test_strict_stops_at_a_broken_header(tree):
     assert NAME not in str(error.value) and str(tree / "lesion_private" / "rejects.csv") in str(error.value)
     assert rejects(tree) == {str(first_file(tree).relative_to(tree)): "not DICOM: empty file"}
     assert not (tree.parent / "data").exists()
+
+
+def test_strict_ends_its_processes_before_it_stops(flair_tree, monkeypatch):
+    """One that is still at work when Python ends prints a traceback."""
+    private, ended = flair_tree / pseudonyms.FOLDER, []
+    found = find(flair_tree, private, scan.list_files(flair_tree, ()), tables_of_new_patients(flair_tree), Options())
+
+    def broken(*args, **kwargs):
+        try:
+            yield [], [RejectedFile("a", "undecodable pixels", "")], "nothing"
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr(workers, "parallel_map", broken)
+    with pytest.raises(UserError, match="undecodable pixels") as error:
+        render.render_all(found.series, strict=True)
+    assert ended and error
 
 
 def test_other_inputs_are_not_prepared_over_a_dataset(flair_tree):

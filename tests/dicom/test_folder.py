@@ -36,6 +36,17 @@ def test_an_archive_is_read_like_the_folder_it_was_made_of(flair_tree):
     assert {patient for patient, _, _ in used(named)} == {"MRN000", *(f"{NAME}_{i}" for i in (1, 2, 3))}
 
 
+@pytest.mark.parametrize(("file", "kind"), [(f"{NAME}.zip", "archive not read"), (f"{NAME}.png", "unreadable picture")])
+def test_strict_stops_at_whatever_is_broken_and_names_no_file(flair_tree, file, kind):
+    (flair_tree / file).write_bytes(b"no such thing")
+    if file.endswith("png"):
+        write_csv(flair_tree / "images.csv", ("file", "patient_id", "sequence"), (file, "MRN000", "t2wi"))
+    assert [rejected.kind for rejected in read(flair_tree).scanned.rejected] == [kind]
+    with pytest.raises(scan.FilesError, match=rf"a file is broken \({kind}\)") as error:
+        read(flair_tree, strict=True)
+    assert NAME not in str(error.value).replace(str(flair_tree), "")
+
+
 def test_an_emptied_patient_id_is_told_and_folders_may_name_patients(flair_tree):
     for path in flair_tree.glob("*/*/IM*"):
         ds = pydicom.dcmread(path)
