@@ -31,7 +31,7 @@ from lesion.dataset import (
     store,
 )
 from lesion.dataset.render import LOOK, Rendered, RenderedSlice, render_all
-from lesion.dicom import decide, scan, tables
+from lesion.dicom import decide, read, scan, tables
 from lesion.dicom.folder import Found, Options, find, not_used, read_tables, tables_of_new_patients
 from lesion.dicom.scan import ListedFile
 from lesion.dicom.series import Series
@@ -124,6 +124,7 @@ def prepare(folder: Path, output: Path, private: Path, options: Options = Option
     listing = _list_files(folder, private, output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         return _check_up_to_date(folder, output, listing, pseudonyms.read_key(private), options)
+    pseudonyms.check_writable(output.absolute().parent, "--output")
     # Hashed before the files are read: one that changes meanwhile is noticed next time.
     inputs = _inputs(folder, listing, options)
 
@@ -337,7 +338,7 @@ def _inputs(folder: Path, listing: Sequence[ListedFile], options: Options) -> st
     ]
     masks = scan.list_files(options.masks, ()) if options.masks else None
     parts += [masks, options.min_lesion_mm2, options.visits, options.patient_from_folder, options.labels_column]
-    parts += [options.classes, options.ocr]
+    parts += [options.classes, options.ocr, read.MAX_PIXELS]
     for name in (tables.PATIENTS, tables.SLICES, tables.SERIES, tables.READERS):
         path = folder / name
         parts.append(path.read_bytes().hex() if path.exists() else None)

@@ -53,15 +53,15 @@ def read_key(private: Path) -> bytes | None:
     return key
 
 
-def check_writable(private: Path) -> None:
-    """Checks that the private folder can be written, before any work is done.
+def check_writable(folder: Path, flag: str = "--private") -> None:
+    """Checks that the private folder, or that of another flag, can be made and written, before any work is done.
 
     Raises:
         UserError: it cannot.
     """
-    existing = next(path for path in (private, *private.absolute().parents) if path.exists())
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not os.access(existing, os.W_OK):
-        raise _not_writable(private)
+        raise _not_writable(folder, flag)
 
 
 def make_key(private: Path) -> bytes:
@@ -122,8 +122,8 @@ def keeping_rejects(private: Path) -> Iterator[None]:
         raise UserError(f"{error}; {private / REJECTS_FILE} names it") from error
 
 
-def _not_writable(private: Path) -> UserError:
-    return UserError(f"cannot write to {private}: name another folder with --private=DIR")
+def _not_writable(folder: Path, flag: str = "--private") -> UserError:
+    return UserError(f"cannot write to {folder}: name another folder with {flag}=DIR")
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ MAX_DEPTH = 2  # of archives inside the outermost one
 MAX_GROWTH = 20
 MAX_BYTES = 50 * 2**30
 MIN_COUNTED_BYTES = 512  # of a zip's or tar's file: many empty ones fill a disk as well
+MAX_TAR_HEADER_BYTES = 2**20
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _NOT_READ = (".7z", ".rar", ".iso", ".zst")
 _STAMPS = ".stamps"
@@ -34,6 +35,18 @@ _CHUNK_BYTES = 2**20
 
 class _RefusedError(Exception):
     """An archive that is not unpacked; says why, and how to mend it."""
+
+
+class _TarInfo(tarfile.TarInfo):
+    """A header of a tar archive; of those that tarfile reads into memory whole, such as long names, none is long."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_TarInfo":
+        """Returns the header in a block of bytes; raises _RefusedError for a long one."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.type not in tarfile.REGULAR_TYPES and header.size > MAX_TAR_HEADER_BYTES:
+            raise _RefusedError(f"has a header of {header.size} bytes: unpack it yourself if it is to be trusted")
+        return header
 
 
 class _Budget:
@@ -160,7 +173,7 @@ def _extract_zip(archive: Path, place: Path, budget: _Budget) -> None:
 def _extract_tar(archive: Path, place: Path, budget: _Budget) -> None:
     if not hasattr(tarfile, "data_filter"):
         raise _RefusedError("tar archives need Python 3.11.4 or later: update it, or unpack the archive yourself")
-    with tarfile.open(archive) as source:
+    with tarfile.open(archive, tarinfo=_TarInfo) as source:
         for member in source:
             _check_path(member.name)
             if not (member.isfile() or member.isdir()):

@@ -46,7 +46,9 @@ _MODALITIES = frozenset(
 )
 NO_PATIENT = "no PatientID"
 FIELD_MM = (20.0, 1500.0)  # of a field of view that can be; outside it the spacing is not in millimetres
-MAX_PIXELS = 2**28  # of a file, all its slices; what claims more is broken, or meant to fill the memory
+_MAX_PIXELS_VARIABLE = "LESION_MAX_PIXELS"  # how other processes are told
+# Of a file, all its slices; what claims more is broken, or meant to fill the memory.
+MAX_PIXELS = int(os.environ.get(_MAX_PIXELS_VARIABLE, 2**28))
 _MIN_SLICE_PIXELS = 64 * 64  # for which each slice counts: millions of tiny ones fill the memory as well
 _RLE_RATIO = 64  # two bytes of RLE stand for up to 128 of pixels
 _SLACK_BYTES = 2**20  # of what may follow the pixels in a file
@@ -263,11 +265,19 @@ def window_range(
     return (-high, -low) if inverted else (low, high)
 
 
+def set_max_pixels(max_pixels: int) -> None:
+    """Sets `MAX_PIXELS`, of this process and of those it starts from now on."""
+    global MAX_PIXELS
+    MAX_PIXELS = max_pixels
+    os.environ[_MAX_PIXELS_VARIABLE] = str(max_pixels)
+
+
 def too_large(rows: int, columns: int, num_slices: int) -> str:
     """Returns why a file of so many slices is not read: it has more than MAX_PIXELS; empty if it is read."""
     if max(rows * columns, _MIN_SLICE_PIXELS) * num_slices <= MAX_PIXELS:
         return ""
-    return f"{num_slices} slices of {rows} × {columns} pixels, of {MAX_PIXELS} at most: is the header broken?"
+    at_most = f"of {MAX_PIXELS} at most (--max_pixels)"
+    return f"{num_slices} slices of {rows} × {columns} pixels, {at_most}: is the header broken?"
 
 
 def reject(file: str, kind: str, error: Exception) -> RejectedFile:
@@ -511,7 +521,9 @@ class _File(io.BufferedReader):
                 length += len(inflate.decompress(left, _CHUNK_BYTES))
                 left = inflate.unconsumed_tail
                 if length > 2 * MAX_PIXELS:
-                    raise ValueError(f"deflated, of more than {2 * MAX_PIXELS} bytes: unpack it yourself")
+                    raise ValueError(
+                        f"deflated, of more than {2 * MAX_PIXELS} bytes: unpack it yourself, or raise --max_pixels"
+                    )
         return content
 
 

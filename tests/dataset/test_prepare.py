@@ -338,6 +338,14 @@ def test_a_source_that_may_not_be_written_is_told_before_the_work(flair_tree, mo
             work(flair_tree)
 
 
+def test_an_output_that_may_not_be_written_is_told_before_the_work(flair_tree, monkeypatch):
+    (flair_tree.parent / "closed").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in str(path))
+    monkeypatch.setattr(preparing, "find", None)  # not reached
+    with pytest.raises(UserError, match=r"cannot write to .*closed: name another folder with --output=DIR"):
+        prepare(flair_tree, flair_tree.parent / "closed" / "data")
+
+
 def test_a_file_name_that_is_not_utf_8_is_among_the_rejects(flair_tree):
     (flair_tree / os.fsdecode("病人".encode("gbk"))).write_bytes(b"garbage")
     prepare(flair_tree)

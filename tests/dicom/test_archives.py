@@ -103,6 +103,15 @@ def zip_link(path):
         archive.writestr(member, "/etc")
 
 
+def long_header(kind):
+    def make(path):
+        header = tarfile.TarInfo("IM1")
+        header.type, header.size = kind, 2**21
+        path.write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + b"a" * 2**21))
+
+    return make
+
+
 def encrypted(path):
     content = bytearray(pack(path, [("IM", BYTES)]).read_bytes())
     for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
@@ -123,6 +132,8 @@ REFUSED = {
     "bomb.tgz": (of(("IM", bytes(10**6))), "more than 20 times its size"),
     "bomb.gz": (lambda path: path.write_bytes(gzip.compress(bytes(10**6))), "more than 20 times its size"),
     "empty.tgz": (of(*((str(i), b"") for i in range(3000))), "more than 20 times its size"),
+    "name.tgz": (long_header(tarfile.GNUTYPE_LONGNAME), "a header of 2097152 bytes"),
+    "pax.tgz": (long_header(tarfile.XHDTYPE), "a header of 2097152 bytes"),
     "locked.zip": (encrypted, "encrypted"),
     "link.tar": (link(tarfile.SYMTYPE), "link or a device"),
     "hard.tar": (link(tarfile.LNKTYPE), "link or a device"),

@@ -1,5 +1,8 @@
+import os
 import shutil
 import struct
+import subprocess
+import sys
 
 import gdcm
 import numpy as np
@@ -307,6 +310,18 @@ def write_bomb(folder, compressed=None, **fields):
 def test_a_header_that_would_fill_the_memory_is_refused(tmp_path, fields, compressed):
     header = read.read_header(*write_bomb(tmp_path, compressed, **fields))
     assert header.kind == "too large" and header.patient_id == "P1" and header.sop_uid
+
+
+def test_the_limit_can_be_set_and_other_processes_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(read, "MAX_PIXELS", read.MAX_PIXELS)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    save(dataset(np.zeros((128, 64), np.uint16)), tmp_path / "image")
+    for limit, kind in ((128 * 64 - 1, "too large"), (128 * 64, None)):
+        read.set_max_pixels(limit)
+        assert getattr(read.read_header(str(tmp_path), "image"), "kind", None) == kind
+        code = "from lesion.dicom import read; print(read.MAX_PIXELS)"
+        told = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True)
+        assert told.stdout.strip() == str(limit)
 
 
 @pytest.mark.parametrize("fields", [{"Rows": 0}, {"Columns": 0}, {"NumberOfFrames": -3}])
