@@ -35,6 +35,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.seed = 0  # seed of folds, initialisation, order and augmentation
 
     config.num_folds = 5  # cross-validation over patients
+    config.num_deals = 1  # cross-validations, the folds dealt anew for each
     config.split = "patient"  # all slices of a patient in one fold; leaky: slice by slice
     config.label_control = "none"  # shuffled: labels permuted among the patients, so that nothing can be learnt
 

@@ -28,7 +28,7 @@ def get_plan(backbone: str) -> ConfigDict:
     config.fusion.sequences = ()  # sequences of a patient to fuse; empty: no fusion
 
     config.leakage = ConfigDict()
-    config.leakage.sequences = ()  # compare slice-level with patient-level folds, true with shuffled labels
+    config.leakage.sequences = ()  # slice-level against patient-level folds, and shuffled labels
 
     config.active = ConfigDict({name: value for name, value in active.get_config().items() if name not in config})
     config.active.sequences = ()  # Figs 9 to 11

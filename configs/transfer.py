@@ -29,6 +29,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.seed = 0  # seed of folds, initialisation, order and augmentation
 
     config.num_folds = 5  # cross-validation over patients
+    config.num_deals = 1  # cross-validations, the folds dealt anew for each
     # patient: all slices of a patient in one fold. leaky: slice by slice, only to measure how much that flatters.
     config.split = "patient"
     config.label_control = "none"  # shuffled: labels permuted among the patients, so that nothing can be learnt

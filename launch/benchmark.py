@@ -1,4 +1,4 @@
-"""Measures speed and prints a table, such as those of lesion/benchmarks/README.md.
+"""Measures speed, or how often intervals hold, and prints a table, such as those of lesion/benchmarks/README.md.
 
     python -m launch.benchmark --suite=phantom --input=runs/table1/dicom --markdown
     python -m launch.benchmark --suite=backbones --models=resnet50,alexnet --markdown
@@ -6,6 +6,7 @@
     python -m launch.benchmark --suite=active --config=configs/transfer.py:efficientnet_lite0 --config.num_epochs=5
     python -m launch.benchmark --suite=intake --num_files=5000,50000 --rounds=3
     python -m launch.benchmark --suite=fuzz --mutants=5000
+    python -m launch.benchmark --suite=coverage --markdown
 
 `phantom` reads a DICOM tree and keeps weights and features in --cache. `backbones` reads nothing; where keras or torch
 and torchvision are installed beside this package, they take turns in the same process and a column compares. `training`
@@ -13,6 +14,7 @@ compares epochs with bare steps, on noise and with random weights; where keras i
 `active` compares Algorithm 1 with loops of modAL and Keras, where installed, and scoring pictures with bare inference.
 `intake` compares prepare with dicom2nifti, where installed, on a made-up folder, and surveys folders of --num_files.
 `fuzz` reads damaged DICOM files and tables and tries odd values of configurations: none may end in a traceback.
+`coverage` simulates cohorts whose scores are known and counts how often the intervals of the report hold them.
 """
 
 from collections.abc import Sequence
@@ -24,7 +26,7 @@ from lesion import benchmarks, cli, errors
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum(
-    "suite", "phantom", ["phantom", "backbones", "training", "active", "intake", "fuzz"], "What to measure."
+    "suite", "phantom", ["phantom", "backbones", "training", "active", "intake", "fuzz", "coverage"], "What to measure."
 )
 flags.DEFINE_string("input", None, "phantom: DICOM tree with patients.csv and slices.csv.")
 flags.DEFINE_string("cache", "runs/benchmark", "phantom: folder for converted weights and computed features.")
@@ -35,7 +37,7 @@ flags.DEFINE_integer("num_steps", 6, "training: steps per epoch.", lower_bound=1
 flags.DEFINE_list("num_files", ["5000", "10000", "20000", "50000"], "intake: files of the folders that are surveyed.")
 flags.DEFINE_integer("mutants", 3000, "fuzz: of DICOM files, and as many of tables.", lower_bound=1)
 flags.DEFINE_integer(
-    "rounds", 5, "All but phantom and fuzz: repetitions per contender; medians are printed.", lower_bound=1
+    "rounds", 5, "All but phantom, fuzz and coverage: repetitions per contender; medians are printed.", lower_bound=1
 )
 flags.DEFINE_bool("bfloat16", False, "backbones: arithmetic in bfloat16 instead of float32.")
 flags.DEFINE_bool("markdown", False, "Print the table as Markdown.")
@@ -68,6 +70,10 @@ def main(argv: Sequence[str]) -> None:
         from lesion.benchmarks import fuzz
 
         rows = fuzz.run(FLAGS.mutants)
+    elif FLAGS.suite == "coverage":
+        from lesion.benchmarks import coverage
+
+        rows = coverage.table(coverage.run())
     else:
         from lesion.benchmarks import backbones
 

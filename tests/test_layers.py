@@ -23,7 +23,7 @@ ROOMS = {
     "inspect": "dataset models runs inference",
     "report": "metrics",
     "experiments": "active dataset inference models report runs transfer worklist",
-    "benchmarks": "active dataset dicom models phantom runs train transfer weights",
+    "benchmarks": "active dataset dicom metrics models phantom runs train transfer weights",
 }
 NO_JAX = {"dicom", "dataset", "phantom", "worklist", "annotate", "metrics", "report", *GROUND} - {"trees"}
 # `jit` where programs are put together, `pmap` where steps are spread over devices.

@@ -13,23 +13,19 @@ from typing import NamedTuple
 import numpy as np
 import pydicom
 from PIL import Image
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from lesion.classes import PAPER
-from lesion.dataset import Slices, pseudonyms, render
+from lesion.dataset import Slices, pseudonyms, render, splits
 from lesion.dicom import SEQUENCES, scan, tables
 from lesion.dicom.folder import Options, find
 from lesion.errors import UserError
 from lesion.train import features
+from lesion.transfer.permutation import cross_validate
 from lesion.weights import pretrained
 
 BACKBONE = "efficientnet_lite0"
 NUM_FOLDS = 5
-PENALTY = 0.01  # C of the regression, small as there are 1280 standardised features for some hundred slices
 NUM_SHUFFLES = 10  # the AUC of one shuffle of 175 patients scatters by about .05
 NUM_PICTURE = 8  # number of leading shortcuts that come from the picture and its series, not from file or header
 NUMBERS = (  # header fields, used as they are; 0 if missing
@@ -71,7 +67,7 @@ def run(folder: Path, cache: Path) -> dict[str, dict[str, Result]]:
         label, patient = sample.slices.label, sample.slices.patient
         imagenet = _features(cache, sample.slices, trained, record["sha256"], f"{sequence}: ImageNet")
         random = _features(cache, sample.slices, untrained, random_record["sha256"], f"{sequence}: random")
-        shuffled = [evaluate(imagenet, shuffle_by_patient(label, patient, k), patient) for k in range(NUM_SHUFFLES)]
+        shuffled = [evaluate(imagenet, splits.shuffled(label, patient, k), patient) for k in range(NUM_SHUFFLES)]
         results[sequence] = {
             "ImageNet features": evaluate(imagenet, label, patient),
             "random weights": evaluate(random, label, patient),
@@ -164,19 +160,9 @@ def _features(cache: Path, slices: Slices, variables: dict, sha256: str, stage: 
     return feature_array[:, 0]
 
 
-def shuffle_by_patient(label: np.ndarray, patient: np.ndarray, seed: int) -> np.ndarray:
-    """Returns labels shuffled between patients, int32 [N]; the slices of a patient share one label."""
-    _, first, inverse = np.unique(patient, return_index=True, return_inverse=True)
-    return np.random.default_rng(seed).permutation(label[first])[inverse]
-
-
 def evaluate(x: np.ndarray, label: np.ndarray, patient: np.ndarray) -> Result:
     """Returns the AUCs of logistic regression on x [N, D], on test predictions pooled over folds of whole patients."""
-    folds = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=0)
-    score = np.zeros(len(label))
-    for train, test in folds.split(x, label, patient):
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, class_weight="balanced", max_iter=2000))
-        score[test] = model.fit(x[train], label[train]).decision_function(x[test])
+    score = cross_validate(x, label, patient, NUM_FOLDS, seed=0)
     names, first = np.unique(patient, return_index=True)
     by_patient = [score[patient == name].mean() for name in names]
     return Result(float(roc_auc_score(label, score)), float(roc_auc_score(label[first], by_patient)))

@@ -179,6 +179,12 @@ def copy_source_digests(data_dir: Path, workdir: Path) -> None:
         files.write_text(workdir / SOURCE_FILE, (data_dir / SOURCE_FILE).read_text(encoding="utf-8"))
 
 
+def copy_readers(data_dir: Path, workdir: Path) -> None:
+    """Copies what doctors said of the patients, if anything, into a run, so that its report compares with them."""
+    if (data_dir / READERS_FILE).exists():
+        files.write_text(workdir / READERS_FILE, (data_dir / READERS_FILE).read_text(encoding="utf-8"))
+
+
 def load_patients(data_dir: str | os.PathLike) -> dict[str, dict[str, str]]:
     """Returns what the user told of the patients, {pseudonym: {column: text}}; empty where that is nothing.
 

@@ -21,6 +21,7 @@ from lesion.transfer.folds import Units, fold_masks, training_parts
 from lesion.transfer.fusion import FusionSetup
 from lesion.transfer.loading import Setup, load
 from lesion.transfer.methods import check_cache, run_transfer
+from lesion.transfer.permutation import HEAD, NUM_SHUFFLES, run_permutation
 from lesion.worklist import round_file
 
 Rows = list[tuple[str, str]]  # (heading, text)
@@ -254,6 +255,14 @@ KINDS = {
         _describe_fusion,
         _fusion_progress,
         part=fusion.LAST_PART,
+    ),
+    "permutation": Kind(
+        "",
+        check_config,
+        lambda config, data_dir, keep: load(config, data_dir, keep=keep),
+        run_permutation,
+        lambda config, setup: f"permutation test on {config.sequence}, {NUM_SHUFFLES} shuffles of the labels: {HEAD}",
+        lambda config, setup, folder: _state(setup, folder, "it begins anew"),
     ),
     "active": Kind("launch.active", check_active, _load_active, run_active, _describe_active, _active_progress),
     "doctor": Kind(

@@ -19,9 +19,9 @@ from lesion.transfer.loading import cohort_folds
 PARTS = ("transfer", "explain", "baselines", "fusion", "leakage", "active", "ablations")
 LISTS = ("backbones", "sequences", "rates")  # of a part, span its experiments; its other fields override shared ones
 LEAKAGE = {
-    f"{split}_{labels}": {"split": split, "label_control": control}
-    for split in ("patient", "leaky")
-    for labels, control in (("true", "none"), ("shuffled", "shuffled"))
+    "patient_true": {},
+    "leaky_true": {"split": "leaky"},
+    "leaky_shuffled": {"split": "leaky", "label_control": "shuffled"},
 }
 
 
@@ -143,11 +143,13 @@ def _fusion(config: ConfigDict) -> Iterator[Experiment]:
 
 
 def _leakage(config: ConfigDict) -> Iterator[Experiment]:
-    """Yields runs that measure how much a split by slices flatters, with true labels and with shuffled ones."""
+    """Yields runs that measure how much a split by slices flatters, and the control that honest folds do not."""
     for sequence in config.leakage.sequences:
         for name, fields in LEAKAGE.items():
             made = experiment_config(config, "leakage", sequence=sequence, **fields)
             yield Experiment(f"leakage/{sequence}/{name}", made, "transfer")
+        made = experiment_config(config, "leakage", sequence=sequence, mode="frozen", finetune_from="")
+        yield Experiment(f"permutation/{sequence}", made, "permutation")
 
 
 def _active(config: ConfigDict) -> Iterator[Experiment]:

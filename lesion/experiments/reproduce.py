@@ -42,8 +42,7 @@ def reproduce(config: ConfigDict, data_dir: Path, workdir: Path, make_executor: 
     (workdir / "cohort").mkdir(exist_ok=True)
     for name in COHORT_FILES:
         shutil.copyfile(data_dir / name, workdir / "cohort" / name)
-    if (data_dir / store.READERS_FILE).exists():
-        shutil.copyfile(data_dir / store.READERS_FILE, workdir / store.READERS_FILE)
+    store.copy_readers(data_dir, workdir)
     files.write_json(workdir / "models.json", models.table())
     files.write_json(workdir / "baselines.json", models.baseline_table())
     files.write_json(workdir / PLAN, {"experiments": [e.name for e in experiments], "left_out": left_out})

@@ -1,7 +1,7 @@
 """Scores with intervals: slices and patients, ROC and active-learning curves, calibration, comparisons, readers.
 
 Patients, not slices, are the independent units: the slices of one patient show one lesion and share one
-label. Every interval here therefore resamples, or averages over, units no smaller than a patient.
+label. Every interval here therefore counts units no smaller than a patient, see `estimates`.
 
 All scores are fractions in [0, 1]; label 1 (glioma) is the positive class; a slice or patient is called
 glioma if its probability is above ½ (strictly, as in Keras' `binary_accuracy` and an argmax over two classes).
@@ -16,7 +16,14 @@ from lesion.metrics.active_curves import (
     paired_difference,
     shared_budget,
 )
-from lesion.metrics.calibration import Reliability, calibration_error, calibration_scores, reliability
+from lesion.metrics.calibration import (
+    Reliability,
+    brier_parts,
+    calibration_error,
+    calibration_scores,
+    recalibration,
+    reliability,
+)
 from lesion.metrics.compare import (
     Comparison,
     DeLong,
@@ -29,11 +36,13 @@ from lesion.metrics.compare import (
     mcnemar,
     mean_scores,
 )
-from lesion.metrics.intervals import LEVEL, wilson
+from lesion.metrics.estimates import LEAST, THRESHOLD
+from lesion.metrics.intervals import LEVEL, corrected_interval, wilson
 from lesion.metrics.readers import model_vs_reader, reader_scores
-from lesion.metrics.scores import SCORES, THRESHOLD, evaluate, patient_means, roc_points
+from lesion.metrics.scores import SCORES, evaluate, patient_means, roc_points
 
 __all__ = [
+    "LEAST",
     "LEVEL",
     "SCORES",
     "THRESHOLD",
@@ -43,10 +52,12 @@ __all__ = [
     "McNemar",
     "Reliability",
     "area_under_curve",
+    "brier_parts",
     "calibration_error",
     "calibration_scores",
     "common_patients",
     "compare_models",
+    "corrected_interval",
     "cost_to_reach",
     "delong",
     "differences",
@@ -59,6 +70,7 @@ __all__ = [
     "paired_difference",
     "patient_means",
     "reader_scores",
+    "recalibration",
     "reliability",
     "roc_points",
     "shared_budget",

@@ -1,4 +1,4 @@
-"""Comparisons of models on the same patients: paired bootstrap, DeLong's and McNemar's tests, Holm's correction.
+"""Comparisons of models on the same patients: paired intervals, DeLong's and McNemar's tests, Holm's correction.
 
 The patients are paired, because one that is hard for one model is mostly hard for the other: the difference is more
 certain than two separate intervals suggest.
@@ -10,19 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from lesion.metrics.intervals import LEVEL, bootstrap_p, draw_patients, percentile_interval
-from lesion.metrics.scores import (
-    SCORES,
-    THRESHOLD,
-    PatientCounts,
-    both_classes,
-    check_columns,
-    count_by_patient,
-    patient_means,
-    score_resamples,
-)
-
-Columns = tuple[np.ndarray, np.ndarray, np.ndarray]  # label, probability, patient, each [N], of one model
+from lesion.metrics.estimates import NOTHING, THRESHOLD, Estimate, difference_ends, estimates, mean_estimate
+from lesion.metrics.scores import LEVELS, SCORES, Columns, check_columns, entry, level_columns, patient_means
 
 
 class DeLong(NamedTuple):
@@ -32,18 +21,16 @@ class DeLong(NamedTuple):
         first: AUC of the first model.
         second: AUC of the second model.
         difference: first minus second.
-        low: lower end of the normal 95 % interval of the difference; NaN if its variance is undefined or 0.
-        high: upper end of the interval, likewise.
-        z: difference over its standard error.
+        z: difference over its standard error; 0 if both rank every pair alike, NaN if the test has no answer.
+        df: degrees of freedom of the standard error; NaN without one.
         p: two-sided p value; 1 if both rank every pair alike, NaN if the test has no answer.
     """
 
     first: float
     second: float
     difference: float
-    low: float
-    high: float
     z: float
+    df: float
     p: float
 
 
@@ -109,39 +96,49 @@ def common_patients(first: Columns, second: Columns) -> tuple[Columns, Columns, 
     return ours, theirs, int(np.setxor1d(patient_a, patient_b).size)
 
 
-def differences(first: Columns, second: Columns, *, num_resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Returns every score of `first` minus that of `second`, by a paired bootstrap over the patients of both.
+def differences(first: Columns, second: Columns) -> dict[str, Any]:
+    """Returns every score of `first` minus that of `second` on the patients of both, with paired intervals.
 
-    In each resample both models are scored on the same patients, each on all its slices of them: these need not be
-    the same slices, or of the same sequence. Interval and p come from percentiles (Efron and Tibshirani 1993, ch. 13
-    and 15) and are not corrected for the number of comparisons, see `holm`.
+    Each is scored on all its slices of these patients: they need not be the same slices, or of the same sequence. The
+    intervals are those of `estimates.difference_ends`. Tests of patients: DeLong's for the AUC, McNemar's for shares;
+    neither they nor the intervals are corrected for the number of comparisons, see `holm`.
 
     Args:
         first: (label, probability, patient), each [N], of one model.
         second: (label, probability, patient), each [M], of the other model.
-        num_resamples: number B of bootstrap draws; no p is below 2 / (B + 1).
-        seed: random seed of the draws, which are those of `evaluate` if both scored the same patients.
 
     Returns:
-        {"slice": {score: {"first", "second", "value", "low", "high", "p"}}, "patient": likewise, "num_patients",
-        "num_left_out" (patients that only one scored), "num_degenerate"}; NaN where undefined.
+        {"slice": {score: {"first", "second", "value", "low", "high"}}, "patient": likewise, and "p" of AUC, accuracy,
+        sensitivity and specificity, "num_patients", "num_left_out" (patients that only one scored)}; NaN where
+        undefined.
 
     Raises:
         ValueError: as `common_patients`.
     """
     ours, theirs, left_out = common_patients(first, second)
     name = np.unique(ours[2])
-    times_drawn = draw_patients(name.size, num_resamples, seed)
-    both = both_classes(times_drawn, patient_means(*ours)[0])
-    result: dict[str, Any] = {
-        "num_patients": int(name.size),
-        "num_left_out": left_out,
-        "num_degenerate": int((~both).sum()),
-    }
-    for level in ("slice", "patient"):
-        first, second = (columns if level == "slice" else patient_means(*columns) for columns in (ours, theirs))
-        result[level] = _score_differences(_count(first, name), _count(second, name), times_drawn[both])
+    result: dict[str, Any] = {"num_patients": int(name.size), "num_left_out": left_out}
+    for level in LEVELS:
+        pair = [_estimates(level_columns(*columns, level), name) for columns in (ours, theirs)]
+        result[level] = {score: _difference(*(found[score] for found in pair)) for score in SCORES}
+    (label, own, _), (_, other, _) = patient_means(*ours), patient_means(*theirs)
+    right = [(probability > THRESHOLD) == label for probability in (own, other)]
+    result["patient"]["auc"]["p"] = delong(label, own, other).p
+    for score, among in (("accuracy", label >= 0), ("sensitivity", label == 1), ("specificity", label == 0)):
+        result["patient"][score]["p"] = mcnemar(*(calls[among] for calls in right)).p if among.any() else float("nan")
     return result
+
+
+def _estimates(columns: Columns, name: np.ndarray) -> dict[str, Estimate]:
+    """Returns the estimates of checked columns, with patients in the order of the sorted `name` [U]."""
+    label, probability, patient = columns
+    return estimates(label, probability, np.searchsorted(name, patient), name.size)
+
+
+def _difference(first: Estimate, second: Estimate) -> dict[str, float]:
+    low, high = difference_ends(first, second)
+    values = {"first": first.value, "second": second.value, "value": first.value - second.value}
+    return values | {"low": low, "high": high}
 
 
 def compare_models(reference: Columns, models: Sequence[Columns]) -> list[Comparison]:
@@ -162,67 +159,34 @@ def compare_models(reference: Columns, models: Sequence[Columns]) -> list[Compar
         ours, theirs, _ = common_patients(model, reference)
         (label, own, _), (_, other, _) = patient_means(*ours), patient_means(*theirs)
         calls = mcnemar((own > THRESHOLD) == label, (other > THRESHOLD) == label)
-        p = {"auc": delong(label, own, other).p, "accuracy": calls.p}
+        p = {score: change["patient"][score]["p"] for score in ("auc", "accuracy")}
         sizes = change["num_patients"], change["num_left_out"]
         comparisons.append(Comparison(*sizes, change["slice"], change["patient"], calls, p, p))
     adjusted = holm(np.array([p for c in comparisons for p in c.p.values()])).reshape(-1, 2).tolist()
     return [c._replace(adjusted=dict(zip(c.p, p, strict=True))) for c, p in zip(comparisons, adjusted, strict=True)]
 
 
-def mean_scores(models: Sequence[Columns], *, num_resamples: int = 2000, seed: int = 0) -> dict[str, dict[str, float]]:
-    """Returns each score's mean over models, with a 95 % interval; each draw of patients applies to all models.
+def mean_scores(models: Sequence[Columns]) -> dict[str, dict[str, float]]:
+    """Returns each score's mean over models, with a 95 % interval that knows they scored the same patients.
 
     Args:
         models: (label, probability, patient), each [N], of each model, at least one. The rows are slices or patients;
             a patient's slices may have both labels.
-        num_resamples: number of bootstrap draws; a draw that leaves any model with one class only is left out.
-        seed: random seed of the draws, which are those of `evaluate` if all scored the same patients.
 
     Returns:
         {score: {"value", "low", "high"}}; NaN where undefined. For one model these are the scores of `evaluate`.
     """
     checked = [check_columns(*columns) for columns in models]
     name = np.unique(np.concatenate([patient for _, _, patient in checked]))
-    counts = [_count(columns, name) for columns in checked]
-    estimates = [score_resamples(np.ones((1, name.size)), count) for count in counts]
-    times_drawn = draw_patients(name.size, num_resamples, seed)
-    resampled = [score_resamples(times_drawn, count) for count in counts]
-    both = np.isfinite(np.sum([scores["auc"] for scores in resampled], axis=0))
-    result = {}
-    for score in SCORES:
-        value = float(np.mean([scores[score][0] for scores in estimates]))
-        low, high = percentile_interval(value, np.mean([scores[score][both] for scores in resampled], axis=0))
-        result[score] = {"value": value, "low": low, "high": high}
-    return result
-
-
-def _count(columns: Columns, name: np.ndarray) -> PatientCounts:
-    """Returns the `PatientCounts` of checked columns, with patients in the order of the sorted `name` [U]."""
-    label, probability, patient = columns
-    return count_by_patient(label, probability, np.searchsorted(name, patient), name.size)
-
-
-def _score_differences(
-    first: PatientCounts, second: PatientCounts, times_drawn: np.ndarray
-) -> dict[str, dict[str, float]]:
-    """Returns the entries of `differences` for one level; resamples `times_drawn` [B, U] hold both classes."""
-    whole = np.ones((1, times_drawn.shape[1]))
-    estimates = [score_resamples(whole, counts) for counts in (first, second)]
-    resampled = [score_resamples(times_drawn, counts) for counts in (first, second)]
-    result = {}
-    for score in SCORES:
-        ours, theirs = (float(estimate[score][0]) for estimate in estimates)
-        change = resampled[0][score] - resampled[1][score]
-        low, high = percentile_interval(ours - theirs, change)
-        p = bootstrap_p(change) if np.isfinite(ours - theirs) else float("nan")
-        result[score] = {"first": ours, "second": theirs, "value": ours - theirs, "low": low, "high": high, "p": p}
-    return result
+    found = [_estimates(columns, name) for columns in checked]
+    return {score: entry(mean_estimate([own[score] for own in found])) for score in SCORES}
 
 
 def delong(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> DeLong:
     """Returns DeLong's test of two correlated AUCs (DeLong, DeLong and Clarke-Pearson 1988).
 
-    It uses midranks (Sun and Xu 2014) and is for patients, one row each: slices of a patient are not independent.
+    It is for patients, one row each: slices of a patient are not independent. With few patients the variance is itself
+    uncertain: p is that of Student's t with Satterthwaite's degrees of freedom, close to the normal one with many.
 
     Args:
         label: [P] in {0, 1}.
@@ -235,37 +199,20 @@ def delong(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> DeLong:
     Raises:
         ValueError: if shapes differ, or as `evaluate`.
     """
-    label, first, patient = check_columns(label, first, np.arange(np.size(label)))
-    _, second, _ = check_columns(label, second, patient)
+    label, first, order = check_columns(label, first, np.arange(np.size(label)))
+    _, second, _ = check_columns(label, second, order)
+    ours, theirs = (estimates(label, probability, order, label.size)["auc"] for probability in (first, second))
     nan, smaller_class = float("nan"), min(int(label.sum()), int((1 - label).sum()))
-    if smaller_class < 1:
-        return DeLong(*(nan,) * 7)
-    ours, theirs = (_structural_components(label, probability) for probability in (first, second))
-    auc_a, auc_b = float(ours[0].mean()), float(theirs[0].mean())
-    difference = auc_a - auc_b
-    changes = [a - b for a, b in zip(ours, theirs, strict=True)]
-    if not any(np.abs(change).max() > 1e-12 for change in changes):
-        return DeLong(auc_a, auc_b, difference, 0.0, 0.0, 0.0, 1.0)
-    variance = sum(float(change.var(ddof=1)) / change.size for change in changes) if smaller_class > 1 else 0.0
-    if variance < 1e-24:
-        return DeLong(auc_a, auc_b, difference, nan, nan, nan, nan)
-    error = np.sqrt(variance)
-    half = float(stats.norm.ppf((1 + LEVEL) / 2) * error)
-    z = float(difference / error)
-    return DeLong(auc_a, auc_b, difference, difference - half, difference + half, z, float(2 * stats.norm.sf(abs(z))))
-
-
-def _structural_components(label: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns V10 of each glioma and V01 of each encephalitis: the share of the other class ranked on the right side.
-
-    They are computed from midranks among all and within the class.
-    """
-    positive = label == 1
-    num_positive, num_negative = int(positive.sum()), int((~positive).sum())
-    rank = stats.rankdata(probability)
-    v10 = (rank[positive] - stats.rankdata(probability[positive])) / num_negative
-    v01 = 1 - (rank[~positive] - stats.rankdata(probability[~positive])) / num_positive
-    return v10, v01
+    change = ours.influence - theirs.influence
+    difference, parts = ours.value - theirs.value, [float(change[label == c] @ change[label == c]) for c in (0, 1)]
+    variance = sum(parts)
+    if smaller_class < 2 or (variance < NOTHING and abs(difference) > 1e-12):
+        return DeLong(ours.value, theirs.value, difference, nan, nan, nan)
+    if variance < NOTHING:
+        return DeLong(ours.value, theirs.value, difference, 0.0, nan, 1.0)
+    df = variance**2 / sum(part**2 / (int((label == c).sum()) - 1) for c, part in enumerate(parts))
+    z = difference / float(np.sqrt(variance))
+    return DeLong(ours.value, theirs.value, difference, z, df, float(2 * stats.t.sf(abs(z), df)))
 
 
 def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:

@@ -7,6 +7,7 @@ of `Folder.failed`.
 
 import base64
 import collections
+import dataclasses
 import functools
 import pathlib
 import re
@@ -152,10 +153,11 @@ def _slices(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> Pre
 
 
 def _patients(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> Predictions:
-    """Reads predictions.csv and checks that patients can be scored."""
+    """Reads predictions.csv, and those of further deals of folds, and checks that patients can be scored."""
     run = _slices(source, folder, names)
     metrics.patient_means(*run.columns("slice"))
-    return run
+    deals = [_slices(source, deal, names) for deal in _subfolders(folder / "deals", ())]
+    return dataclasses.replace(run, deals=tuple(deals))
 
 
 def _external(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> External:
@@ -181,6 +183,12 @@ def _doctor(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> Rou
     """Reads rounds.csv."""
     rounds = _table(folder / "rounds.csv", _ROUNDS).astype(np.float64)
     return Rounds(rounds=rounds, **_identity(source, folder, names))
+
+
+def _permutation(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> Experiment:
+    """Reads metrics.json."""
+    _json(folder / "metrics.json")
+    return Experiment(**_identity(source, folder, names))
 
 
 def _grad_cam(source: _Source, folder: pathlib.Path, names: dict[str, str]) -> GradCam:
@@ -210,6 +218,7 @@ _KINDS = {
     "baselines": _Kind(("model", "sequence"), "", _patients),
     "fusion": _Kind(("model",), "", _patients),
     "leakage": _Kind(("sequence", "model"), "", _slices),
+    "permutation": _Kind(("sequence",), "", _permutation),
     "ablations": _Kind(("sweep", "setting"), "", _ablation),
     "explain": _Kind(("model", "sequence"), "", _grad_cam),
 }
@@ -335,7 +344,9 @@ def _single(workdir: pathlib.Path, kind: str) -> Folder:
     if not runs:
         raise errors.UserError(f"{workdir} cannot be shown: {'; '.join(reason for _, reason in source.missing)}")
     experiments: dict[str, Any] = {kind: runs}
-    return Folder(config=runs[0].config, missing=tuple(source.missing), **experiments)
+    read_readers = functools.partial(_readers, find_classes(runs[0].config))
+    readers = source.attempt(workdir / "readers.csv", read_readers) or ()
+    return Folder(config=runs[0].config, readers=readers, missing=tuple(source.missing), **experiments)
 
 
 def read(workdir: pathlib.Path) -> Folder:
@@ -343,9 +354,9 @@ def read(workdir: pathlib.Path) -> Folder:
 
     Args:
         workdir: folder with transfer/BACKBONE/SEQUENCE, baselines/NAME/SEQUENCE, fusion/WAY, leakage/SEQUENCE/CELL,
-            active/SEQUENCE, ablations/SWEEP/SETTING, explain/BACKBONE/SEQUENCE, cohort/, models.json, baselines.json,
-            readers.csv, plan.json and config.json, any of them; or with the files of one run; or with the WAY folders
-            of a fusion.
+            permutation/SEQUENCE, active/SEQUENCE, ablations/SWEEP/SETTING, explain/BACKBONE/SEQUENCE, cohort/,
+            models.json, baselines.json, readers.csv, plan.json and config.json, any of them; or with the files of one
+            run; or with the WAY folders of a fusion.
 
     Returns:
         A `Folder` with at least one experiment, a failed one or a cohort.

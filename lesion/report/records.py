@@ -24,7 +24,6 @@ FUSION_TITLES = {
 }
 LEAKAGE_TITLES = {
     "patient_true": "folds by patient, true labels",
-    "patient_shuffled": "folds by patient, shuffled labels",
     "leaky_true": "leaky folds, true labels",
     "leaky_shuffled": "leaky folds, shuffled labels",
 }
@@ -36,6 +35,7 @@ KINDS = {
     "doctor": "Doctor",
     "fusion": "Fusion",
     "leakage": "Leakage",
+    "permutation": "Permutation test",
     "ablations": "Ablation",
     "external": "External validation",
 }
@@ -102,12 +102,14 @@ class Predictions(Experiment):
         patient: str [N], pseudonyms.
         label: int64 [N], 1 for glioma, 0 for encephalitis.
         probability: float64 [N], of glioma.
+        deals: the same slices predicted by further cross-validations, whose folds were dealt anew.
     """
 
     fold: np.ndarray
     patient: np.ndarray
     label: np.ndarray
     probability: np.ndarray
+    deals: tuple["Predictions", ...] = ()
 
     @functools.cached_property
     def scores(self) -> dict[str, Any]:
@@ -119,7 +121,7 @@ class Predictions(Experiment):
         """Scores without intervals by fold; the AUC of a fold with one class is NaN."""
         folds = sorted(set(self.fold), key=lambda fold: (len(fold), fold))
         columns = {fold: [column[self.fold == fold] for column in self.columns("slice")] for fold in folds}
-        return {fold: metrics.evaluate(*columns[fold], num_resamples=0) for fold in folds}
+        return {fold: metrics.evaluate(*columns[fold]) for fold in folds}
 
     def columns(self, level: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns label, probability and patient, each [N], of level "slice" or "patient"."""
@@ -222,6 +224,7 @@ class Folder:
         baselines: runs in the same order.
         fusion: a run for each way to fuse, and one for each sequence alone.
         leakage: a run for each sequence and cell.
+        permutation: a permutation test for each sequence.
         active: a set of runs for each sequence.
         ablations: settings ordered by sweep, of transfer or of active learning.
         explain: sheets ordered by backbone.
@@ -242,6 +245,7 @@ class Folder:
     baselines: tuple[Predictions, ...] = ()
     fusion: tuple[Predictions, ...] = ()
     leakage: tuple[Predictions, ...] = ()
+    permutation: tuple[Experiment, ...] = ()
     active: tuple[Rounds, ...] = ()
     ablations: tuple[Predictions | Rounds, ...] = ()
     explain: tuple[GradCam, ...] = ()

@@ -5,9 +5,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from lesion import metrics
 from lesion.classes import Classes
 
 MISSING = "–"
+LEVELS = ("patients", "slices")
 
 
 def score_names(classes: Classes) -> dict[str, str]:
@@ -30,10 +32,20 @@ def number(score: str, value: float) -> str:
 
 
 def interval(score: str, low: float, high: float) -> str:
-    """Returns the ends of an interval as printed; a dash for NaN or no width, see `metrics.evaluate`."""
-    if not low < high:
+    """Returns the ends of an interval as printed; a dash for NaN."""
+    if not low <= high:
         return MISSING
     return f"{number(score, low)} to {number(score, high)}"
+
+
+def least_patients() -> str:
+    """Returns with how few patients which intervals are left out, in words; see `metrics.LEAST`."""
+    names = {"auc": "AUC", "f1_weighted": "weighted F1", "f1_positive": "F1 of one class"}
+    texts = [
+        f"{names.get(score, score)} {join([f'{least} ({level})' for level, least in zip(LEVELS, leasts, strict=True)])}"
+        for score, leasts in metrics.LEAST.items()
+    ]
+    return f"fewer patients (of the rarer class for an AUC) than an interval needs to hold: {', '.join(texts)}"
 
 
 def signed(score: str, value: float) -> str:
@@ -72,8 +84,6 @@ def versus_chance(low: float, high: float) -> str:
     """Returns the verdict of an AUC's interval against chance, whose AUC is ½."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "no interval: too few patients or one class"
-    if low == high:
-        return "no interval: too few errors to judge by"
     if low > 0.5:
         return "better than chance"
     return "worse than chance" if high < 0.5 else "not told from chance, 0.5 is inside"

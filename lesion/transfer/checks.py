@@ -47,6 +47,7 @@ RANGES = {
     "svm.c": _numbers(lambda value: 0 < value < math.inf, "above 0"),
     "fusion.attention_width": _LAYER,
     "fusion.inner_folds": _count(2, 1000),
+    "num_deals": _count(1, 1000),
     "num_repeats": _count(1, 1000),
     "num_rounds": _count(1, 10_000),
     "initial_labeled": _count(1),

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from lesion import models
 from lesion.classes import Classes
 from lesion.dataset import Slices, splits, store
+from lesion.errors import UserError
 from lesion.runs import rundir
 from lesion.transfer.checks import check_config
 from lesion.transfer.folds import Units, fold_masks
@@ -66,6 +67,25 @@ def _folds(config: ConfigDict, data_dir: Path, slices: Slices, keep: bool, class
     return cohort_folds(data_dir, config.num_folds, config.seed, keep)
 
 
+def deal_again(config: ConfigDict, setup: Setup, deal: int, keep: bool = True) -> Setup:
+    """Returns the setup with the folds that `config.seed + deal` gives; all else stays.
+
+    Raises:
+        UserError: if the folds are given in patients.csv, or a fold has one class only to train on.
+    """
+    dealt = ConfigDict(config.to_dict() | {"seed": config.seed + deal})
+    folds = _folds(dealt, setup.data_dir, setup.slices, keep, setup.classes)
+    if folds.test_fold == setup.folds.test_fold:
+        raise UserError("--config.num_deals: patients.csv deals the patients to folds, leave it at 1")
+    splits.check_classes(
+        setup.slices.label,
+        fold_masks(config, folds, Units.of_slices(setup.slices))[0],
+        config.sequence,
+        setup.classes,
+    )
+    return setup._replace(folds=folds, run=setup.run | {"split_hash": folds.hash})
+
+
 @functools.cache  # shared by all experiments of one process
 def _weights(backbone: str, directory: str, seed: int, from_scratch: bool) -> tuple[dict, dict[str, Any]]:
     if directory:
@@ -101,4 +121,7 @@ def load(config: ConfigDict, data_dir: Path, *, with_folds: bool = True, keep: b
     run = rundir.identity(config, info, folds.hash, weights, jax.devices()[0].device_kind)
     if config.backbone in models.BASELINES:
         run["baseline"] = models.describe(config.backbone)
-    return Setup(data_dir, slices, folds, variables, run)
+    setup = Setup(data_dir, slices, folds, variables, run)
+    for deal in range(1, config.get("num_deals", 1) if with_folds else 1):  # before anything is trained
+        deal_again(config, setup, deal, keep=False)
+    return setup

@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from lesion import models
 from lesion.dataset import UNLABELED, store
+from lesion.errors import Interrupted
 from lesion.models.heads import Head
 from lesion.runs.processes import handle_sigterm
 from lesion.runs.resume import Checkpointer
@@ -34,7 +35,7 @@ from lesion.transfer.folds import (
     run_folds,
     training_parts,
 )
-from lesion.transfer.loading import Setup
+from lesion.transfer.loading import Setup, deal_again
 
 NUM_CHECKPOINTS = 2  # number of a fit's newest checkpoints that are kept
 
@@ -42,16 +43,25 @@ NUM_CHECKPOINTS = 2  # number of a fit's newest checkpoints that are kept
 def run_transfer(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any] | None:
     """Cross-validates on one sequence (Tables 3-5); returns the metrics, or None if the run was finished before.
 
+    With `num_deals` the folds are dealt anew so many times, in all: each further deal is a run in deals/N.
+
     Args:
         config: a configuration of `configs/transfer.py` or `configs/baselines.py`.
         setup: the result of `loading.load`.
         workdir: the run's folder; gets config.json, checkpoints/, tensorboard/, predictions.csv, last metrics.json.
     """
-    units = Units.of_slices(setup.slices)
-    validation = CrossValidation(f"transfer {config.sequence}", units, setup.folds, setup.run)
+    units, build_once = Units.of_slices(setup.slices), functools.cache(lambda: build(config, setup))
     with handle_sigterm() as stop:
-        metrics = run_folds(config, validation, workdir, lambda: build(config, setup), stop)
+        for deal in range(1, config.get("num_deals", 1)):
+            title, again = f"transfer {config.sequence}, deal {deal + 1}", deal_again(config, setup, deal)
+            validation = CrossValidation(title, units, again.folds, again.run)
+            run_folds(config, validation, workdir / "deals" / str(deal), build_once, stop)
+            if stop.requested():
+                raise Interrupted(f"stopped after deal {deal + 1} of {config.num_deals}, all saved")
+        validation = CrossValidation(f"transfer {config.sequence}", units, setup.folds, setup.run)
+        metrics = run_folds(config, validation, workdir, build_once, stop)
         store.copy_source_digests(setup.data_dir, workdir)
+        store.copy_readers(setup.data_dir, workdir)
     return metrics
 
 

@@ -30,14 +30,6 @@ def test_features_of_the_patient_do_not_leak(rng):
     assert phantom.evaluate(x, label, patient).slice_auc < 0.8
 
 
-def test_shuffling_keeps_patients_whole(sample):
-    _, label, patient = sample
-    dealt = phantom.shuffle_by_patient(label, patient, 0)
-    assert dealt.sum() == label.sum()
-    assert (dealt != label).any()
-    assert all(len(set(dealt[patient == p])) == 1 for p in set(patient))
-
-
 @pytest.mark.parametrize(
     ("field", "number"),
     [(None, 0), ("", 0), ("1.5", 1.5), ("045Y", 45), ("20190102", 20190102), ("M", ord("M"))],

@@ -38,30 +38,39 @@ def test_error_and_points_are_those_of_the_plain_way_and_of_sklearn(seed, bins, 
 @given(seed=st.integers(0, 10_000))
 def test_scores_are_sklearns_and_do_not_depend_on_the_order_of_rows(seed):
     columns = cohort(seed, decimals=2)
-    got = metrics.calibration_scores(*columns, num_resamples=40, seed=seed)
+    got = metrics.calibration_scores(*columns, num_draws=40, seed=seed)
     label, probability, _ = metrics.patient_means(*columns)
     for level, (y, p) in {"slice": columns[:2], "patient": (label, probability)}.items():
         assert got[level]["brier"]["value"] == pytest.approx(reference.brier_score_loss(y, p))
         assert got[level]["brier_share"] == pytest.approx(reference.brier_score_loss(y, np.full(y.size, y.mean())))
-        assert all(got[level][s]["low"] <= got[level][s]["value"] <= got[level][s]["high"] for s in ("ece", "brier"))
-    again = metrics.calibration_scores(*shuffled(columns, seed), num_resamples=40, seed=seed)
-    for name in ("ece", "brier"):
-        assert list(again["slice"][name].values()) == pytest.approx(list(got["slice"][name].values()))
+        assert got[level]["brier"]["low"] <= got[level]["brier"]["value"] <= got[level]["brier"]["high"]
+    again = metrics.calibration_scores(*shuffled(columns, seed), num_draws=40, seed=seed)
+    assert again["slice"]["ece"] == pytest.approx(got["slice"]["ece"])
+    assert list(again["slice"]["brier"].values()) == pytest.approx(list(got["slice"]["brier"].values()))
     assert again["chance"] == pytest.approx(got["chance"])
 
 
-def test_every_resample_is_scored_as_the_drawn_slices_would_be():
-    label, probability, patient = cohort(5, 9, decimals=2)
-    want = {"ece": [], "brier": []}
-    for count in np.random.default_rng(0).multinomial(9, np.full(9, 1 / 9), 25):
-        rows = np.concatenate([np.flatnonzero(patient == f"p{i:03d}") for i in range(9) for _ in range(count[i])])
-        want["ece"].append(metrics.calibration_error(label[rows], probability[rows]))
-        want["brier"].append(reference.brier_score_loss(label[rows], probability[rows]))
-    got = metrics.calibration_scores(label, probability, patient, num_resamples=25)["slice"]
-    for name, values in want.items():
-        value = got[name]["value"]
-        low, high = np.percentile(values, (2.5, 97.5))
-        assert (got[name]["low"], got[name]["high"]) == pytest.approx((min(low, value), max(high, value)))
+def test_the_parts_add_up_to_the_brier_score_of_the_bins_means():
+    label, probability, _ = cohort(5, 40)
+    parts = metrics.brier_parts(label, probability)
+    bins = np.minimum((np.ceil(probability * 10) - 1).clip(0), 9).astype(int)
+    means = np.array([probability[bins == k].mean() for k in bins])
+    want = reference.brier_score_loss(label, means)
+    assert parts["reliability"] - parts["resolution"] + parts["uncertainty"] == pytest.approx(want)
+
+
+def test_slope_and_intercept_are_found_and_hold_the_truth_about_as_often_as_they_say():
+    rng, inside = np.random.default_rng(0), []
+    for _ in range(200):
+        logit = rng.normal(0, 1.5, 100)
+        label = (rng.random(100) < 1 / (1 + np.exp(0.5 - logit))).astype(int)
+        got = metrics.recalibration(label, 1 / (1 + np.exp(-2 * logit)))  # says it twice as firmly
+        inside.append(got["slope"]["low"] <= 0.5 <= got["slope"]["high"])
+    assert 0.9 <= np.mean(inside) <= 0.99
+    shifted = metrics.recalibration(label, 1 / (1 + np.exp(-logit)))["intercept"]
+    assert shifted["low"] < -0.5 < shifted["high"]
+    separated = metrics.recalibration(np.arange(20) % 2, 0.2 + 0.6 * (np.arange(20) % 2))
+    assert np.isnan(separated["slope"]["value"])
 
 
 def test_wilson_is_scipys_and_slices_of_one_patient_count_as_one():
@@ -82,20 +91,20 @@ def test_the_chance_level_covers_calibrated_models_as_often_as_it_says_and_no_ov
     for trial in range(150):
         probability = rng.beta(0.8, 0.8, 60)
         label = (rng.random(60) < probability).astype(int)
-        got = metrics.calibration_scores(label, probability, np.arange(60), num_resamples=200, seed=trial)
-        inside += got["patient"]["ece"]["value"] <= got["chance"]["high"]
+        got = metrics.calibration_scores(label, probability, np.arange(60), num_draws=200, seed=trial)
+        inside += got["patient"]["ece"] <= got["chance"]["high"]
     assert 0.89 <= inside / 150 <= 0.99
     label = np.arange(200) % 2
     sure = np.where(rng.random(200) < 0.75, label, 1 - label) * 0.98 + 0.01  # says 99 %, is right in 75
-    got = metrics.calibration_scores(label, sure, np.arange(200), num_resamples=200)
-    assert got["patient"]["ece"]["value"] > 3 * got["chance"]["high"]
+    got = metrics.calibration_scores(label, sure, np.arange(200), num_draws=200)
+    assert got["patient"]["ece"] > 3 * got["chance"]["high"]
 
 
 def test_edges_hold_what_is_on_them_and_wrong_columns_raise():
     assert metrics.calibration_error([0, 1], [0.0, 1.0]) == 0
     points = metrics.reliability([0, 1, 1], [0.0, 0.5, 1.0], [0, 1, 2], bins=2)
     assert points.rows.tolist() == [2, 1] and points.right.tolist() == [0.5, 1]
-    assert np.isnan(metrics.calibration_scores([1], [0.5], ["a"], num_resamples=0)["chance"]["high"])
+    assert np.isnan(metrics.calibration_scores([1], [0.5], ["a"], num_draws=0)["chance"]["high"])
     with pytest.raises(ValueError, match="at least one bin"):
         metrics.reliability([0, 1], [0.1, 0.2], [0, 1], bins=0)
     with pytest.raises(ValueError, match="within"):

@@ -11,7 +11,7 @@ def test_a_readers_scores_are_sklearns_with_wilsons_intervals():
     rng = np.random.default_rng(0)
     label = np.arange(50) % 2
     call = np.where(rng.random(50) < 0.8, label, 1 - label)
-    got = metrics.reader_scores(label, call, np.arange(50), num_resamples=200)
+    got = metrics.reader_scores(label, call, np.arange(50))
     want = {
         "accuracy": reference.accuracy_score(label, call),
         "sensitivity": reference.recall_score(label, call),
@@ -32,7 +32,7 @@ def test_a_model_and_a_reader_are_compared_on_the_patients_of_both():
     columns = cohort(2, 30)
     label, probability, patient = metrics.patient_means(*columns)
     call = 1 - label[:20]
-    got = metrics.model_vs_reader(columns, (label[:20], call, patient[:20]), num_resamples=100)
+    got = metrics.model_vs_reader(columns, (label[:20], call, patient[:20]))
     right = (probability[:20] > 0.5) == label[:20]
     assert (got["mcnemar"].first_only, got["mcnemar"].neither) == (right.sum(), (~right).sum())
     assert got["mcnemar"].p == pytest.approx(stats.binomtest(int(right.sum()), int(right.sum())).pvalue)

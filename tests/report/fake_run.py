@@ -89,6 +89,13 @@ def fake_active(folder, seed, gain, strategies=("entropy", "random"), config=CON
     write_json(folder / "metrics.json", {"full_data": full, "strategies": dict.fromkeys(strategies, efficiency)})
 
 
+def fake_permutation(folder, config=CONFIG, p=0.005):
+    level = {"true": 0.84, "mean": 0.49, "error": 0.006, "low": 0.33, "high": 0.66, "p": p}
+    write_json(folder / "config.json", config)
+    head = {"head": "logistic regression on frozen features", "num_shuffles": 200}
+    write_json(folder / "metrics.json", head | {"slice": level, "patient": level})
+
+
 def fake_doctor(folder, rounds=4, over=True):
     """A folder as launch/active leaves it with a doctor."""
     header = ("round", "labeled_slices", "labeled_patients", "pseudo_slices", "max_entropy", "mean_entropy")
@@ -194,9 +201,10 @@ def fake_paper(workdir, backbones=("alexnet", "resnet50", "inception_v3"), num_p
         run(f"fusion/{model}", 70 + m, 1.6 - 0.15 * m, {}, one_a_patient=True)
         scores = {"lack_the_sequence": m} if model.startswith("only_") else notes.get(model, {})
         write_json(workdir / "fusion" / model / "metrics.json", scores)
-    for m, cell in enumerate(("patient_true", "patient_shuffled", "leaky_true", "leaky_shuffled")):
-        signal = (1.0, 0.0, 2.5, 2.0)[m]
+    for m, cell in enumerate(("patient_true", "leaky_true", "leaky_shuffled")):
+        signal = (1.0, 2.5, 2.0)[m]
         run(f"leakage/ce_t1wi/{cell}", 80 + m, signal, {"sequence": "ce_t1wi"}, leaky=cell.startswith("leaky"))
+    fake_permutation(workdir / "permutation" / "ce_t1wi", config(sequence="ce_t1wi"))
     for m, setting in enumerate(("head.widths=64", "head.widths=512-256", "head.widths=1024-512-256")):
         fields = {"sequence": "ce_t1wi", "weights": "", "head": {"widths": setting}}
         run(f"ablations/head/{setting}", 90 + m, 1.0 + 0.1 * m, fields)

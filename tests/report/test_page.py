@@ -88,7 +88,7 @@ def test_the_page_says_what_was_run_and_how_it_came_out(page):
         "48 simulated patients (32 with encephalitis, 16 with glioma)",
         "EfficientNet-Lite0 with ImageNet weights, frozen",
         "Table 3 of the paper", "Table 4 of the paper", "Table 5 of the paper",
-        "as printed; the mean of 90.09",
+        "as printed; the mean of 90.09 in the paper's Table 6 needs 86.40 here",
         "ab12" * 16, "5f1d" * 16, "77aa" * 16,
         "3168 files read", "2 (other modality: CT)",
         "Table 2 of the paper", "62,378,344", "24.734", "not reproduced",
@@ -231,10 +231,8 @@ def test_one_class_one_fold_and_perfect_scores_are_said_not_hidden(tmp_path):
     )
     assert "no interval: too few patients or one class" in text_of(rendered(tmp_path / "one"))
     text = text_of(rendered(tmp_path / "all"))
-    assert "too few errors to judge by, not certainty" in text
-    assert "no interval: too few errors to judge by" in text
+    assert "1.00 0.80 to 1.00 better than chance" in text  # ten of each class: Newcombe's score interval
     assert "1.00 to 1.00" not in text
-    assert "better than chance" not in text
 
 
 @pytest.mark.slow

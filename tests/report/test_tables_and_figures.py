@@ -100,17 +100,16 @@ def test_numbers_and_verdicts():
     assert words.versus_chance(0.6, 0.8) == "better than chance"
     assert words.versus_chance(0.4, 0.8).startswith("not told")
     assert words.versus_chance(0.2, 0.4).startswith("worse")
-    texts = [
-        leakage.on_shuffled_labels(*ends, leaky=False) for ends in ((0.4, 0.6), (0.51, 0.6), (0.3, 0.49), (nan, nan))
+    texts = [leakage.on_shuffled_labels(*ends) for ends in ((0.4, 0.6), (0.51, 0.6), (0.3, 0.4), (nan, nan))]
+    assert [text[:12] for text in texts] == ["not told fro", "there is not", "below chance", "cannot be to"]
+    level = {"true": 0.8, "mean": 0.49, "error": 0.006, "low": 0.3, "high": 0.7, "p": 0.005}
+    changed = [level, level | {"p": 0.2}, level | {"mean": 0.55}]
+    verdicts = [leakage.on_permutations(found) for found in changed]
+    assert [verdict.split(" than")[0] for verdict in verdicts] == [
+        "the true labels are told better",
+        "the true labels are not told better",
+        "shuffled labels are told better",
     ]
-    assert [text.split(":")[0] for text in texts] == [
-        "not told from chance",
-        "more than chance",
-        "below chance",
-        "cannot be told",
-    ]
-    assert leakage.on_shuffled_labels(nan, nan, leaky=True) == "cannot be told"
-    assert leakage.on_shuffled_labels(0.3, 0.4, leaky=True).startswith("below chance")
     assert words.versus_random(-0.2, -0.1) == "below random"
     assert words.versus_random(0.0, 0.0) == "no difference in any pair"
     assert words.change("auc", 0.01, -0.01, 0.03) == "+0.010 (95 % interval −0.010 to +0.030)"

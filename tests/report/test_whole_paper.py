@@ -61,7 +61,8 @@ def test_every_experiment_stands_in_its_section(html):
         "shared setting, from which the main runs may differ. The main runs of transfer: fine-tuned, 50 epochs, 1 copy",
         "Head: efficientnet_lite0, CE-T1WI, frozen features, 20 epochs, 1 copy",
         "Leakage. CE-T1WI (frozen features, 20 epochs, 1 copy): on this cohort",
-        "The labels were shuffled once",
+        "shuffled 200 times, folds by patient dealt anew each time; logistic regression on frozen features",
+        "First line: the test folds pooled", "… mean ± SD over folds", "AUC by DeLong (of slices by Obuchowski",
         "Fig. 9 of the paper", "Fig. 11 of the paper",
     ):  # fmt: skip
         assert phrase in text, phrase
@@ -268,7 +269,7 @@ def test_a_folder_that_only_fuses_and_one_without_weights_are_told(tmp_path):
 
 def test_shuffled_labels_are_announced_but_not_those_of_the_leakage_panel(tmp_path):
     shuffled = CONFIG | {"phantom": False, "config": CONFIG["config"] | {"label_control": "shuffled"}}
-    fake_transfer(tmp_path / "leakage" / "flair" / "patient_shuffled", 0, 0.0, shuffled, num_patients=12)
+    fake_transfer(tmp_path / "leakage" / "flair" / "leaky_shuffled", 0, 0.0, shuffled, num_patients=12)
     assert summary.banners(read.read(tmp_path)) == []
     fake_transfer(tmp_path / "baselines" / "cnn_f" / "ce_t1wi", 0, 0.0, shuffled, num_patients=12)
     folder = read.read(tmp_path)

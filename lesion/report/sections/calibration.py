@@ -12,7 +12,6 @@ from lesion.report.sections.comparison import by_sequence, group_verdicts
 from lesion.report.tables import Cell, Table
 
 BINS = 10
-SCORES = {"ece": "ECE", "brier": "Brier"}
 
 
 def overconfidence(run: Predictions) -> float:
@@ -33,7 +32,7 @@ def verdict(scores: dict[str, Any], overconfident: float, positive: str) -> str:
     patient, chance = scores["patient"], scores["chance"]["high"]
     if not np.isfinite(chance):
         return "cannot be told"
-    if patient["ece"]["value"] <= chance:
+    if patient["ece"] <= chance:
         text = "no miscalibration shown"
     else:
         text = "overconfident" if overconfident > 0 else "right more often than predicted"
@@ -43,10 +42,10 @@ def verdict(scores: dict[str, Any], overconfident: float, positive: str) -> str:
 
 
 def cell(entry: dict[str, float]) -> Cell:
-    """Returns a score's cell, with three digits and the interval, which is left out if it has no width."""
+    """Returns a score's cell, with three digits and the interval, which is left out if there is none."""
     value, low, high = tables.triple(entry)
     text = f"{value:.3f}" if np.isfinite(value) else words.MISSING
-    return Cell(text, f"{low:.3f} to {high:.3f}" if low < high else "")
+    return Cell(text, f"{low:.3f} to {high:.3f}" if low <= high else "", (value, low, high))
 
 
 def _row(run: Predictions, scores: dict[str, Any]) -> dict[str, Any]:
@@ -54,13 +53,15 @@ def _row(run: Predictions, scores: dict[str, Any]) -> dict[str, Any]:
     patient, slices, positive = scores["patient"], scores["slice"], run.classes.positive
     return {
         "Model": run.title,
-        f"{SCORES['ece']}, patients": cell(patient["ece"]),
+        "ECE, patients": f"{patient['ece']:.3f}",
         "ECE by chance, up to": f"{scores['chance']['high']:.3f}",
-        f"{SCORES['brier']}, patients": cell(patient["brier"]),
+        "Brier, patients": cell(patient["brier"]),
         "Brier of the share alone": f"{patient['brier_share']:.3f}",
+        "Slope": cell(patient["slope"]),
+        "Intercept": cell(patient["intercept"]),
         f"Predicted / true {positive}, %": f"{100 * patient['predicted']:.0f} / {100 * patient['observed']:.0f}",
-        f"{SCORES['ece']}, slices": cell(slices["ece"]),
-        f"{SCORES['brier']}, slices": cell(slices["brier"]),
+        "ECE, slices": f"{slices['ece']:.3f}",
+        "Brier, slices": cell(slices["brier"]),
     }
 
 

@@ -44,8 +44,6 @@ def verdict(entry: dict[str, float], adjusted: float, comparator: str) -> str:
     """Returns the conclusion that one difference supports, in words."""
     if not np.isfinite([entry["value"], entry["low"], entry["high"]]).all():
         return "cannot be told: too few patients or one class"
-    if entry["low"] == entry["high"] == 0:
-        return "the same in every draw"
     if entry["low"] <= 0 <= entry["high"]:
         return "no difference shown"
     if not np.isfinite(adjusted):

@@ -50,7 +50,7 @@ def _recalibrated(run: External) -> dict[str, Any] | None:
         scores = metrics.calibration_scores(label[rest], moved, patient[rest], bins=calibration.BINS)["patient"]
         predicted = f"{100 * scores['predicted']:.0f} / {100 * scores['observed']:.0f}"
         row = {FIRST: name, f"Predicted / true {run.classes.positive}, %": predicted}
-        rows.append(row | {heading: calibration.cell(scores[score]) for score, heading in calibration.SCORES.items()})
+        rows.append(row | {"ECE": f"{scores['ece']:.3f}", "Brier": calibration.cell(scores["brier"])})
     fitted, others = (words.plural(int(count), "patient") for count in ((~rest).sum(), rest.sum()))
     caption = f"Recalibration of the intercept on {fitted}, tried on the other {others}"
     note = (

@@ -14,6 +14,13 @@ from lesion.report.tables import FAILED, FIRST, Cell, Table
 SHOWN = {"accuracy": "Accuracy, %", "auc": "AUC", "f1_weighted": "F1, %"}
 COLUMNS = [FIRST, *((f"{level}s", heading) for level in LEVELS for heading in SHOWN.values())]
 WEIGHTED = "F1 is that of both classes, weighted by their size."
+FOLDS = "First line: the test folds pooled, with 95 % interval; second: each fold scored alone, mean ± SD over folds."
+DEALS = "Of several deals of folds: the mean over all their folds, with the interval of Nadeau and Bengio (2003)."
+METHODS = [
+    "Intervals: AUC by DeLong (of slices by Obuchowski, patients as clusters) on the logit scale; shares by Wilson (of "
+    "slices with the effective number of patients)."
+]
+NO_INTERVAL = f"{words.MISSING}: no interval, as there are {words.least_patients()}."
 
 
 def sequence_style(sequence: str) -> int:
@@ -32,6 +39,31 @@ def score_row(title: str | Cell, scores: dict[str, Any]) -> dict[Any, Any]:
     """Returns a row of a table with `COLUMNS`; `scores` are {level: {score: entry}}."""
     cells = [tables.score(name, scores[level][name]) for level in LEVELS for name in SHOWN]
     return dict(zip(COLUMNS, [title, *cells], strict=True))
+
+
+def folds_row(run: Predictions) -> dict[Any, Any]:
+    """Returns the row of a table with `COLUMNS` of the means and standard deviations of a run's folds."""
+    cells = []
+    for level in LEVELS:
+        for name in SHOWN:
+            values = np.array([scores[level][name]["value"] for scores in run.fold_scores.values()])
+            known = values[np.isfinite(values)]
+            spread = f" ± {words.number(name, float(known.std(ddof=1)))}" if known.size > 1 else ""
+            text = f"{words.number(name, float(known.mean()))}{spread}" if known.size else words.MISSING
+            cells.append(text + (f", {known.size} folds" if 0 < known.size < values.size else ""))
+    return dict(zip(COLUMNS, ["… mean ± SD over folds", *cells], strict=True))
+
+
+def deals_row(run: Predictions) -> dict[Any, Any]:
+    """Returns the row of a table with `COLUMNS` of the means over the folds of all deals, with corrected intervals."""
+    found = [run.fold_scores, *(deal.fold_scores for deal in run.deals)]
+    cells = []
+    for level in LEVELS:
+        for name in SHOWN:
+            values = np.array([scores[level][name]["value"] for folds in found for scores in folds.values()])
+            mean = float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+            cells.append(tables.score(name, (mean, *metrics.corrected_interval(values, len(run.fold_scores)))))
+    return dict(zip(COLUMNS, [f"… mean over the folds of {len(found)} deals", *cells], strict=True))
 
 
 def auc_marks(run: Predictions, style: int) -> list[figures.Mark]:
@@ -59,7 +91,10 @@ def majority(run: Predictions, level: str) -> float:
 
 def _sequence_table(folder: Folder, sequence: str, runs: Sequence[Predictions]) -> Table:
     """Returns our Table 3, 4 or 5, with a row for each backbone, failed ones included."""
-    rows = [score_row(run.title, run.scores) for run in runs] + failed_rows(folder, "transfer", sequence)
+    rows = []
+    for run in runs:
+        rows += [score_row(run.title, run.scores), folds_row(run), *([deals_row(run)] if run.deals else [])]
+    rows += failed_rows(folder, "transfer", sequence)
     notes = []
     if runs:
         accuracies = {
@@ -68,15 +103,11 @@ def _sequence_table(folder: Folder, sequence: str, runs: Sequence[Predictions]) 
         rows.append({FIRST: "always the commoner disease"} | accuracies)
         counts = dict.fromkeys((run.scores["num_slices"], run.scores["num_patients"]) for run in runs)
         sizes = (f"{words.plural(slices, 'slice')} of {words.plural(n, 'patient')}" for slices, n in counts)
-        notes = [", or ".join(sizes) + ".", WEIGHTED]
-    entries = [entry for run in runs for level in LEVELS for entry in run.scores[level].values()]
-    if any(entry["low"] == entry["high"] for entry in entries):
-        notes.append(
-            "A dash: all resamples agree, so there is no interval. That is too few errors to judge by, not certainty."
-        )
-    if scores := next((run.scores for run in runs if run.scores["num_degenerate"]), None):
-        left_out = f"{scores['num_degenerate']} of {scores['num_resamples']}"
-        notes.append(f"{left_out} resamples held one class only and were left out.")
+        notes = [", or ".join(sizes) + ".", WEIGHTED, FOLDS]
+        notes += [DEALS] * any(run.deals for run in runs)
+    notes += METHODS if runs else []
+    if any(np.isnan(cell["low"]) for run in runs for level in LEVELS for cell in run.scores[level].values()):
+        notes.append(NO_INTERVAL)
     number = paper.TABLE_NUMBER.get(sequence)
     name = words.identifier(f"table-{number}" if number else "transfer", sequence)
     caption = f"{f'Table {number}, this cohort: ' if number else ''}{paper.sequence_title(sequence)}"
@@ -95,7 +126,7 @@ def _means_table(runs: Sequence[Predictions]) -> Table | None:
         else:
             means = {level: metrics.mean_scores([own[s].columns(level) for s in paper.TITLES]) for level in LEVELS}
             rows.append(score_row(title, means))
-    note = "Intervals: patients are drawn once for all three sequences."
+    note = "Intervals know that the three sequences are of the same patients."
     caption = "Table 6, this cohort: means over the three sequences"
     has_means = any(FAILED not in row for row in rows)
     return Table("table-6", caption, rows, COLUMNS, notes=[note, WEIGHTED]) if has_means else None
