@@ -13,11 +13,18 @@ from lesion import cli, report
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Folder of launch.reproduce, launch.train or launch.active.", required=True)
+flags.DEFINE_float(
+    "prevalence",
+    None,
+    "Share of the positive class for which predictive values and net benefit are told; the cohort's if not given.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    print(report.write(FLAGS.workdir))
+    print(report.write(FLAGS.workdir, FLAGS.prevalence))
 
 
 if __name__ == "__main__":

@@ -38,10 +38,12 @@ from lesion.metrics.compare import (
 )
 from lesion.metrics.estimates import LEAST, THRESHOLD
 from lesion.metrics.intervals import LEVEL, corrected_interval, wilson
+from lesion.metrics.operating import AIM, held_out_calls, net_benefit, operating_point, predictive_values
 from lesion.metrics.readers import model_vs_reader, reader_scores
 from lesion.metrics.scores import SCORES, evaluate, patient_means, roc_points
 
 __all__ = [
+    "AIM",
     "LEAST",
     "LEVEL",
     "SCORES",
@@ -62,13 +64,17 @@ __all__ = [
     "delong",
     "differences",
     "evaluate",
+    "held_out_calls",
     "holm",
     "mcnemar",
     "mean_band",
     "mean_scores",
     "model_vs_reader",
+    "net_benefit",
+    "operating_point",
     "paired_difference",
     "patient_means",
+    "predictive_values",
     "reader_scores",
     "recalibration",
     "reliability",

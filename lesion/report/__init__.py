@@ -3,6 +3,7 @@
 A folder `paper` beside it holds the same tables as LaTeX and the same figures as PDF.
 """
 
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -16,11 +17,13 @@ __all__ = ["FILE", "write"]
 FILE = "report.html"
 
 
-def write(workdir: str | os.PathLike) -> pathlib.Path:
+def write(workdir: str | os.PathLike, prevalence: float | None = None) -> pathlib.Path:
     """Writes `WORKDIR/report.html` and `WORKDIR/paper/` from the runs in a folder; on an error the old ones stay.
 
     Args:
         workdir: folder of launch/reproduce, or of a single run of launch/train or launch/active.
+        prevalence: share of the positive class for which predictive values and net benefit are told; None is the
+            cohort's.
 
     Returns:
         Path of the HTML file.
@@ -30,7 +33,7 @@ def write(workdir: str | os.PathLike) -> pathlib.Path:
         OSError: the report cannot be written.
     """
     workdir = pathlib.Path(workdir)
-    folder = read.read(workdir)
+    folder = dataclasses.replace(read.read(workdir), prevalence=prevalence)
     contents = page.contents(folder)
     text = page.html(folder, contents)
     stamp = summary.stamp(folder)

@@ -233,6 +233,7 @@ class Folder:
         readers: answers of readers.csv.
         failed: runs that left a failed.json.
         missing: (name, reason) of each part that is not shown.
+        prevalence: share of the positive class for which predictive values are told; None is the cohort's.
     """
 
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -254,6 +255,7 @@ class Folder:
     readers: tuple[Reader, ...] = ()
     failed: tuple[Failed, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
+    prevalence: float | None = None
 
     def experiments(self) -> Iterator[tuple[str, Experiment]]:
         """Yields (kind, experiment) of all experiments but the Grad-CAM sheets."""

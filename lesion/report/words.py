@@ -45,7 +45,7 @@ def least_patients() -> str:
         f"{names.get(score, score)} {join([f'{least} ({level})' for level, least in zip(LEVELS, leasts, strict=True)])}"
         for score, leasts in metrics.LEAST.items()
     ]
-    return f"fewer patients (of the rarer class for an AUC) than an interval needs to hold: {', '.join(texts)}"
+    return f"fewer patients (for an AUC of the rarer class) than {'; '.join(texts)}"
 
 
 def signed(score: str, value: float) -> str:

@@ -38,7 +38,7 @@ def html(folder, contents):
 def test_every_experiment_stands_in_its_section(html):
     parsed, text = Page(html), text_of(html)
     assert not parsed.stack and len(parsed.ids) == len(set(parsed.ids))
-    order = "summary cohort transfer roc baselines fusion comparison calibration leakage".split()
+    order = "summary cohort transfer roc baselines fusion comparison calibration decisions leakage".split()
     order += "labelling ablations looks backbones reading run".split()
     assert [i for i in parsed.ids if i in order] == order
     assert parsed.links[: len(order)] == [f"#{name}" for name in order]

@@ -8,7 +8,7 @@ from PIL import Image
 from configs import transfer
 from lesion.dataset import splits, store
 from lesion.errors import UserError
-from lesion.transfer import loading
+from lesion.transfer import loading, methods
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +53,27 @@ def test_folds_of_the_user_are_those_of_every_sequence(data_dir, told):
     assert json.loads((data_dir / splits.FILE).read_text())["patient-3-0"]["test_fold"] == folds
     with pytest.raises(UserError, match=r"3 folds: set --config.num_folds=3"):
         loading.load(config("flair", 5), data_dir)
+
+
+def test_folds_are_dealt_anew_unless_the_user_deals_them_and_each_deal_has_a_folder(
+    data_dir, told, monkeypatch, tmp_path
+):
+    def setup():
+        folds = loading.cohort_folds(data_dir, 3, 0)
+        run = {"data": {}, "split_hash": folds.hash}
+        return loading.Setup(data_dir, store.load_slices(data_dir, "flair"), folds, {}, run)
+
+    told({})
+    made, ran = config("flair", 3), []
+    made.num_deals = 3
+
+    def run_folds(config, validation, workdir, *_):
+        assert config.seed == 0 and validation.run["split_hash"] == validation.folds.hash
+        ran.append((workdir.relative_to(tmp_path).as_posix(), validation.folds.hash))
+
+    monkeypatch.setattr(methods, "run_folds", run_folds)
+    methods.run_transfer(made, setup(), tmp_path)
+    assert [folder for folder, _ in ran] == ["deals/1", "deals/2", "."] and len({deal for _, deal in ran}) == 3
+    told({f"p{i}": {"fold": str(i % 3)} for i in range(6)})
+    with pytest.raises(UserError, match=r"num_deals: patients\.csv deals the patients"):
+        loading.deal_again(made, setup(), 1)

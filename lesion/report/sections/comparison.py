@@ -15,6 +15,7 @@ from lesion.report.tables import Cell, Table
 
 ALPHA = 1 - metrics.LEVEL
 MOST_CURVES = 5  # in one figure; more cannot be distinguished
+SHARES = ("accuracy", "sensitivity", "specificity")
 TESTED = {"auc": "AUC of patients", "accuracy": "Accuracy of patients"}
 
 
@@ -71,7 +72,8 @@ def model_vs_reader(runs: Sequence[Predictions], readers: Sequence[Reader]) -> l
 
     Returns:
         For each pair with a common patient, the result of `metrics.model_vs_reader` with "title", "reader", "adjusted"
-        (p of McNemar's test, corrected over all pairs by Holm's method) and "verdict" on the accuracy.
+        ({share: p of McNemar's test, corrected over the shares of all pairs by Holm's method}) and "verdict" on the
+        accuracy.
     """
     rows: list[dict[str, Any]] = []
     for run in runs:
@@ -79,9 +81,10 @@ def model_vs_reader(runs: Sequence[Predictions], readers: Sequence[Reader]) -> l
             if np.isin(reader.patient, run.patient).any():
                 scores = metrics.model_vs_reader(run.columns("slice"), reader.columns(runs))
                 rows.append(scores | {"title": run.title, "reader": reader.name})
-    adjusted = metrics.holm(np.array([row["mcnemar"].p for row in rows]))
+    adjusted = metrics.holm(np.array([row[share]["p"] for row in rows for share in SHARES])).reshape(-1, len(SHARES))
     for row, p in zip(rows, adjusted.tolist(), strict=True):
-        row |= {"adjusted": p, "verdict": verdict(row["accuracy"], p, row["reader"])}
+        row["adjusted"] = dict(zip(SHARES, p, strict=True))
+        row["verdict"] = verdict(row["accuracy"], row["adjusted"]["accuracy"], row["reader"])
     return rows
 
 
@@ -130,11 +133,15 @@ def _models_readers_table(sequence: str, rows: Sequence[dict[str, Any]]) -> Tabl
             "Model": row["title"],
             "Reader": row["reader"],
             "Patients of both": _num_patients(row["num_patients"], row["num_left_out"]),
-            "Sensitivity": tables.difference("sensitivity", row["sensitivity"]),
-            "Specificity": tables.difference("specificity", row["specificity"]),
-            "Accuracy": tables.difference("accuracy", row["accuracy"]),
             "Discordant pairs, model : reader": discordant_pairs(row["mcnemar"]),
-            "p, McNemar": words.p_value(row["adjusted"]),
+        }
+        | {
+            (words.capital(share), heading): cell
+            for share in SHARES
+            for heading, cell in (
+                ("points", tables.difference(share, row[share])),
+                ("p, McNemar", words.p_value(row["adjusted"][share])),
+            )
         }
         for row in rows
     ]

@@ -20,7 +20,7 @@ METHODS = [
     "Intervals: AUC by DeLong (of slices by Obuchowski, patients as clusters) on the logit scale; shares by Wilson (of "
     "slices with the effective number of patients)."
 ]
-NO_INTERVAL = f"{words.MISSING}: no interval, as there are {words.least_patients()}."
+NO_INTERVAL = f"{words.MISSING}: no interval, there are too few patients for it to hold, see “How to read this”."
 
 
 def sequence_style(sequence: str) -> int:
@@ -106,7 +106,13 @@ def _sequence_table(folder: Folder, sequence: str, runs: Sequence[Predictions]) 
         notes = [", or ".join(sizes) + ".", WEIGHTED, FOLDS]
         notes += [DEALS] * any(run.deals for run in runs)
     notes += METHODS if runs else []
-    if any(np.isnan(cell["low"]) for run in runs for level in LEVELS for cell in run.scores[level].values()):
+    if any(
+        np.isnan(cell["low"])
+        for run in runs
+        for level in LEVELS
+        for name in SHOWN
+        for cell in [run.scores[level][name]]
+    ):
         notes.append(NO_INTERVAL)
     number = paper.TABLE_NUMBER.get(sequence)
     name = words.identifier(f"table-{number}" if number else "transfer", sequence)
