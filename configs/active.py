@@ -36,8 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.parallel_runs = 0  # runs side by side in one program; 0: all of them on GPU, one on CPU
 
     # Stopping rules: stops.csv records where each would have stopped, all rounds are run. 0 turns a rule off.
-    config.entropy_threshold = 0.3  # delta, nats: stop when the entropy of the unlabelled slices is below
-    config.entropy_statistic = "max"  # statistic of these entropies that delta is compared with: max, mean or p95
+    config.entropy_threshold = 0.3  # delta, nats: stop when no unlabelled slice has as much entropy
     config.budget_slices = 0  # stop at this number of labelled slices
     config.budget_patients = 0  # stop at this number of patients with a labelled slice
     config.stabilizing_predictions = 0.99  # stop at this agreement of successive models, Cohen's kappa over 3 rounds

@@ -37,8 +37,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.num_folds, config.num_repeats, config.parallel_runs = 5, 1, 0  # not used here
 
     # Rules for when to stop querying. 0 turns a rule off.
-    config.entropy_threshold = 0.3  # delta, nats: stop when the entropy of the unlabelled slices is below
-    config.entropy_statistic = "max"  # statistic of these entropies that delta is compared with: max, mean or p95
+    config.entropy_threshold = 0.3  # delta, nats: stop when no unlabelled slice has as much entropy
     config.budget_slices = 0  # stop at this number of labelled slices
     config.budget_patients = 0  # stop at this number of patients with a labelled slice
     config.stabilizing_predictions = 0.0  # agreement of successive models: off, the paper stops by entropy alone

@@ -27,7 +27,6 @@ RENAMED = {
     "seeds": "num_repeats",
     "labels": "label_control",
     "lanes": "parallel_runs",
-    "entropy_of": "entropy_statistic",
     "plateau": "stabilizing_predictions",
     "per_patient": "max_per_patient",
 }

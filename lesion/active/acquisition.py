@@ -1,7 +1,7 @@
 """Acquisition scores of one slice; the slice of highest score is queried first. The driver vmaps them over the pool.
 
-A score reads one slice's row of `PoolOutputs`: the prediction, the predictions of its augmented copies, or
-predictions drawn with dropout. Strategies that compare slices with each other are in `diversity`.
+A score reads one slice's row of `PoolOutputs`: the prediction, or predictions drawn with dropout. Strategies that
+compare slices with each other, or rank whole patients, are in `diversity`.
 """
 
 import functools
@@ -10,10 +10,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import entr, rel_entr
+from jax.scipy.special import entr
 
 Score = Callable[[jax.Array, jax.Array], jax.Array]  # (key, a slice's row of an output) -> []
-CLIP = 1e-7  # least distance of AIFT's probabilities from 0 and 1, where their divergence is infinite
 
 
 def entropy(key: jax.Array, probs: jax.Array) -> jax.Array:
@@ -63,21 +62,3 @@ def bald(key: jax.Array, mc_probs: jax.Array) -> jax.Array:
     del key
     assert mc_probs.ndim == 2, mc_probs.shape
     return jnp.sum(entr(jnp.mean(mc_probs, 0))) - jnp.mean(jnp.sum(entr(mc_probs), -1))
-
-
-def aift(key: jax.Array, augmented_probs: jax.Array) -> jax.Array:
-    """Returns entropy plus diversity over augmented copies, augmented_probs [M, 2] to [] (AIFT, Zhou 2017).
-
-    Keeps the quarter of the copies that most favours the majority class. The score sums their entropies and, over all
-    pairs and both classes, the divergences p ln(p/q) + q ln(q/p). Of a slice and its four copies one picture is kept:
-    the score is then its entropy, without diversity.
-    """
-    del key
-    assert augmented_probs.ndim == 2 and augmented_probs.shape[1] == 2, augmented_probs.shape
-    p = jnp.sort(jnp.clip(augmented_probs[:, 1], CLIP, 1 - CLIP))
-    num_kept = max(1, round(len(p) / 4))
-    p = jnp.where(jnp.mean(p) > 0.5, p[::-1], p)[:num_kept]
-    both = jnp.stack([p, 1 - p], -1)
-    # Σ_ij (p_i − p_j) ln(p_i / p_j) counts each pair twice, and so does the sum over AIFT's matrix R.
-    pairs = rel_entr(both[:, None], both[None]) + rel_entr(both[None], both[:, None])
-    return jnp.sum(entr(both)) + jnp.sum(pairs)

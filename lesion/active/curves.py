@@ -12,10 +12,10 @@ from lesion.dataset import Slices
 from lesion.metrics import stopping
 
 ACQUISITIONS = ("fold", "seed", "strategy", "round", "rank", "patient", "slice", "score")
-COSTS = ("labeled_slices", "labeled_patients", "pseudo_slices")
-ENTROPIES = ("max_entropy", "mean_entropy", "p95_entropy")
-CURVES = ("fold", "seed", "strategy", "round", *COSTS, "accuracy", "auc", *ENTROPIES, "agreement", "stopped")
-STOPS = ("fold", "seed", "strategy", "rule", "round", *COSTS[:2], "accuracy", "auc", "accuracy_lost", "auc_lost")
+COUNTS = ("labeled_slices", "labeled_patients", "labeled_classes", "pseudo_slices", "num_tied")
+ENTROPIES = ("max_entropy", "mean_entropy", "p95_entropy", "sure_share")
+CURVES = ("fold", "seed", "strategy", "round", *COUNTS, "accuracy", "auc", *ENTROPIES, "agreement", "stopped")
+STOPS = ("fold", "seed", "strategy", "rule", "round", *COUNTS[:2], "accuracy", "auc", "accuracy_lost", "auc_lost")
 FULL = "full"  # names the run whose first labelled set is the whole pool
 SHARES = (0.95, 0.99)  # of the score with all labels
 
@@ -37,20 +37,25 @@ class Scored(NamedTuple):
     trace: stopping.Trace
 
 
-def score(info: RoundInfo, slices: Slices, train: np.ndarray, test: np.ndarray, entropy_statistic: str) -> Scored:
+def until_exhausted(info: RoundInfo) -> RoundInfo:
+    """Returns the rounds after which slices were left to query: from then on all models see the same labels."""
+    lasting = int(np.argmin([*(info.max_entropy > -np.inf), False]))
+    return RoundInfo(*(column[:lasting] for column in info))
+
+
+def score(info: RoundInfo, slices: Slices, train: np.ndarray, test: np.ndarray) -> Scored:
     """Scores a run on its `test` slices, bool [N]; its trace covers its `train` slices, bool [N], only."""
     label = slices.label[test]
     accuracy = ((info.probs[:, test] > 0.5) == label).mean(1)
     both = len(np.unique(label)) == 2
     auc = [float(roc_auc_score(label, probs[test])) if both else float("nan") for probs in info.probs]
-    return Scored(info, accuracy, np.array(auc), trace(info, train, entropy_statistic))
+    return Scored(info, accuracy, np.array(auc), trace(info, train))
 
 
-def trace(info: RoundInfo, pool: np.ndarray, entropy_statistic: str) -> stopping.Trace:
+def trace(info: RoundInfo, pool: np.ndarray) -> stopping.Trace:
     """Returns the trace of a run that the stopping rules read, over the slices of `pool`, bool [N]."""
-    entropy = np.where(np.isneginf(info.max_entropy), -np.inf, getattr(info, f"{entropy_statistic}_entropy"))
-    agreement = stopping.agreement(info.probs[:, pool])
-    return stopping.Trace(info.labeled_slices, info.labeled_patients, entropy, agreement)
+    columns = {name: getattr(info, name) for name in stopping.Trace._fields if name in RoundInfo._fields}
+    return stopping.Trace(**columns, agreement=stopping.agreement(info.probs[:, pool]))
 
 
 def limits(config: ConfigDict) -> stopping.StoppingCriteria:
@@ -63,7 +68,7 @@ def limits(config: ConfigDict) -> stopping.StoppingCriteria:
 def curve_rows(name: Name, run: Scored, criteria: stopping.StoppingCriteria) -> list[tuple]:
     """Returns a row of curves.csv per round: costs and test scores before the query, and whether a rule had stopped."""
     first = min(stopping.stops(run.trace, criteria).values(), default=len(run.auc))
-    counts = [getattr(run.info, column) for column in COSTS]
+    counts = [getattr(run.info, column) for column in COUNTS]
     values = [run.accuracy, run.auc, *(getattr(run.info, column) for column in ENTROPIES), run.trace.agreement]
     return [
         (*name, r, *(int(column[r]) for column in counts), *(float(column[r]) for column in values), int(r >= first))
@@ -101,38 +106,47 @@ def summarise(runs: dict[Name, Scored], unit: str) -> dict[str, Any]:
     """Returns the label efficiency of each strategy, JSON-able: the area under its curve and the labels needed.
 
     Args:
-        runs: runs of every fold and seed; those named `FULL`, one per fold, had all labels from the start.
-        unit: `slice` or `patient`, the unit of budgets; areas cover the budgets that all strategies of a start reached.
+        runs: runs of every fold and seed; those named `FULL` had all labels from the start.
+        unit: `slice` or `patient`, the unit of budgets. Areas begin where all strategies of a start have begun, and end
+            where the first of all runs ends.
 
     Returns:
-        {"full_data": {score: mean of the folds}, "strategies": {name: {"area": {score: [mean, low, high]}, "needed":
+        {"full_data": {score: [mean, low, high]}, "strategies": {name: {"area": {score: [mean, low, high]}, "needed":
         {score: {share: {"slices": median or None, "patients": ..., "reached": n, "at_start": n, "runs": n}}}}}}. A
         median is None if half or more of the runs never reached that share of the score with all labels; `at_start`
-        counts the runs whose first labelled set reached it. Folds whose test slices are all of one class are left out
+        counts the runs whose first labelled set reached it. The score with all labels is the mean of a fold's runs.
+        Folds whose test slices are all of one class are left out
         of the AUC's entries.
     """
-    full = {name.fold: run for name, run in runs.items() if name.strategy == FULL}
+    full = {name: run for name, run in runs.items() if name.strategy == FULL}
     queried = {name: run for name, run in runs.items() if name.strategy != FULL}
     starts = {(name.fold, name.seed) for name in queried}
     budgets = {
         start: metrics.shared_budget([_cost(run, unit) for n, run in queried.items() if (n.fold, n.seed) == start])
         for start in starts
     }
+    end = min(high for _, high in budgets.values())
     result: dict[str, Any] = {"full_data": {}, "strategies": {}}
+    targets: dict[str, dict[int, float]] = {}
     for kind in ("accuracy", "auc"):
-        last = np.array([getattr(run, kind)[-1] for run in full.values()])
-        result["full_data"][kind] = _json(float(last[~np.isnan(last)].mean())) if not np.isnan(last).all() else None
+        last = {name: float(getattr(run, kind)[-1]) for name, run in full.items()}
+        last = {name: value for name, value in last.items() if not np.isnan(value)}
+        result["full_data"][kind] = _band([[value] for value in last.values()], [name.fold for name in last])
+        targets[kind] = {
+            fold: float(np.mean([value for name, value in last.items() if name.fold == fold]))
+            for fold in {name.fold for name in last}
+        }
     for strategy in dict.fromkeys(name.strategy for name in queried):
         summary: dict[str, Any] = {"area": {}, "needed": {}}
         for kind in ("accuracy", "auc"):
             own = {n: r for n, r in queried.items() if n.strategy == strategy and not np.isnan(getattr(r, kind)).any()}
             areas = [
-                [metrics.area_under_curve(_cost(run, unit), getattr(run, kind), *budgets[n.fold, n.seed])]
+                [metrics.area_under_curve(_cost(run, unit), getattr(run, kind), budgets[n.fold, n.seed][0], end)]
                 for n, run in own.items()
             ]
             summary["area"][kind] = _band(areas, [name.fold for name in own])
             summary["needed"][kind] = {
-                f"{share:.2f}": _needed(own, kind, {f: share * getattr(r, kind)[-1] for f, r in full.items()})
+                f"{share:.2f}": _needed(own, kind, {fold: share * value for fold, value in targets[kind].items()})
                 for share in SHARES
             }
         result["strategies"][strategy] = summary

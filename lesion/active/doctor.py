@@ -211,7 +211,7 @@ def _stopped(config: ConfigDict, done: Sequence[RoundInfo]) -> dict[str, int]:
         return {}
     info = RoundInfo(*(np.stack(column) for column in zip(*done, strict=True)))
     everything = np.ones(info.probs.shape[1], bool)
-    return stopping.stops(curves.trace(info, everything, config.entropy_statistic), curves.limits(config))
+    return stopping.stops(curves.trace(info, everything), curves.limits(config))
 
 
 def _reveal(

@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +15,9 @@ from ml_collections import ConfigDict
 from lesion import files
 from lesion.active import curves, driver, oracle, parallel, rounds
 from lesion.active.curves import FULL, Name
-from lesion.active.program import RoundInfo, Run, algorithm1, make_query
+from lesion.active.program import RoundInfo, Run, algorithm1, keys_of, make_query
 from lesion.active.strategies import STRATEGIES
+from lesion.dataset import Slices, splits
 from lesion.errors import UserError
 from lesion.progress import track
 from lesion.runs import rundir
@@ -27,7 +29,6 @@ from lesion.transfer.loading import Setup
 CHOICES = {
     "unit": ("slice", "patient"),
     "aggregate": driver.AGGREGATES,
-    "entropy_statistic": ("max", "mean", "p95"),
     "oracle": ("cohort", "doctor"),
 }
 
@@ -60,17 +61,71 @@ def _check_strategy(config: ConfigDict, name: str) -> None:
         raise UserError(f"{name} chooses slice by slice: leave --config.unit at slice")
 
 
-def check_pool(config: ConfigDict, setup: Setup) -> None:
-    """Raises a one-line `UserError` where a fold has too few slices for the first labelled set and a round."""
-    train, _ = setup.folds.masks(setup.slices.patient, setup.slices.label)
-    smallest = int(train.sum(axis=1).min())
-    if smallest < config.initial_labeled + config.num_acquire:
+class Plan(NamedTuple):
+    """What the sizes of a configuration come to on a dataset.
+
+    Attributes:
+        pool_slices: number of slices of each fold's pool, int [F].
+        first_slices: number of slices of the first labelled set of each fold and repeat, int [F, repeats].
+        num_rounds: rounds that are run: those before which every pool has slices left to query.
+        sizes: sizes that last for all rounds that were asked for, as arguments.
+    """
+
+    pool_slices: np.ndarray
+    first_slices: np.ndarray
+    num_rounds: int
+    sizes: str
+
+
+def make_plan(config: ConfigDict, setup: Setup) -> Plan:
+    """Draws all first labelled sets and counts the rounds until the first pool is exhausted.
+
+    Raises:
+        UserError: if a fold has one class only to train on or to test on, or fewer slices than the first labelled set
+            and a round take.
+    """
+    slices = setup.slices
+    train, test = setup.folds.masks(slices.patient, slices.label)
+    for masks, purpose in ((train, "train"), (test, "test")):
+        splits.check_classes(slices.label, masks, config.sequence, setup.classes, purpose)
+    pool = train.sum(axis=1)
+    folds, repeats = range(config.num_folds), range(config.num_repeats)
+    keys = jnp.stack([keys_of(_key(config, fold, repeat)).start for fold in folds for repeat in repeats])
+    in_pool, label = np.repeat(train, len(repeats), 0), jnp.asarray(slices.label)
+    first = _first_slices(keys, jnp.asarray(_patient_index(slices)), in_pool, config.initial_labeled, label)
+    first = np.asarray(first).reshape(len(folds), len(repeats))
+    smallest, left = int(pool.min()), int((pool[:, None] - first).min())
+    per_round = max(1, smallest // max(12, 2 * config.num_rounds))
+    sizes = f"--config.initial_labeled={max(1, smallest // 3)} --config.num_acquire={per_round}"
+    if smallest < config.initial_labeled + config.num_acquire or left < config.num_acquire:
         raise UserError(
             f"a fold of {config.sequence} has {smallest} slices to label, fewer than the first "
-            f"{config.initial_labeled} and a round of {config.num_acquire}: "
-            f"say --config.initial_labeled={max(1, smallest // 3)} --config.num_acquire={max(1, smallest // 12)} "
+            f"{max(config.initial_labeled, smallest - left)} and a round of {config.num_acquire}: say {sizes} "
             "or the like (of a plan: --config.active.initial_labeled, --config.active.num_acquire)"
         )
+    # A round of whole patients is smaller or larger than num_acquire: there only the runs themselves can tell.
+    lasts = config.num_rounds if config.unit == "patient" else -(-left // config.num_acquire)
+    return Plan(pool, first, min(config.num_rounds, lasts), sizes)
+
+
+_first_slices = parallel.compiled(
+    jax.vmap(lambda *args: jnp.sum(driver.initial_labeled(*args)), (0, None, 0, None, None))
+)
+
+
+def describe_end(config: ConfigDict, plan: Plan) -> str:
+    """Returns, in words, that a pool is exhausted before all rounds that were asked for; "" if none is."""
+    if plan.num_rounds == config.num_rounds:
+        return ""
+    return (
+        f"the smallest pool of {config.sequence}, {plan.pool_slices.min()} slices, is exhausted after "
+        f"{plan.num_rounds} of {config.num_rounds} rounds, where all runs end; {plan.sizes} last for all"
+    )
+
+
+def _patient_index(slices: Slices) -> np.ndarray:
+    """Returns the number of each slice's patient, int32 [N]."""
+    return np.unique(slices.patient, return_inverse=True)[1].astype(np.int32)
 
 
 def query_config(config: ConfigDict, patient: np.ndarray, in_pool: np.ndarray) -> driver.QueryConfig:
@@ -88,6 +143,7 @@ class _Context(NamedTuple):
 
     config: ConfigDict
     setup: Setup
+    num_rounds: int
     folder: Path
     train: np.ndarray
     query: driver.QueryConfig
@@ -109,18 +165,21 @@ def run_active(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any
         The metrics, or None if this run was finished before.
     """
     check_active(config)
-    check_pool(config, setup)
+    plan = make_plan(config, setup)
     if rundir.open_run(workdir, setup.run):
         return None
+    if end := describe_end(config, plan):
+        print(end, file=sys.stderr, flush=True)
     slices = setup.slices
     train, test = setup.folds.masks(slices.patient, slices.label)
-    patient = np.unique(slices.patient, return_inverse=True)[1].astype(np.int32)
+    patient = _patient_index(slices)
     query = query_config(config, patient, np.asarray(train.any(0)))
-    ctx = _Context(config, setup, workdir / "rounds", train, query, jnp.asarray(patient))
+    ctx = _Context(config, setup, plan.num_rounds, workdir / "rounds", train, query, jnp.asarray(patient))
     runs: dict[Name, curves.Scored] = {}
     weights: list[tuple] = []
     for name, info, sha256 in (_run_on_features if config.mode == "frozen" else _run_on_pictures)(ctx, _jobs(config)):
-        runs[name] = curves.score(info, slices, train[name.fold], test[name.fold], config.entropy_statistic)
+        lasting = info if name.strategy == FULL else curves.until_exhausted(info)
+        runs[name] = curves.score(lasting, slices, train[name.fold], test[name.fold])
         weights.append((*name, sha256))
     compared = {name: run for name, run in sorted(runs.items()) if name.strategy != FULL}
     limits = curves.limits(config)
@@ -132,7 +191,7 @@ def run_active(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any
     }
     for table, (header, rows) in tables.items():
         files.write_csv(workdir / f"{table}.csv", header, itertools.chain.from_iterable(rows))
-    counts = {"num_runs": len(compared), "pool_slices": [int(n) for n in train.sum(axis=1)]}
+    counts = {"num_runs": len(compared), "pool_slices": plan.pool_slices.tolist(), "num_rounds": plan.num_rounds}
     result = counts | curves.summarise(runs, config.unit)
     rundir.finish(workdir, result)
     shutil.rmtree(ctx.folder, ignore_errors=True)
@@ -140,7 +199,7 @@ def run_active(config: ConfigDict, setup: Setup, workdir: Path) -> dict[str, Any
 
 
 def _jobs(config: ConfigDict) -> Jobs:
-    """Returns the runs by program: every fold, repeat and strategy, and one run per fold with all labels.
+    """Returns the runs by program: every fold, repeat and strategy, and as many with all labels.
 
     Strategies that read predictions only share a program; each other strategy has its own.
     """
@@ -149,7 +208,7 @@ def _jobs(config: ConfigDict) -> Jobs:
     groups = [group for group in (on_probs, *((name,) for name in names if name not in on_probs)) if group]
     folds, repeats = range(config.num_folds), range(config.num_repeats)
     jobs = {group: [Name(*job) for job in itertools.product(folds, repeats, group)] for group in groups}
-    jobs[groups[0]] += [Name(fold, 0, FULL) for fold in folds]
+    jobs[groups[0]] += [Name(*job, FULL) for job in itertools.product(folds, repeats)]
     return jobs
 
 
@@ -163,7 +222,7 @@ def _run_on_features(ctx: _Context, jobs: Jobs) -> Iterator[tuple[Name, RoundInf
     def batches() -> Iterator[tuple[list[Name], list[tuple[Any, str]]]]:
         for group, names in jobs.items():
             count = counts[group]
-            run_batch = parallel.side_by_side(algorithm1(learner, group, ctx.query, config.num_rounds), count)
+            run_batch = parallel.side_by_side(algorithm1(learner, group, ctx.query, ctx.num_rounds), count)
             runs, titles, folder = [_run(ctx, n, group) for n in names], list(map(_title, names)), "-".join(group)
             done = parallel.run_all(run_batch, runs, titles, (examples, ctx.patient), count, ctx.folder / folder)
             yield from zip((names[i : i + count] for i in range(0, len(names), count)), done, strict=True)
@@ -188,7 +247,7 @@ def _run_on_pictures(ctx: _Context, jobs: Jobs) -> Iterator[tuple[Name, RoundInf
         for group, names in jobs.items():
             model = rounds.finetuned_model(trainer, stop, config.checkpoint_every)
             query = parallel.compiled(make_query(group, ctx.query))
-            spec = rounds.RoundsSpec(model, group, config.num_rounds, query, reveal, ctx.patient, stop)
+            spec = rounds.RoundsSpec(model, group, ctx.num_rounds, query, reveal, ctx.patient, stop, hidden=label)
             for name in names:
                 path = ctx.folder / "-".join(group) / "_".join(map(str, name))
                 number += 1
@@ -206,8 +265,13 @@ def _title(name: Name) -> str:
     return f"fold {name.fold + 1}, seed {name.seed}, {name.strategy.replace('_', ' ')}"
 
 
+def _key(config: ConfigDict, fold: int, repeat: int) -> jax.Array:
+    """Returns the key of the runs of a fold and repeat."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), fold), repeat)
+
+
 def _run(ctx: _Context, name: Name, group: tuple[str, ...]) -> Run:
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(ctx.config.seed), name.fold), name.seed)
+    key = _key(ctx.config, name.fold, name.seed)
     is_full = name.strategy == FULL
     initial = ctx.train.shape[1] if is_full else ctx.config.initial_labeled
     strategy = 0 if is_full else group.index(name.strategy)

@@ -10,6 +10,7 @@ from jax.scipy.special import entr
 from lesion.active import oracle
 from lesion.active.driver import PoolState, QueryConfig, initial_labeled, make_driver
 from lesion.active.strategies import STRATEGIES, PoolOutputs
+from lesion.metrics.stopping import SURE_NATS
 from lesion.train.frozen import Examples, Learner
 
 # CEAL (Wang 2016): slices of less entropy than START nats, less by STEP each round, are trained on as predicted.
@@ -23,23 +24,29 @@ class RoundInfo(NamedTuple):
         probs: float32 [R, N], probability of glioma.
         labeled_slices: int32 [R], number of labelled slices that the round's model was trained on.
         labeled_patients: int32 [R], number of their patients.
+        labeled_classes: int32 [R], number of their classes.
         pseudo_slices: int32 [R], number of slices trained on under their predicted label; they cost nothing.
         indices: int32 [R, K], slices queried at the end of the round.
         scores: float32 [R, K], their scores; -inf where nothing was left to query.
+        num_tied: int32 [R], see `AcquireInfo`.
         max_entropy: float32 [R], nats: largest entropy among the unlabelled slices of the pool, -inf if none is left.
         mean_entropy: float32 [R], nats: mean of these entropies.
         p95_entropy: float32 [R], nats: their 95th percentile.
+        sure_share: float32 [R], share of these entropies that are below `stopping.SURE_NATS`; 0 if none is left.
     """
 
     probs: Any
     labeled_slices: Any
     labeled_patients: Any
+    labeled_classes: Any
     pseudo_slices: Any
     indices: Any
     scores: Any
+    num_tied: Any
     max_entropy: Any
     mean_entropy: Any
     p95_entropy: Any
+    sure_share: Any
 
 
 class Run(NamedTuple):
@@ -67,9 +74,9 @@ class Keys(NamedTuple):
     query: jax.Array
 
 
-def keys_of(run: Run) -> Keys:
-    """Returns the keys of a run; all of its draws depend on its key alone."""
-    return Keys(*(jax.random.fold_in(run.key, purpose) for purpose in range(4)))
+def keys_of(key: jax.Array) -> Keys:
+    """Returns the keys of a run; all of its draws depend on `Run.key` alone."""
+    return Keys(*(jax.random.fold_in(key, purpose) for purpose in range(4)))
 
 
 def outputs_key(key: jax.Array, index: jax.Array | int) -> jax.Array:
@@ -100,20 +107,22 @@ def pseudo_labels(probs: jax.Array, pool: PoolState, pseudo: jax.Array) -> tuple
 
 
 def make_query(strategies: Sequence[str], config: QueryConfig) -> Callable[..., tuple[PoolState, RoundInfo]]:
-    """Builds `query(key, pool, outputs, patient [N], strategy [], pseudo_mask [N]) -> (pool, RoundInfo of this round)`.
+    """Builds `query(key, pool, outputs, patient, label, strategy, pseudo_mask) -> (pool, RoundInfo of this round)`.
 
-    `pseudo_mask` marks the slices trained on under their predicted label; `key` is `Keys.query`.
+    `key` is `Keys.query`, `strategy` [] an index; `label` [N] is -1 where hidden, `pseudo_mask` [N] marks the slices
+    trained on under their predicted label.
     """
     steps = [make_driver(STRATEGIES[name], config).step for name in strategies]
 
-    def query(key, pool, outputs, patient, strategy, pseudo_mask):
+    def query(key, pool, outputs, patient, label, strategy, pseudo_mask):
         unlabeled = pool.in_pool & ~pool.labeled
         key_round = jax.random.fold_in(jax.random.fold_in(key, pool.round), 1)
         new_pool, info = jax.lax.switch(strategy, steps, key_round, pool, outputs, patient)
         slices, patients = oracle.cost(pool.labeled, patient)
         entropies = _entropy_statistics(jnp.where(unlabeled, jnp.sum(entr(outputs.probs), -1), jnp.nan))
-        costs = slices, patients, jnp.sum(pseudo_mask)
-        return new_pool, RoundInfo(outputs.probs[:, 1], *costs, info.indices, info.scores, *entropies)
+        classes = sum(jnp.any(pool.labeled & (label == value)).astype(jnp.int32) for value in (0, 1))
+        costs = slices, patients, classes, jnp.sum(pseudo_mask)
+        return new_pool, RoundInfo(outputs.probs[:, 1], *costs, *info, *entropies)
 
     return query
 
@@ -131,19 +140,19 @@ def algorithm1(
 
     def run_rounds(run: Run, examples: Examples, patient: jax.Array):
         assert run.in_pool.shape == patient.shape == examples.label.shape, (run.in_pool.shape, patient.shape)
-        keys, pseudo = keys_of(run), jnp.array(is_pseudo)[run.strategy]
-        labeled = initial_labeled(keys.start, patient, run.in_pool, run.initial)
+        keys, pseudo = keys_of(run.key), jnp.array(is_pseudo)[run.strategy]
+        labeled = initial_labeled(keys.start, patient, run.in_pool, run.initial, examples.label)
         pool = PoolState(labeled, run.in_pool, jnp.int32(0))
 
         def one_round(carry: Any, index: jax.Array):
             state, pool, probs = carry
             pseudo_mask, pseudo_label = pseudo_labels(probs, pool, pseudo)
-            label = jnp.where(pseudo_mask, pseudo_label, oracle.reveal(examples.label, pool.labeled))
-            visible = examples._replace(label=label)
+            revealed = oracle.reveal(examples.label, pool.labeled)
+            visible = examples._replace(label=jnp.where(pseudo_mask, pseudo_label, revealed))
             state, _ = learner.fit(jax.random.fold_in(keys.fit, index), state, visible, pool.labeled | pseudo_mask)
             probs, key = learner.predict(state, visible), outputs_key(keys.query, index)
             outputs = PoolOutputs(probs, **{n: learner.pool_outputs(key, state, visible, n) for n in output_names})
-            new_pool, info = query(keys.query, pool, outputs, patient, run.strategy, pseudo_mask)
+            new_pool, info = query(keys.query, pool, outputs, patient, revealed, run.strategy, pseudo_mask)
             return (state, new_pool, probs), info
 
         hidden = examples._replace(label=jnp.full_like(examples.label, -1))
@@ -154,12 +163,13 @@ def algorithm1(
     return run_rounds
 
 
-def _entropy_statistics(entropy: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns largest, mean and 95th percentile of entropy [N] without NaN; -inf, 0 and -inf if all are NaN."""
+def _entropy_statistics(entropy: jax.Array) -> tuple[jax.Array, ...]:
+    """Returns the last four statistics of `RoundInfo` of entropy [N] without NaN; -inf, 0, -inf and 0 if all are."""
     present = ~jnp.isnan(entropy)
     count = jnp.sum(present, dtype=jnp.float32)
     ascending = jnp.sort(jnp.where(present, entropy, jnp.inf))
     index = jnp.clip(jnp.ceil(0.95 * count) - 1, 0, None).astype(jnp.int32)
     largest = jnp.max(jnp.where(present, entropy, -jnp.inf))
     mean = jnp.sum(jnp.where(present, entropy, 0.0)) / jnp.maximum(count, 1.0)
-    return largest, mean, jnp.where(count > 0, ascending[index], -jnp.inf)
+    sure = jnp.sum(entropy < SURE_NATS, dtype=jnp.float32) / jnp.maximum(count, 1.0)  # a NaN is not below
+    return largest, mean, jnp.where(count > 0, ascending[index], -jnp.inf), sure

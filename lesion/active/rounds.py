@@ -60,6 +60,7 @@ class RoundsSpec(NamedTuple):
         patient: int32 [N], number of a slice's patient.
         stop: signal that the process was asked to stop.
         known: bool [N], slices labelled from the beginning, or None.
+        hidden: int32 [N], labels of which the first draw reveals one patient's after another; None with a doctor.
         is_over: (rounds done) -> whether to stop querying.
     """
 
@@ -71,6 +72,7 @@ class RoundsSpec(NamedTuple):
     patient: jax.Array
     stop: StopSignal
     known: np.ndarray | None = None
+    hidden: jax.Array | None = None
     is_over: Callable[[Sequence[RoundInfo]], bool] = lambda done: False
 
 
@@ -173,9 +175,9 @@ def run_rounds(spec: RoundsSpec, run: Run, title: str, folder: Path) -> tuple[Ro
 
 def _begin(spec: RoundsSpec, run: Run) -> _Progress:
     """Draws the first labelled set and the first weights."""
-    keys = program.keys_of(run)
+    keys = program.keys_of(run.key)
     known = jnp.zeros_like(run.in_pool) if spec.known is None else jnp.asarray(spec.known)
-    labeled = known | initial_labeled(keys.start, spec.patient, run.in_pool & ~known, run.initial)
+    labeled = known | initial_labeled(keys.start, spec.patient, run.in_pool & ~known, run.initial, spec.hidden)
     n = len(spec.patient)
     pool = PoolState(labeled, run.in_pool, jnp.int32(0))
     no_label = np.full(n, -1, np.int32)
@@ -184,7 +186,7 @@ def _begin(spec: RoundsSpec, run: Run) -> _Progress:
 
 def _run_round(spec: RoundsSpec, run: Run, progress: _Progress, title: str, folder: Path) -> _Progress:
     """Fits on the labelled slices, predicts the pool and queries; returns the new progress."""
-    keys, pool, index = program.keys_of(run), progress.pool, len(progress.done)
+    keys, pool, index = program.keys_of(run.key), progress.pool, len(progress.done)
     pseudo = STRATEGIES[spec.strategies[int(run.strategy)]].pseudo
     title = f"{title}, round {index + 1} of {spec.num_rounds}"
     pseudo_mask, pseudo_label = program.pseudo_labels(progress.probs, pool, jnp.bool_(pseudo))
@@ -195,7 +197,7 @@ def _run_round(spec: RoundsSpec, run: Run, progress: _Progress, title: str, fold
     outputs = spec.model.pool_outputs(program.outputs_key(keys.query, index), state, names)
     if not np.isfinite(outputs.probs).all():
         raise UserError(f"{title}: diverged: lower --config.optim.lr")
-    pool, info = spec.query(keys.query, pool, outputs, spec.patient, run.strategy, pseudo_mask)
+    pool, info = spec.query(keys.query, pool, outputs, spec.patient, progress.label, run.strategy, pseudo_mask)
     done = [*progress.done, jax.tree.map(np.asarray, info)]
     return progress._replace(state=state, pool=pool, probs=outputs.probs, done=done)
 

@@ -30,14 +30,17 @@ class Strategy(NamedTuple):
 
     Attributes:
         output: field of `PoolOutputs` that it reads.
-        score: (key, a slice's row of that field) -> score []; None for a strategy that has `select`.
+        score: (key, a slice's row of that field) -> score []; None for a strategy that has another function.
         select: (key, field, probs, candidates, k) -> (indices [k], scores [k]), see `diversity.badge`; or None.
+        patient_score: (field, patient [N], allowed [N]) -> score of each slice's patient [N], see `diversity.aift`; or
+            None. Slices are queried patient by patient, those of a patient by falling entropy.
         pseudo: whether confident slices are trained on under their predicted label (CEAL).
     """
 
     output: str
     score: Score | None = None
     select: Callable[..., tuple[jax.Array, jax.Array]] | None = None
+    patient_score: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None
     pseudo: bool = False
 
 
@@ -47,8 +50,11 @@ STRATEGIES: dict[str, Strategy] = {
     "margin": Strategy("probs", acquisition.margin),
     "least_confidence": Strategy("probs", acquisition.least_confidence),
     "ceal": Strategy("probs", acquisition.entropy, pseudo=True),
-    "aift": Strategy("augmented_probs", acquisition.aift),
     "bald": Strategy("mc_probs", acquisition.bald),
     "badge": Strategy("embedding", select=diversity.badge),
     "k_centre": Strategy("embedding", select=diversity.k_centre),
+    "typiclust": Strategy("embedding", select=diversity.typiclust),
+    "probcover": Strategy("embedding", select=diversity.probcover),
+    "margin_k_means": Strategy("embedding", select=diversity.margin_k_means),
+    "aift": Strategy("augmented_probs", patient_score=diversity.aift),
 }

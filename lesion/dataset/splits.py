@@ -61,21 +61,24 @@ def check_disjoint(patient: np.ndarray, train: np.ndarray, test: np.ndarray) -> 
             raise ValueError(f"fold {fold}: patient {shared[0]} is in training and in test")
 
 
-def check_classes(label: np.ndarray, train: np.ndarray, of: str, classes: Classes = PAPER) -> None:
-    """Raises a UserError if a fold has no patient of some class to train on.
+def check_classes(
+    label: np.ndarray, masks: np.ndarray, of: str, classes: Classes = PAPER, purpose: str = "train"
+) -> None:
+    """Raises a UserError if a fold has no patient of some class to train on, or to test on.
 
     Args:
         label: int32 [N].
-        train: bool [F, N].
+        masks: bool [F, N], slices of each fold that serve the purpose.
         of: what the slices are of, for the message: "flair", "the cohort".
         classes: names of the classes, for the message.
+        purpose: "train" or "test", for the message.
     """
-    for fold, mask in enumerate(train):
+    for fold, mask in enumerate(masks):
         for value, name in enumerate(classes):
             if not (label[mask] == value).any():
                 raise UserError(
-                    f"fold {fold + 1} of {len(train)} has no {name} of {of} to train on, one class only: label more "
-                    "patients, or deal them otherwise (--config.num_folds, --config.seed, or fold in patients.csv)"
+                    f"fold {fold + 1} of {len(masks)} has no {name} of {of} to {purpose} on, one class only: label "
+                    "more patients, or deal them otherwise (--config.num_folds, --config.seed, or fold in patients.csv)"
                 )
 
 

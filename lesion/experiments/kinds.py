@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lesion.active import doctor
-from lesion.active.experiment import check_active, check_pool, run_active
+from lesion.active.experiment import check_active, describe_end, make_plan, run_active
 from lesion.dataset import UNLABELED, store
 from lesion.errors import UserError
 from lesion.inference.explain import explain_run
@@ -148,21 +148,21 @@ def _describe_fusion(config: ConfigDict, setup: FusionSetup) -> str:
 
 
 def _describe_active(config: ConfigDict, setup: Setup) -> str:
-    """Describes an active-labelling run; steps are approximate: whole patients may exceed `initial_labeled`."""
-    pool = setup.folds.masks(setup.slices.patient, setup.slices.label)[0].sum(axis=1)
-    labeled = config.initial_labeled + config.num_acquire * np.arange(config.num_rounds)
+    """Describes an active-labelling run; steps are approximate where rounds are not of `num_acquire` slices."""
+    plan = make_plan(config, setup)
+    labeled = plan.first_slices[..., None] + config.num_acquire * np.arange(plan.num_rounds)
+    labeled = np.minimum(labeled, plan.pool_slices[:, None, None])
     copies, size = 1 + config.num_copies, config.batch_size
-    steps = sum(int((-(-np.minimum(labeled, n) * copies // size)).sum()) for n in pool)
-    full = config.num_rounds * int((-(-pool * copies // size)).sum())
-    num_strategies = len(config.strategies)
-    total = config.num_epochs * (steps * config.num_repeats * num_strategies + full)
-    runs = config.num_folds * config.num_repeats * num_strategies
+    steps = int((-(-labeled * copies // size)).sum()) * len(config.strategies)
+    full = plan.num_rounds * config.num_repeats * int((-(-plan.pool_slices * copies // size)).sum())
+    starts, num_strategies = plan.first_slices.size, len(config.strategies)
     each = f"({config.num_folds} folds, {config.num_repeats} repeats, {num_strategies} strategies)"
-    return (
-        f"active labelling on {config.sequence}, {_network(config)}: {', '.join(config.strategies)}: {runs:,} runs "
-        f"{each} of {config.num_rounds} rounds, {config.num_epochs} epochs each, and {config.num_folds} with all "
-        f"labels: about {total:,} steps of at most {size} examples"
+    text = (
+        f"active labelling on {config.sequence}, {_network(config)}: {', '.join(config.strategies)}: "
+        f"{starts * num_strategies:,} runs {each} of {plan.num_rounds} rounds, {config.num_epochs} epochs each, and "
+        f"{starts} with all labels: about {config.num_epochs * (steps + full):,} steps of at most {size} examples"
     )
+    return "; ".join(part for part in (text, describe_end(config, plan)) if part)
 
 
 def _describe_doctor(config: ConfigDict, setup: Setup) -> str:
@@ -221,7 +221,7 @@ def _load_fusion(config: ConfigDict, data_dir: Path, keep: bool) -> FusionSetup:
 
 def _load_active(config: ConfigDict, data_dir: Path, keep: bool) -> Setup:
     setup = _load_transfer(config, data_dir, keep)
-    check_pool(config, setup)
+    make_plan(config, setup)
     return setup
 
 

@@ -78,21 +78,21 @@ def rows(path):
 
 
 def test_the_questions_are_those_of_the_program(data, tmp_path):
-    made, setup = begin(data)
+    made, setup = begin(data, initial_labeled=8)
     asked, told = all_rounds(made, setup, tmp_path)
-    assert "stopped by rounds after 3 rounds, 10 labelled slices" in told
+    assert "stopped by rounds after 3 rounds, 14 labelled slices" in told
     method, examples = methods.learner_on_features(made, setup._replace(slices=TRUTH))
     patient = jnp.asarray(np.unique(TRUTH.patient, return_inverse=True)[1], jnp.int32)
-    run = program.Run(jax.random.key(0), jnp.ones(40, bool), jnp.int32(4), jnp.int32(0))
+    run = program.Run(jax.random.key(made.seed), jnp.ones(40, bool), jnp.int32(8), jnp.int32(0))
     whole = jax.jit(program.algorithm1(method, ("entropy",), driver.QueryConfig(3), 3))
     info, _ = whole(run, examples, patient)
-    first = driver.initial_labeled(program.keys_of(run).start, patient, run.in_pool, 4)
+    first = driver.initial_labeled(program.keys_of(run.key).start, patient, run.in_pool, 8)
     assert set(asked[0]) == set(TRUTH.slice_id[np.asarray(first)])
     for index in (0, 1):
         assert set(asked[index + 1]) == set(TRUTH.slice_id[np.asarray(info.indices[index])])
     said = rows(tmp_path / "predictions.csv")
     np.testing.assert_allclose([float(r["probability"]) for r in said], info.probs[-1], rtol=1e-4)
-    assert sum(r["said_by"] == "doctor" for r in said) == 10
+    assert sum(r["said_by"] == "doctor" for r in said) == 14
     assert doctor.run_doctor(made, setup, tmp_path).endswith("finished")
 
 

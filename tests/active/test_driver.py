@@ -117,6 +117,65 @@ def test_random_patients_are_drawn_alike_however_many_slices_they_have():
     assert 0.4 < drawn(jax.random.split(KEY, 400)).mean() < 0.6
 
 
+EQUAL = {  # kind of query: (strategy, query, indices that may be asked for, how many lots were drawn among)
+    "all equal": (ENTROPY, QueryConfig(3), {0, 1, 2, 3, 4, 5}, 6),
+    "patients": (ENTROPY, QueryConfig(2, "patient", max_patient_slices=2), {0, 1, 2, 3, 4, 5}, 6),
+    "aift": (STRATEGIES["aift"], QueryConfig(2), {0, 1, 2, 3, 4, 5}, 6),
+}
+
+
+@pytest.mark.parametrize(("strategy", "query", "may", "tied"), EQUAL.values(), ids=EQUAL)
+def test_lots_decide_among_equal_ones_and_are_told(strategy, query, may, tied):
+    queries, patient = driver.make_driver(strategy, query), jnp.arange(8) // 2
+    pool = queries.init(jnp.zeros(8, bool), jnp.arange(8) < 6)
+    seen = outputs([0.0] * 8)
+    seen = seen._replace(augmented_probs=seen.probs[:, None])
+    step = jax.jit(jax.vmap(lambda key: queries.step(key, pool, seen, patient)[1]))
+    info = step(jax.random.split(KEY, 60))
+    assert set(np.asarray(info.indices)[np.asarray(info.scores) > -np.inf].tolist()) == may
+    assert (info.num_tied == tied).all()
+    assert int(queries.step(KEY, pool._replace(in_pool=jnp.arange(8) < 2), seen, patient)[1].num_tied) == 0  # all asked
+
+
+def test_what_the_scores_decide_is_not_left_to_lots():
+    queries = driver.make_driver(ENTROPY, QueryConfig(3))
+    pool = queries.init(jnp.zeros(6, bool), jnp.ones(6, bool))
+    seen = outputs([0.0, 0.5, 0.0, 0.3, 0.0, 0.0])
+    info = jax.vmap(lambda key: queries.step(key, pool, seen, jnp.arange(6))[1])(jax.random.split(KEY, 40))
+    assert (np.asarray(info.indices)[:, :2] == [1, 3]).all()
+    assert set(np.asarray(info.indices)[:, 2].tolist()) == {0, 2, 4, 5} and (info.num_tied == 4).all()
+    assert int(driver.make_driver(ENTROPY, QueryConfig(2)).step(KEY, pool, seen, jnp.arange(6))[1].num_tied) == 0
+
+
+def test_aift_asks_patient_by_patient_the_least_certain_slices_first():
+    queries, patient = driver.make_driver(STRATEGIES["aift"], QueryConfig(3)), jnp.array([0, 0, 0, 1, 1, 2])
+    seen = outputs([0.02, 0.03, 0.01, 0.3, 0.4, 0.45])
+    pool = queries.init(jnp.zeros(6, bool), jnp.ones(6, bool))
+    seen = seen._replace(augmented_probs=seen.probs[:, None])
+    info = queries.step(KEY, pool, seen, patient)[1]
+    assert info.indices.tolist() == [5, 4, 3]  # of each patient the surest picture is kept: .45, .3, .01
+    limited = driver.make_driver(STRATEGIES["aift"], QueryConfig(3, max_per_patient=1)).step(KEY, pool, seen, patient)[
+        1
+    ]
+    assert limited.indices.tolist() == [5, 4, 1]
+
+
+def test_the_first_set_has_both_classes_and_does_not_peek(rng):
+    patient, in_pool = jnp.asarray(np.repeat(np.arange(10), 5)), jnp.arange(50) < 45
+    label = np.repeat([0, 0, 0, 0, 0, 0, 1, 0, 1, 0], 5)
+    keys = jax.random.split(KEY, 30)
+    plain = jax.vmap(lambda key: driver.initial_labeled(key, patient, in_pool, 10))(keys)
+    both = jax.vmap(lambda key, label: driver.initial_labeled(key, patient, in_pool, 10, label), (0, None))
+    sizes = set()
+    for key, first, drawn in zip(keys, plain, both(keys, label), strict=True):
+        assert set(label[drawn]) == {0, 1} and not (first & ~drawn).any()  # the same patients, and further ones
+        assert (drawn == first).all() or len(set(label[first])) == 1
+        sizes.add(int(drawn.sum()))
+        lied = np.where(drawn, label, 1 - label)
+        np.testing.assert_array_equal(both(key[None], lied)[0], drawn)
+    assert min(sizes) == 10 and max(sizes) > 15
+
+
 def test_the_first_set_is_whole_patients_and_no_more_than_needed():
     patient = jnp.asarray(np.repeat(np.arange(10), 5))
     in_pool = jnp.arange(50) < 45

@@ -94,9 +94,34 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(mode, tmp_path, monkey
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert not (tmp_path / "run" / "rounds").exists()
     of = {s: [r for r in rows(tmp_path / "run" / "runs.csv") if r["strategy"] == s] for s in ("k_centre", "full")}
-    assert len(of["k_centre"]) == 2 * changes.get("num_repeats", 2) and len(of["full"]) == 2
+    assert len(of["k_centre"]) == len(of["full"]) == 2 * changes.get("num_repeats", 2)
     queried = [row for row in rows(tmp_path / "run" / "acquisitions.csv") if row["fold"] == row["seed"] == "0"]
     assert len({(row["strategy"], row["slice"]) for row in queried}) == len(queried) > 0
+
+
+def test_an_exhausted_pool_ends_the_study_and_that_is_told_before(tmp_path, capfd):
+    made = tiny.active_config(num_rounds=9, num_acquire=4, strategies=("entropy", "random"), num_epochs=1)
+    setup = tiny.setup(made, tmp_path / "data")
+    plan = experiment.make_plan(made, setup)
+    assert plan.pool_slices.tolist() == [20, 20] and (plan.first_slices == 8).all()  # two patients, of two classes
+    assert plan.num_rounds == 3  # trained on 8, 12 and 16 slices
+    told = "the smallest pool of flair, 20 slices, is exhausted after 3 of 9 rounds, where all runs end; "
+    told += "--config.initial_labeled=6 --config.num_acquire=1 last for all"
+    assert experiment.describe_end(made, plan) == told
+    result = experiment.run_active(made, setup, tmp_path / "run")
+    assert told in capfd.readouterr().err and result["num_rounds"] == plan.num_rounds
+    table = rows(tmp_path / "run" / "curves.csv")
+    assert len(table) == plan.num_rounds * 8
+    assert all(float(row["max_entropy"]) > 0 and int(row["labeled_slices"]) < 20 for row in table)
+    assert {row["labeled_classes"] for row in table} == {"2"} and {"num_tied", "sure_share"} <= table[0].keys()
+    short = tiny.active_config(num_rounds=3)
+    assert not experiment.describe_end(short, experiment.make_plan(short, setup))
+
+
+def test_a_fold_of_one_class_is_one_line(setup):
+    label = np.where(np.isin(setup.slices.patient, ["p1"]), 1, 0).astype(np.int32)
+    with pytest.raises(UserError, match=r"fold \d of 2 has no glioma of flair to \w+ on, one class only"):
+        experiment.make_plan(tiny.active_config(), setup._replace(slices=setup.slices._replace(label=label)))
 
 
 def test_fine_tuned_rounds_share_their_programs(tmp_path, monkeypatch):
@@ -122,12 +147,14 @@ def test_fine_tuning_never_sees_a_hidden_label(tmp_path):
     queried = [r for r in rows(tmp_path / "a" / "acquisitions.csv") if r["fold"] == "0"]
     train = setup.folds.masks(setup.slices.patient, setup.slices.label)[0][0]
     patient = np.unique(setup.slices.patient, return_inverse=True)[1]
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), 0)  # of fold 0, seed 0
-    start = program.keys_of(program.Run(key, *[None] * 3)).start
-    first = driver.initial_labeled(start, jnp.asarray(patient, jnp.int32), jnp.asarray(train), 4)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(made.seed), 0), 0)  # of fold 0, seed 0
+    label = jnp.asarray(setup.slices.label)
+    first = driver.initial_labeled(
+        program.keys_of(key).start, jnp.asarray(patient, jnp.int32), jnp.asarray(train), 4, label
+    )
     # What is queried last is answered after the last fit.
     told = np.asarray(first) | np.isin(setup.slices.slice_id, [r["slice"] for r in queried if r["round"] in "01"])
-    assert told.sum() == 4 + 2 * 3
+    assert told.sum() == first.sum() + 2 * 3 and len(set(setup.slices.label[np.asarray(first)])) == 2
     lied = np.where(train & ~told, 1 - setup.slices.label, setup.slices.label).astype(np.int32)
     experiment.run_active(made, setup._replace(slices=setup.slices._replace(label=lied)), tmp_path / "b")
     again = [r for r in rows(tmp_path / "b" / "acquisitions.csv") if r["fold"] == "0"]

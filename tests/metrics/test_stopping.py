@@ -12,8 +12,8 @@ def test_agreement_is_cohens_kappa():
 
 
 def trace(**changes):
-    start = dict(labeled_slices=[40, 50, 60, 70, 80], labeled_patients=[9, 10, 12, 14, 15])
-    start |= dict(entropy=[0.6, 0.5, 0.4, 0.31, 0.2], agreement=[np.nan, 0.9, 0.99, 1.0, 1.0])
+    start = dict(labeled_slices=[40, 50, 60, 70, 80], labeled_patients=[9, 10, 12, 14, 15], labeled_classes=[2] * 5)
+    start |= dict(max_entropy=[0.6, 0.5, 0.4, 0.31, 0.2], agreement=[np.nan, 0.9, 0.99, 1.0, 1.0])
     return stopping.Trace(**{name: np.array(value) for name, value in (start | changes).items()})
 
 
@@ -24,11 +24,21 @@ RULES = {
     "stabilizing predictions": (trace(), dict(entropy=0), {"stabilizing_predictions": 4}),
     "no agreement yet": (trace(agreement=[np.nan, 1, 1, 0.5, 1]), dict(entropy=0), {}),
     "an empty pool": (
-        trace(entropy=[0.6, 0.5, 0.4, -np.inf, -np.inf]),
+        trace(max_entropy=[0.6, 0.5, 0.4, -np.inf, -np.inf]),
         dict(stabilizing_predictions=0),
         {"exhausted": 3},
     ),
-    "nothing more after it": (trace(entropy=[0.6, 0.5, 0.4, -np.inf, -np.inf]), dict(entropy=0), {"exhausted": 3}),
+    "nothing more after it": (trace(max_entropy=[0.6, 0.5, 0.4, -np.inf, -np.inf]), dict(entropy=0), {"exhausted": 3}),
+    "one class is no model": (
+        trace(max_entropy=[0.01, 0.02, 0.4, 0.31, 0.2], labeled_classes=[1, 1, 2, 2, 2]),
+        dict(stabilizing_predictions=0),
+        {"entropy": 4},
+    ),
+    "nor do its rounds agree": (
+        trace(agreement=[np.nan, 1, 1, 1, 1], labeled_classes=[1, 1, 1, 2, 2], max_entropy=[0.6] * 5),
+        dict(),
+        {},
+    ),
     "no rule": (trace(), dict(entropy=0.1, stabilizing_predictions=0), {}),
 }
 
