@@ -1,7 +1,7 @@
 """A table of runs of Algorithm 1: mean curves, differences from random queries, and the rounds where rules would stop.
 
-The table is curves.csv: a row for each fold, seed, strategy and round, in this order, with the columns labeled_slices,
-labeled_patients, accuracy, auc, max_entropy, mean_entropy, p95_entropy and agreement (see `stopping.Trace`).
+The table is curves.csv: a row for each fold, seed, strategy and round, in this order, with the columns accuracy, auc,
+num_tied, sure_share and those of `stopping.Trace`.
 """
 
 import math
@@ -69,17 +69,34 @@ class Stop(NamedTuple):
         rule: name of the rule, a key of `stopping.RULES` or `exhausted`.
         num_stopped: number of runs that the rule would have stopped.
         num_runs: number of all runs.
-        slices: (least, median, most) labelled slices at the stop; NaN if no run would have stopped.
-        regret: (mean, low, high) of the accuracy at the last round minus that at the stop, over the stopped runs; NaN
-            if no run would have stopped; low and high are NaN too with fewer than three folds.
+        costs: {"slices" or "patients": (least, median, most) labelled at the stop}; NaN if no run would have stopped.
+        regret: {"accuracy" or "auc": (mean, low, high)} of the score at the last round minus that at the stop, over the
+            stopped runs; NaN if no run would have stopped; low and high are NaN too with fewer than three folds.
     """
 
     strategy: str
     rule: str
     num_stopped: int
     num_runs: int
-    slices: Triple
-    regret: Triple
+    costs: dict[str, Triple]
+    regret: dict[str, Triple]
+
+
+class Standing(NamedTuple):
+    """The strategies at one budget, paired by (fold, seed): the pairs whose curves all cover it.
+
+    Attributes:
+        slices: number of labelled slices; scores are interpolated between rounds.
+        num_pairs: number of pairs.
+        to_random: {"accuracy" or "auc": {strategy: (mean, low, high) of its score minus that of random queries}}.
+        lead: {"accuracy" or "auc": (best strategy, the next best, (mean, low, high) of their difference)}; a strategy
+            of `SAME` that equals one before it does not stand for itself.
+    """
+
+    slices: int
+    num_pairs: int
+    to_random: dict[str, dict[str, Triple]]
+    lead: dict[str, tuple[str, str, Triple]]
 
 
 def strategies(table: pd.DataFrame) -> list[str]:
@@ -140,9 +157,31 @@ def difference_to_random(table: pd.DataFrame, strategy: str) -> Difference | Non
     return Difference(strategy, slices.mean().to_numpy(), bands, overall, len(slices))
 
 
-def stops_of_runs(
-    table: pd.DataFrame, strategy: str, criteria: stopping.StoppingCriteria, entropy_statistic: str = "max"
-) -> list[Stop]:
+def standing(table: pd.DataFrame, slices: int) -> Standing | None:
+    """Returns the strategies' standing at a budget of labelled slices; None if fewer than two strategies have a pair.
+
+    `table` may not lack random queries.
+    """
+    names = [curve.strategy for curve in mean_curves(table)]
+    runs = {key: rows for key, rows in table.groupby([*_RUN, "strategy"])}
+    costs = {key: rows["labeled_slices"].to_numpy() for key, rows in runs.items()}
+    covered = {key for key, cost in costs.items() if cost[0] <= slices <= cost[-1]}
+    pairs = [pair for pair in dict.fromkeys(key[:2] for key in runs) if all((*pair, name) in covered for name in names)]
+    if not pairs or len(names) < 2:
+        return None
+    folds, to_random, lead = [pair[0] for pair in pairs], {}, {}
+    for score in SCORES:
+        values = {
+            name: np.array([np.interp(slices, costs[*pair, name], runs[*pair, name][score]) for pair in pairs])
+            for name in names
+        }
+        to_random[score] = {name: run_mean(values[name] - values[RANDOM], folds) for name in names if name != RANDOM}
+        best, following = sorted(names, key=lambda name: -np.mean(values[name]))[:2]
+        lead[score] = best, following, run_mean(values[best] - values[following], folds)
+    return Standing(slices, len(pairs), to_random, lead)
+
+
+def stops_of_runs(table: pd.DataFrame, strategy: str, criteria: stopping.StoppingCriteria) -> list[Stop]:
     """Returns the stops of a strategy's runs by each rule that would have stopped any.
 
     The entropy rule, unless it is off, comes first and is included even if it would have stopped none.
@@ -150,20 +189,34 @@ def stops_of_runs(
     runs = [rows for _, rows in rows_of(table, strategy).groupby(_RUN)]
     stops_by_rule: dict[str, list[pd.Series]] = {"entropy": []} if criteria.entropy else {}
     for rows in runs:
-        entropy = rows[f"{entropy_statistic}_entropy"].where(np.isfinite(rows["max_entropy"]), -np.inf)
-        columns = rows["labeled_slices"], rows["labeled_patients"], entropy, rows["agreement"]
-        trace = stopping.Trace(*(column.to_numpy() for column in columns))
-        regret = rows["accuracy"].iloc[-1] - rows["accuracy"]
+        trace = stopping.Trace(*(rows[name].to_numpy() for name in stopping.Trace._fields))
+        regret = {f"{score}_lost": rows[score].iloc[-1] - rows[score] for score in SCORES}
         for rule, r in stopping.stops(trace, criteria).items():
-            stops_by_rule.setdefault(rule, []).append(rows.assign(regret=regret).iloc[r])
+            stops_by_rule.setdefault(rule, []).append(rows.assign(**regret).iloc[r])
     result = []
     for rule, stopped in stops_by_rule.items():
-        slices = regrets = (math.nan,) * 3
+        costs, regrets = (dict.fromkeys(keys, (math.nan,) * 3) for keys in (_COSTS, SCORES))
         if stopped:
             at_stop = pd.DataFrame(stopped)
-            least, median, most = at_stop["labeled_slices"].quantile([0, 0.5, 1])
-            slices, regrets = (least, median, most), run_mean(at_stop["regret"].to_numpy(float), at_stop["fold"])
-            if at_stop["fold"].nunique() < 3:  # a t-interval of two units is too wide to mean anything
-                regrets = regrets[0], math.nan, math.nan
-        result.append(Stop(strategy, rule, len(stopped), len(runs), slices, regrets))
+            for unit, column in _COSTS.items():
+                least, median, most = at_stop[column].quantile([0, 0.5, 1])
+                costs[unit] = least, median, most
+            for score in SCORES:
+                mean, *ends = run_mean(at_stop[f"{score}_lost"].to_numpy(float), at_stop["fold"])
+                # A t-interval of two units is too wide to mean anything.
+                low, high = ends if at_stop["fold"].nunique() > 2 else (math.nan, math.nan)
+                regrets[score] = mean, low, high
+        result.append(Stop(strategy, rule, len(stopped), len(runs), costs, regrets))
     return result
+
+
+def ties(table: pd.DataFrame, strategy: str) -> tuple[int, int]:
+    """Returns in how many of a strategy's rounds lots decided who was asked, and the number of all its rounds."""
+    rows = rows_of(table, strategy)
+    return int((rows["num_tied"] > 0).sum()), len(rows)
+
+
+def sure_shares(table: pd.DataFrame, strategy: str) -> np.ndarray:
+    """Returns the mean share of sure slices in the pool (`stopping.SURE_NATS`) at each round that all reached, [T]."""
+    shares = rows_of(table, strategy).pivot(index=_RUN, columns="round", values="sure_share")
+    return shares.dropna(axis="columns").mean().to_numpy()

@@ -95,6 +95,7 @@ def lines(
     *,
     limits: tuple[float, float],
     reference: tuple[str, float] | None = None,
+    reference_band: tuple[float, float] = (np.nan, np.nan),
     mark: tuple[str, float] | None = None,
 ) -> Drawing:
     """Draws mean lines with bands, each labelled at its end.
@@ -107,6 +108,7 @@ def lines(
         curves: lines to draw, the first on top.
         limits: ends of the y axis.
         reference: (label, y) of a horizontal line.
+        reference_band: ends of the reference's interval, NaN without one.
         mark: (label, x) of a vertical line.
     """
     with mpl.rc_context(STYLE):
@@ -124,6 +126,8 @@ def lines(
         if reference:
             axes.axhline(reference[1], color=MUTED, linewidth=1, linestyle=_DOTTED, zorder=1)
             ends.append((reference[1], reference[0], -1))
+            if np.isfinite(reference_band).all():
+                axes.axhspan(*reference_band, color=MUTED, alpha=0.12, linewidth=0, zorder=0)
         if mark:
             axes.axvline(mark[1], color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
             left = mark[1] > sum(axes.get_xlim()) / 2
@@ -135,7 +139,7 @@ def lines(
         axes.locator_params(axis="y", nbins=6)
         _end_labels(axes, ends)
     rows = [(line.label, *point) for line in curves for point in zip(*line[1:5], strict=True)]
-    rows += [(reference[0], np.nan, reference[1], np.nan, np.nan)] if reference else []
+    rows += [(reference[0], np.nan, reference[1], *reference_band)] if reference else []
     return Drawing(name, caption, figure, pd.DataFrame(rows, columns=["line", x_label, y_label, "low", "high"]))
 
 

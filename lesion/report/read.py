@@ -19,6 +19,7 @@ import pandas as pd
 
 from lesion import errors, files, metrics
 from lesion.classes import Classes
+from lesion.metrics import stopping
 from lesion.metrics.scores import check_columns
 from lesion.report import paper
 from lesion.report.records import (
@@ -45,7 +46,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 # Required columns; others are read as well.
 _PREDICTIONS = ("fold", "patient", "label", "probability")
 _RUN_OF_CURVE = ("fold", "seed", "strategy")
-_CURVES = ("round", "labeled_slices", "labeled_patients", "accuracy", "auc")
+_CURVES = ("round", "accuracy", "auc", "num_tied", "sure_share", *stopping.Trace._fields)
 _ROUNDS = ("round", "labeled_slices", "labeled_patients", "max_entropy", "mean_entropy")
 _NO_CALL = {"": -1, "-1": -1, "unlabeled": -1}
 

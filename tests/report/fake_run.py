@@ -75,9 +75,10 @@ def fake_active(folder, seed, gain, strategies=("entropy", "random"), config=CON
                     entropy = 0.69 - 0.5 * t * (1.1 if bonus else 0.6) + 0.02 * rng.normal()
                     costs, entropies = (start + 20 * r, int(patients)), (entropy, entropy / 2, 0.9 * entropy)
                     agreement = float("nan") if r == 0 else 0.9 if s or strategy == "random" else 1.0
-                    rows.append((fold, s, strategy, r, *costs, accuracy, auc, *entropies, agreement))
-    header = "fold seed strategy round labeled_slices labeled_patients accuracy auc"
-    entropies = "max_entropy mean_entropy p95_entropy agreement"
+                    chance = (12 if r == rounds - 1 else 0, 0.1 + 0.8 * t)
+                    rows.append((fold, s, strategy, r, *costs, 2, accuracy, auc, *entropies, agreement, *chance))
+    header = "fold seed strategy round labeled_slices labeled_patients labeled_classes accuracy auc"
+    entropies = "max_entropy mean_entropy p95_entropy agreement num_tied sure_share"
     write_rows(folder / "curves.csv", [*header.split(), *entropies.split()], rows)
     write_json(folder / "config.json", config)
     reached = {"slices": 120, "patients": 20, "reached": folds * seeds, "at_start": 0, "runs": folds * seeds}
@@ -85,7 +86,7 @@ def fake_active(folder, seed, gain, strategies=("entropy", "random"), config=CON
         "area": {"accuracy": [0.75, 0.7, 0.8], "auc": [0.81, None, None]},
         "needed": {"auc": {"0.95": reached, "0.99": reached | {"slices": None, "reached": 2}}},
     }
-    full = {"accuracy": 0.83, "auc": 0.88}
+    full = {"accuracy": [0.83, 0.8, 0.86], "auc": [0.88, None, None]}
     write_json(folder / "metrics.json", {"full_data": full, "strategies": dict.fromkeys(strategies, efficiency)})
 
 

@@ -1,4 +1,3 @@
-import dataclasses
 import re
 import xml.etree.ElementTree as ET
 
@@ -50,7 +49,7 @@ def test_difference_finds_a_planted_gain_and_no_gain(tmp_path):
     assert active_runs.difference_to_random(active_runs.rows_of(rounds, "entropy"), "entropy") is None
 
 
-def test_every_delta_is_looked_up_by_the_runs_own_statistic(tmp_path):
+def test_every_delta_is_looked_up(tmp_path):
     fake_active(tmp_path, 1, 0.03)
     run = read.read(tmp_path).active[0]
     table = active.deltas_table(run, "entropy", "x")
@@ -58,10 +57,21 @@ def test_every_delta_is_looked_up_by_the_runs_own_statistic(tmp_path):
     assert stopped == sorted(stopped) and stopped[0] == 0 < stopped[-1]
     (own,) = [stop for stop in active.stops(run, "entropy", active.criteria(run)) if stop.rule == "entropy"]
     assert stopped[active.DELTAS.index(0.3)] == own.num_stopped
-    mean = dataclasses.replace(run, config={"config": {"entropy_statistic": "mean"}})
-    assert active.stop_at_delta(mean, "entropy", 0.3).slices[1] < own.slices[1]
-    assert active.rule_title(mean, "entropy") == "mean remaining entropy below δ"
     assert active.stop_at_delta(run, "entropy", 0) is None
+
+
+def test_the_strategies_stand_side_by_side_at_equal_cost_and_each_has_one_title(tmp_path):
+    fake_active(tmp_path, 1, 0.06, ("aift", "random", "entropy"))
+    shown = active.section(read.read(tmp_path))["sequences"][0]
+    table = shown["standings"]
+    assert {row["Query strategy"] for row in table.rows} == {"aift, by patient", "entropy"}
+    assert all(row["100 labels", "AUC"].numbers[0] > 0 for row in table.rows)
+    assert [note.split(" ")[0] for note in table.notes] == ["100", "No"]
+    assert "no winner is shown" in table.notes[0] and "40 and 400 labels" in table.notes[1]
+    titles = {d["strategy"] for d in shown["differences"]} | {title for title, _ in shown["budgets"]}
+    assert titles == {"aift, by patient", "entropy"} == {r["Query strategy"] for r in shown["stops"].rows} - {"random"}
+    assert "lots were drawn among equal scores in 25 of 225 rounds" in shown["chance"][0]
+    assert all("going on to the last round changed them by" in drawn.caption for drawn in shown["figures"])
 
 
 def test_figures_are_well_formed_themed_and_apart():

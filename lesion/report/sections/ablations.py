@@ -55,7 +55,7 @@ def _active_row(run: Rounds) -> tuple[dict[Any, Any], list[figures.Mark]]:
     aucs = [active_runs.run_mean(auc.to_numpy(), last["fold"]) for auc in (runs["auc"].mean(), last["auc"])]
     marks = [figures.Mark(auc[0], max(auc[1], 0), min(auc[2], 1), hollow=i == 1) for i, auc in enumerate(aucs)]
     stop = active.stop_at_delta(run, strategy, active.criteria(run).entropy)
-    where = f"{stop.slices[1]:.0f} slices, " if stop and stop.num_stopped else ""
+    where = f"{stop.costs['slices'][1]:.0f} slices, " if stop and stop.num_stopped else ""
     text = f"{where}{stop.num_stopped} of {stop.num_runs} runs" if stop else words.MISSING
     ends = [f"{rows['labeled_slices'].mean():.0f}" for rows in (first, last)]
     cells = [*ends, *(tables.score("auc", auc) for auc in aucs), text]

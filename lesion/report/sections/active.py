@@ -8,17 +8,16 @@ import numpy as np
 
 from lesion import metrics
 from lesion.metrics import active_runs, stopping
-from lesion.metrics.active_runs import RANDOM, SCORES, Curve, Difference, Stop
+from lesion.metrics.active_runs import RANDOM, SCORES, Curve, Difference, Standing, Stop
 from lesion.report import figures, paper, tables, words
 from lesion.report.canvas import LINE, Drawing
 from lesion.report.records import Folder, Rounds
 from lesion.report.tables import Table
 
+BUDGETS = (40, 100, 400)  # labelled slices at which strategies are compared
 DELTAS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # nats; two classes have ln 2 = 0.69 at most
 RULES = {
     "entropy": "every remaining entropy below δ",
-    "mean_entropy": "mean remaining entropy below δ",
-    "p95_entropy": "95 % of remaining entropies below δ",
     "exhausted": "nothing left to query",
     "slices": "budget of slices",
     "patients": "budget of patients",
@@ -27,14 +26,15 @@ RULES = {
 _AXES = {"accuracy": ("accuracy on test slices, %", 100.0), "auc": ("AUC on test slices", 1.0)}
 _DIFFERENCES = {"accuracy": ("accuracy minus random, points", 100.0), "auc": ("AUC minus random", 1.0)}
 _BUDGETS = {"slices": "labelled slices", "patients": "labelled patients"}
+_FULL = {"accuracy": "accuracy, %:", "auc": "AUC:"}
 _STRATEGY = "Query strategy"
-_GAINED = "Accuracy gained by going on"
+_GAINED = {"accuracy": "Accuracy gained by going on", "auc": "AUC gained by going on"}
+_TITLES = {"aift": "aift, by patient", "margin_k_means": "margin, k-means"}
 
 
 def strategy_title(strategy: str) -> str:
     """Returns a strategy as printed, e.g. `least confidence`."""
-    # AIFT keeps a quarter of a slice and its four copies, which is one: see `active.acquisition.aift`.
-    return "aift, of one copy" if strategy == "aift" else strategy.replace("_", " ")
+    return _TITLES.get(strategy, strategy.replace("_", " "))
 
 
 def criteria(run: Rounds) -> stopping.StoppingCriteria:
@@ -46,8 +46,8 @@ def criteria(run: Rounds) -> stopping.StoppingCriteria:
 
 
 def stops(run: Rounds, strategy: str, limits: stopping.StoppingCriteria) -> list[Stop]:
-    """Returns where each rule would have stopped a strategy's runs, by the entropy statistic of their configuration."""
-    return active_runs.stops_of_runs(run.rounds, strategy, limits, run.fields.get("entropy_statistic", "max"))
+    """Returns where each rule would have stopped a strategy's runs."""
+    return active_runs.stops_of_runs(run.rounds, strategy, limits)
 
 
 def stop_at_delta(run: Rounds, strategy: str, delta: float) -> Stop | None:
@@ -56,10 +56,11 @@ def stop_at_delta(run: Rounds, strategy: str, delta: float) -> Stop | None:
     return found[0] if delta else None
 
 
-def rule_title(run: Rounds, rule: str) -> str:
-    """Returns a rule in words; the rule of δ names the run's entropy statistic."""
-    statistic = run.fields.get("entropy_statistic", "max")
-    return RULES[f"{statistic}_entropy" if rule == "entropy" and statistic != "max" else rule]
+def _full(run: Rounds, score: str) -> tables.Triple:
+    """Returns (mean, low, high) of a score with all labels, NaN where it is not known."""
+    values = run.metrics.get("full_data", {}).get(score) or (None,) * 3
+    mean, low, high = (math.nan if value is None else float(value) for value in values)
+    return mean, low, high
 
 
 def _limits(bands: Sequence[metrics.Band], scale: float, inside: tuple[float, float]) -> tuple[float, float]:
@@ -79,23 +80,25 @@ def _curve_figures(
     result = []
     for score, (y_label, scale) in _AXES.items():
         bands = {curve.strategy: curve.bands[score] for curve in curves}
-        limits, reference = _limits(list(bands.values()), scale, (0.0, 1.0)), None
-        full = run.metrics.get("full_data", {}).get(score)
-        if full is not None:
-            reference = ("all labels", scale * full)
+        limits, reference, full = _limits(list(bands.values()), scale, (0.0, 1.0)), None, _full(run, score)
+        if math.isfinite(full[0]):
+            reference = ("all labels", scale * full[0])
             limits = min(limits[0], reference[1]), max(limits[1], reference[1] + 0.03 * (limits[1] - limits[0]))
+        full_band = tuple(scale * np.clip(full[1:], 0, 1))
         for budget, x_label in _BUDGETS.items():
             caption, mark = f"{'AUC' if score == 'auc' else 'Accuracy'} against {x_label}.", None
-            if budget == "slices" and stop and stop.num_stopped:
-                mark = (f"δ: {stop.num_stopped} of {stop.num_runs} runs", stop.slices[1])
-                caption += " Dotted upright: where the δ rule had stopped half of the runs that it stops."
+            if stop and stop.num_stopped:
+                mark = (f"δ: {stop.num_stopped} of {stop.num_runs} runs", stop.costs[budget][1])
+                caption += " Dotted upright: where the δ rule had stopped half of the runs that it stops; going on to "
+                caption += f"the last round changed them by {words.change(score, *stop.regret[score])}."
             lines = []
             for curve in curves:
                 mean, *ends = bands[curve.strategy][:3]
                 low, high = (scale * np.clip(end, 0, 1) for end in ends)  # a t-interval may leave the scale
                 title, style = strategy_title(curve.strategy), styles[curve.strategy]
                 lines.append(figures.Line(title, curve.costs[budget], scale * mean, low, high, style))
-            options: dict[str, Any] = {"limits": limits, "reference": reference, "mark": mark}
+            options: dict[str, Any] = {"limits": limits, "reference": reference, "reference_band": full_band}
+            options |= {"mark": mark}
             result.append(figures.lines(f"{name}-{score}-{budget}", caption, x_label, y_label, lines, **options))
     return result
 
@@ -107,7 +110,7 @@ def _difference_figure(name: str, differences: list[Difference], score: str, sty
     lines = []
     for d in differences:
         mean, low_end, high_end = (scale * values for values in d.bands[score][:3])
-        title = d.strategy.replace("_", " ")
+        title = strategy_title(d.strategy)
         lines.append(figures.Line(title, d.slices, mean, low_end, high_end, styles[d.strategy]))
     return figures.lines(
         f"{name}-difference-{score}",
@@ -154,29 +157,60 @@ def _efficiency_table(run: Rounds, curves: list[Curve], name: str) -> Table | No
 
 
 def _stop_cells(stop: Stop) -> dict[str, str]:
-    """Returns cells: runs that a rule stops, labelled slices there, and the accuracy gained by going on."""
-    where = gained = words.MISSING
+    """Returns cells: runs that a rule stops, labelled slices there, and what going on gained."""
+    where, gained = words.MISSING, dict.fromkeys(_GAINED.values(), words.MISSING)
     if stop.num_stopped:
-        least, median, most = stop.slices
+        least, median, most = stop.costs["slices"]
         where = f"{median:.0f} ({least:.0f} to {most:.0f})"
-        inside = ": the interval includes 0" if stop.regret[1] <= 0 <= stop.regret[2] else ""
-        gained = words.change("accuracy", *stop.regret) + inside
-    runs = f"{stop.num_stopped} of {stop.num_runs}"
-    return {"Runs stopped": runs, "Labelled slices, median (range)": where, _GAINED: gained}
+        for score, heading in _GAINED.items():
+            inside = ": the interval includes 0" if stop.regret[score][1] <= 0 <= stop.regret[score][2] else ""
+            gained[heading] = words.change(score, *stop.regret[score]) + inside
+    return {"Runs stopped": f"{stop.num_stopped} of {stop.num_runs}", "Labelled slices, median (range)": where} | gained
 
 
 def _stops_table(run: Rounds, found: list[Stop], name: str) -> Table | None:
     """Returns the table of where each rule would have stopped the runs; None without rules."""
-    rows = [{_STRATEGY: s.strategy.replace("_", " "), "Rule": rule_title(run, s.rule)} | _stop_cells(s) for s in found]
-    return Table(f"{name}-stops", f"When to stop: {run.sequence_title}", rows, left=["Rule", _GAINED]) if rows else None
+    rows = [{_STRATEGY: strategy_title(s.strategy), "Rule": RULES[s.rule]} | _stop_cells(s) for s in found]
+    left = ["Rule", *_GAINED.values()]
+    return Table(f"{name}-stops", f"When to stop: {run.sequence_title}", rows, left=left) if rows else None
 
 
 def deltas_table(run: Rounds, strategy: str, name: str) -> Table:
     """Returns the ablation of δ: runs go on past it, so that the same runs show where every δ would have stopped."""
     found = {delta: stop_at_delta(run, strategy, delta) for delta in DELTAS}
     rows = [{"δ, nats": f"{delta:g}"} | _stop_cells(stop) for delta, stop in found.items() if stop]
-    caption = f"Every δ, querying by {strategy.replace('_', ' ')}: {run.sequence_title}"
-    return Table(f"{name}-deltas", caption, rows, left=[_GAINED])
+    caption = f"Every δ, querying by {strategy_title(strategy)}: {run.sequence_title}"
+    return Table(f"{name}-deltas", caption, rows, left=list(_GAINED.values()))
+
+
+def _standings_table(run: Rounds, name: str) -> Table | None:
+    """Returns the table of all strategies minus random at the budgets of `BUDGETS`; None if no runs cover one."""
+    found = [s for s in (active_runs.standing(run.rounds, budget) for budget in BUDGETS) if s]
+    if not found:
+        return None
+    heading = {"accuracy": "accuracy, points", "auc": "AUC"}
+    rows = [
+        {_STRATEGY: strategy_title(strategy)}
+        | {
+            (f"{s.slices} labels", heading[score]): tables.difference(score, s.to_random[score][strategy])
+            for s in found
+            for score in SCORES
+        }
+        for strategy in found[0].to_random["auc"]
+    ]
+    notes = [_lead(s) for s in found]
+    missing = [str(budget) for budget in BUDGETS if budget not in {s.slices for s in found}]
+    if missing:
+        notes.append(f"No runs cover {words.join(missing)} labels.")
+    return Table(f"{name}-standings", f"Minus random at equal cost: {run.sequence_title}", rows, notes=notes)
+
+
+def _lead(standing: Standing) -> str:
+    """Returns which strategy wins at a budget by AUC, in words that claim no more than the interval supports."""
+    best, following, (value, low, high) = standing.lead["auc"]
+    text = f"{standing.slices} labels, {words.plural(standing.num_pairs, 'pair')}: the highest AUC is that of "
+    text += f"{strategy_title(best)}, {words.change('auc', value, low, high)} above {strategy_title(following)}"
+    return f"{text}: {'it wins' if low > 0 else 'no winner is shown'}."
 
 
 def _budgets_table(run: Rounds, difference: Difference, name: str) -> Table:
@@ -193,9 +227,23 @@ def _budgets_table(run: Rounds, difference: Difference, name: str) -> Table:
         "With this many budgets an interval or two may miss 0 by chance alone; the average over all budgets above is "
         "the one number fixed beforehand."
     )
-    caption = f"{difference.strategy.replace('_', ' ')} minus random: {run.sequence_title}"
+    caption = f"{strategy_title(difference.strategy)} minus random: {run.sequence_title}"
     name = words.identifier(name, difference.strategy, "minus-random")
     return Table(name, caption, rows, left=[f"{heading}: verdict" for heading in headings], notes=[note])
+
+
+def _chance(run: Rounds, strategies: Sequence[str]) -> list[str]:
+    """Returns for each strategy but random how far chance decided who was asked, in words."""
+    texts = []
+    for strategy in strategies:
+        (tied, rounds), shares = active_runs.ties(run.rounds, strategy), active_runs.sure_shares(run.rounds, strategy)
+        if strategy != RANDOM:
+            texts.append(
+                f"{strategy_title(strategy)}: of the unlabelled slices {100 * shares[0]:.0f} % were below "
+                f"{stopping.SURE_NATS:g} nats in the first round, {100 * shares[-1]:.0f} % in the last; lots were "
+                f"drawn among equal scores in {tied} of {rounds} rounds"
+            )
+    return texts
 
 
 def _sequence(run: Rounds) -> dict[str, Any]:
@@ -216,11 +264,19 @@ def _sequence(run: Rounds) -> dict[str, Any]:
         "title": run.sequence_title,
         "published": paper.ACTIVE_LEARNING.get(run.sequence) if run.classes.are_of_paper else None,
         "first": curves[0],
-        "same": [strategy.replace("_", " ") for strategy in same],
+        "same": [strategy_title(strategy) for strategy in same],
         "by_patient": run.fields.get("unit") == "patient",
+        "frozen": run.fields.get("mode") == "frozen",
+        "asked_rounds": run.fields.get("num_rounds"),
+        "ended_rounds": run.metrics.get("num_rounds"),
+        "full": [f"{heading} {tables.score(score, _full(run, score))}" for score, heading in _FULL.items()]
+        if math.isfinite(_full(run, "auc")[0])
+        else [],
+        "chance": _chance(run, [curve.strategy for curve in curves]),
+        "standings": _standings_table(run, name) if differences else None,
         "figures": _curve_figures(name, run, curves, next(iter(entropy_stops), None), styles),
         "differences": [
-            {"strategy": d.strategy.replace("_", " "), "num_pairs": d.num_pairs}
+            {"strategy": strategy_title(d.strategy), "num_pairs": d.num_pairs}
             | {
                 score: f"{words.change(score, *change)}: {words.versus_random(*change[1:])}"
                 for score, change in d.overall.items()
@@ -232,7 +288,7 @@ def _sequence(run: Rounds) -> dict[str, Any]:
         "stops": _stops_table(run, entropy_stops + other_stops, name),
         "delta": limits.entropy,
         "deltas": deltas_table(run, entropy_stops[0].strategy, name) if entropy_stops else None,
-        "budgets": [(d.strategy.replace("_", " "), _budgets_table(run, d, name)) for d in differences],
+        "budgets": [(strategy_title(d.strategy), _budgets_table(run, d, name)) for d in differences],
     }
 
 
