@@ -13,7 +13,6 @@ from lesion.errors import UserError
 from lesion.inference import new_patients, trained_run
 from lesion.inference.predict import open_checkpoint, probabilities
 from lesion.inference.trained_run import TrainedRun
-from lesion.metrics import external
 from lesion.runs import rundir
 
 EVALUATION = "evaluation.json"
@@ -123,7 +122,7 @@ def _on_own_cohort(run: TrainedRun) -> tuple[Thresholds, dict[str, Any]]:
     predictions = trained_run.read_predictions(run)
     columns = [np.array([getattr(p, name) for p in predictions]) for name in ("label", "probability", "patient")]
     label, probability, _ = metrics.patient_means(*columns)
-    thresholds = Thresholds(metrics.THRESHOLD, external.youden_threshold(label, probability))
+    thresholds = Thresholds(metrics.THRESHOLD, metrics.youden_threshold(label, probability))
     return thresholds, metrics.evaluate(*columns)
 
 
@@ -197,4 +196,5 @@ def _recalibration(
     for rows, text in ((fitted, "patients to recalibrate on"), (~fitted, "patients that remain")):
         if np.unique(label[rows]).size < 2:
             raise UserError(f"the {text} must be of both classes, {classes.negative} and {classes.positive}")
-    return {"patients": chosen, "intercept": external.intercept_shift(label[fitted], probability[fitted])}
+    intercept = metrics.recalibration(label[fitted], probability[fitted])["intercept"]["value"]
+    return {"patients": chosen, "intercept": intercept}

@@ -23,6 +23,7 @@ from lesion.metrics.calibration import (
     calibration_scores,
     recalibration,
     reliability,
+    shifted,
 )
 from lesion.metrics.compare import (
     Comparison,
@@ -38,7 +39,15 @@ from lesion.metrics.compare import (
 )
 from lesion.metrics.estimates import LEAST, THRESHOLD
 from lesion.metrics.intervals import LEVEL, corrected_interval, wilson
-from lesion.metrics.operating import AIM, held_out_calls, net_benefit, operating_point, predictive_values
+from lesion.metrics.operating import (
+    AIM,
+    held_out_calls,
+    net_benefit,
+    operating_point,
+    predictive_values,
+    scores_of_calls,
+    youden_threshold,
+)
 from lesion.metrics.readers import model_vs_reader, reader_scores
 from lesion.metrics.scores import SCORES, evaluate, patient_means, roc_points
 
@@ -79,6 +88,9 @@ __all__ = [
     "recalibration",
     "reliability",
     "roc_points",
+    "scores_of_calls",
     "shared_budget",
+    "shifted",
     "wilson",
+    "youden_threshold",
 ]

@@ -149,6 +149,11 @@ def recalibration(label: np.ndarray, probability: np.ndarray) -> dict[str, dict[
     return result
 
 
+def shifted(probability: np.ndarray, intercept: float) -> np.ndarray:
+    """Returns the probabilities [N] with `intercept` added to their logits: recalibration in the large."""
+    return special.expit(special.logit(np.clip(probability, 1e-6, 1 - 1e-6)) + intercept)
+
+
 def _logistic_fit(x: np.ndarray, offset: np.ndarray, label: np.ndarray) -> tuple[float, float]:
     """Returns the first weight and its standard error by Newton's method on x [N, D]; NaN where it does not end."""
     weights = np.zeros(x.shape[1])

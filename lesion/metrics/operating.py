@@ -1,10 +1,12 @@
 """What a threshold buys: sensitivity at a fixed specificity and the reverse, predictive values, decision curves.
 
-A threshold is chosen on the patients of the other test folds, which are the fold's own training patients, predicted by
-networks that had not seen them: no patient helps to choose the threshold that calls that patient.
+In cross-validation a threshold is chosen on the patients of the other test folds, which are the fold's own training
+patients, predicted by networks that had not seen them: no patient helps to choose the threshold that calls
+that patient.
 """
 
 import numpy as np
+from sklearn.metrics import roc_curve
 
 from lesion.metrics.estimates import ends, share
 from lesion.metrics.scores import check_columns
@@ -48,13 +50,49 @@ def operating_point(
 ) -> dict[str, dict[str, float]]:
     """Returns the sensitivity and specificity of `held_out_calls`: {score: {"value", "low", "high"}}."""
     label, probability, fold = check_columns(label, probability, fold)
-    right = held_out_calls(label, probability, fold, fixed, aim) == label
+    return scores_of_calls(label, held_out_calls(label, probability, fold, fixed, aim))
+
+
+def scores_of_calls(label: np.ndarray, called: np.ndarray) -> dict[str, dict[str, float]]:
+    """Returns the sensitivity and specificity of calls, which may come from any threshold.
+
+    Args:
+        label: [P] in {0, 1}.
+        called: bool [P], which patients are called glioma.
+
+    Returns:
+        {score: {"value", "low", "high"}}; NaN without a patient of the class.
+    """
+    assert label.shape == called.shape, (label.shape, called.shape)
     result = {}
     for score, among in (("sensitivity", label == 1), ("specificity", label == 0)):
-        found = share(score, (right & among).astype(np.float64), among.astype(np.float64))
+        found = share(score, ((called == label) & among).astype(np.float64), among.astype(np.float64))
         low, high = ends(found)
         result[score] = {"value": found.value, "low": low, "high": high}
     return result
+
+
+def youden_threshold(label: np.ndarray, probability: np.ndarray) -> float:
+    """Returns the threshold with the greatest sensitivity + specificity − 1 (Youden 1950); of ties the highest.
+
+    A patient is called glioma above it; it lies halfway between two probabilities, or is 1.
+
+    Args:
+        label: [P] in {0, 1}, both present.
+        probability: [P] of glioma.
+
+    Raises:
+        ValueError: if all labels are of one class, or as `evaluate`.
+    """
+    label, probability, _ = check_columns(label, probability, np.arange(np.size(label)))
+    if np.unique(label).size < 2:
+        raise ValueError("a threshold needs both classes")
+    false_positive, true_positive, thresholds = roc_curve(label, probability, drop_intermediate=False)
+    lowest_called = thresholds[np.argmax(true_positive - false_positive)]
+    if np.isinf(lowest_called):  # nobody is called
+        return 1.0
+    below = probability[probability < lowest_called]
+    return float((lowest_called + (below.max() if below.size else 0.0)) / 2)
 
 
 def predictive_values(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:

@@ -7,7 +7,6 @@ import tiny
 from lesion import files, metrics, models, report
 from lesion.errors import UserError
 from lesion.inference import evaluate, trained_run
-from lesion.metrics import external
 from lesion.transfer.methods import run_transfer
 
 pytestmark = pytest.mark.slow
@@ -66,7 +65,7 @@ def test_another_cohort_is_scored_by_the_mean_of_all_networks(run, cohort, tmp_p
     record = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     own = trained_run.read_predictions(opened)
     columns = [np.array([getattr(p, name) for p in own]) for name in ("label", "probability", "patient")]
-    assert record["thresholds"]["youden"] == external.youden_threshold(*metrics.patient_means(*columns)[:2])
+    assert record["thresholds"]["youden"] == metrics.youden_threshold(*metrics.patient_means(*columns)[:2])
     page = report.write(tmp_path / "out").read_text()
     assert "Another cohort" in page and "own test folds: 10 patients" in page and "other cohort: 5 patients" in page
     assert "PHANTOM RESULTS" in page and "no patient is shared" in page

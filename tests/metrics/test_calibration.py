@@ -109,3 +109,11 @@ def test_edges_hold_what_is_on_them_and_wrong_columns_raise():
         metrics.reliability([0, 1], [0.1, 0.2], [0, 1], bins=0)
     with pytest.raises(ValueError, match="within"):
         metrics.calibration_error([0, 1], [0.1, 1.2])
+
+
+def test_the_intercept_gives_the_observed_share():
+    rng = np.random.default_rng(0)
+    probability = rng.uniform(0.02, 0.98, 400)
+    label = (rng.random(400) < metrics.shifted(probability, 1.5)).astype(int)
+    intercept = metrics.recalibration(label, probability)["intercept"]["value"]
+    assert metrics.shifted(probability, intercept).mean() == pytest.approx(label.mean()) and abs(intercept - 1.5) < 0.4

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lesion import metrics
 
@@ -40,3 +42,26 @@ def test_predictive_values_are_bayes():
     assert np.isnan(metrics.predictive_values(0.0, 1.0, 0.5)[0])
     with pytest.raises(ValueError, match="no patient of the other folds"):
         metrics.held_out_calls(np.ones(4), np.full(4, 0.5), np.arange(4), "specificity")
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=30))
+def test_no_threshold_has_a_greater_youden_index(rows):
+    label, probability = (np.array(column) for column in zip(*rows, strict=True))
+    label, probability = label.astype(int), probability / 6
+    if np.unique(label).size < 2:
+        with pytest.raises(ValueError, match="both classes"):
+            metrics.youden_threshold(label, probability)
+        return
+
+    def youden(threshold):
+        return sum(score["value"] for score in metrics.scores_of_calls(label, probability > threshold).values()) - 1
+
+    best = metrics.youden_threshold(label, probability)
+    assert 0 <= best <= 1 and (best in (0, 1) or best not in probability)
+    assert youden(best) == pytest.approx(max(youden(t) for t in np.linspace(-1 / 12, 13 / 12, 15)))
+
+
+def test_scores_of_calls_by_hand():
+    scores = metrics.scores_of_calls(np.array([1, 1, 1, 0]), np.array([True, True, False, False]))
+    assert (scores["sensitivity"]["value"], scores["specificity"]["value"]) == (pytest.approx(2 / 3), 1)
+    assert np.isnan(metrics.scores_of_calls(np.array([1]), np.array([True]))["specificity"]["value"])

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from lesion import metrics
-from lesion.metrics import external
 from lesion.report import figures, tables, words
 from lesion.report.records import External, Folder
 from lesion.report.sections import calibration, roc, transfer
@@ -30,10 +29,10 @@ def _thresholds_table(run: External) -> Table:
     headings = words.score_names(run.classes)
     rows = []
     for name, value in run.evaluation["thresholds"].items():
-        scores = external.scores_at(label, probability, value)
+        scores = metrics.scores_of_calls(label, probability > value)
         row = {FIRST: _THRESHOLDS[name], "Above": f"{value:.3f}"}
         rows.append(row | {headings[score]: tables.score(score, entry) for score, entry in scores.items()})
-    note = "Thresholds were fixed before these patients were seen. Small print: Wilson's 95 % intervals."
+    note = "Thresholds were fixed before these patients were seen. Small print: 95 % intervals."
     return Table("external-thresholds", "Patients called at thresholds fixed beforehand", rows, notes=[note])
 
 
@@ -46,7 +45,7 @@ def _recalibrated(run: External) -> dict[str, Any] | None:
     rest = ~np.isin(patient, record["patients"])
     rows = []
     for name, shift in (("as trained", 0.0), ("RECALIBRATED", record["intercept"])):
-        moved = external.shifted(probability[rest], shift)
+        moved = metrics.shifted(probability[rest], shift)
         scores = metrics.calibration_scores(label[rest], moved, patient[rest], bins=calibration.BINS)["patient"]
         predicted = f"{100 * scores['predicted']:.0f} / {100 * scores['observed']:.0f}"
         row = {FIRST: name, f"Predicted / true {run.classes.positive}, %": predicted}
