@@ -263,7 +263,7 @@ def wait_for(path, pattern, seconds=120):
     pytest.fail(f"no {pattern} in {path}")
 
 
-def test_sigterm_saves_first_and_says_so(plain, start, finish, tmp_path):
+def test_sigterm_saves_first_and_the_run_goes_on_elsewhere(plain, start, finish, tmp_path):
     workdir = tmp_path / "run"
     process = start(workdir, {"num_epochs": 3})
     wait_for(workdir, "checkpoints/fold_0_training")
@@ -272,8 +272,9 @@ def test_sigterm_saves_first_and_says_so(plain, start, finish, tmp_path):
     log = Path(f"{workdir}.log").read_text()
     assert process.exitcode == 128 + signal.SIGTERM, log[-3000:]
     assert "all saved: the same command goes on from there" in log
-    finish(workdir)
-    same(workdir, plain)
+    moved = workdir.rename(tmp_path / "a run 数 #1")
+    finish(moved)
+    same(moved, plain)
 
 
 @pytest.mark.parametrize("mode", ["frozen", "finetune"])
