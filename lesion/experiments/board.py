@@ -1,5 +1,6 @@
 """Displays experiments: a live table on a terminal, one line per change in a log."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,11 +93,13 @@ def counts(rows: Sequence[Row]) -> str:
 
 
 def score(folder: Path) -> str:
-    """Returns a finished run's scores: AUCs of launch.train, areas under the curves of launch.active; else ""."""
+    """Returns a finished run's scores: AUCs, areas under the curves of launch.active, p of permutations; else ""."""
     metrics = files.read_json(folder / rundir.METRICS) if (folder / rundir.METRICS).exists() else {}
     if "strategies" in metrics:
         areas = {name: result["area"]["auc"] for name, result in metrics["strategies"].items()}
         return "area under AUC: " + ", ".join(f"{name} {_interval(*area)}" for name, area in areas.items())
+    if "num_shuffles" in metrics:
+        return f"{metrics['num_shuffles']} shuffles: p {metrics['patient']['p']:.3f}"
     scores = {unit: metrics[unit]["auc"] for unit in ("slice", "patient") if unit in metrics}
     if not scores:
         return ""
@@ -104,9 +107,10 @@ def score(folder: Path) -> str:
 
 
 def _interval(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
+    if value is None or math.isnan(value):
         return "undefined"
-    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else "")
+    known = low is not None and high is not None and not math.isnan(low)
+    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if known else "")
 
 
 def last_line(log: Path) -> str:

@@ -33,6 +33,8 @@ def experiment_config(config: ConfigDict, part: str = "", **fields: Any) -> Conf
     whole = copy.deepcopy(config)  # keeps references between fields
     own = {k: v for k, v in (whole[part].items() if part else ()) if k not in LISTS}
     made = ConfigDict({k: v for k, v in whole.items() if k not in PARTS} | own)
+    if part == "active":
+        del made.num_deals  # its folds are dealt once, and runs repeated (num_repeats)
     made.update_from_flattened_dict(fields)
     if made.mode == "scratch":
         made.weights = ""

@@ -13,7 +13,7 @@ def test_the_truths_are_those_of_a_large_cohort():
     label, probabilities, patient = coverage.draw(setting, np.random.default_rng(0))
     for probability, truth in zip(probabilities, coverage.truths(setting), strict=True):
         found = estimates(label, probability, patient, 40_000)
-        assert {score: found[score].value for score in SCORES} == pytest.approx(truth, abs=0.006)
+        assert {score: found[score].value for score in SCORES} == pytest.approx(truth, abs=0.01)
 
 
 @pytest.mark.parametrize("level", ["patient", "slice"])
@@ -23,7 +23,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(level, size, auc, prevale
     assert len(found) == 2 * len(SCORES)
     for own in found:
         assert not coverage.wanting(own, NUM_COHORTS), own
-        assert own.shown > 0.3, own
+        assert own.shown > 0.1, own  # of slices, an AUC needs ten patients of each class
 
 
 def test_the_table_marks_what_is_wanting_and_what_is_too_wide():

@@ -31,7 +31,7 @@ def test_every_experiment_of_a_plan_has_a_folder_of_its_own(monkeypatch, name):
     backbones = get(name).transfer.backbones or (get(name).backbone,)
     assert {f"transfer/{b}/{s}" for b in backbones for s in ("flair", "ce_t1wi", "t2wi")} <= set(names)
     if name != "demo":
-        assert {f"leakage/ce_t1wi/{which}" for which in plans.LEAKAGE} < set(names)
+        assert {f"leakage/ce_t1wi/{which}" for which in plans.LEAKAGE} | {"permutation/ce_t1wi"} < set(names)
         assert {n.split("/")[1] for n in names if n.startswith("ablations/")} == {
             "head", "start", "copies", "num_acquire", "initial",
         }  # fmt: skip

@@ -72,6 +72,8 @@ def test_the_board_tells_what_is_new_once_and_scores_with_intervals(tmp_path, ca
     areas = {"entropy": {"area": {"auc": [0.9, 0.8, 0.95]}}, "random": {"area": {"auc": [None, None, None]}}}
     (tmp_path / "metrics.json").write_text(json.dumps({"strategies": areas}))
     assert board.score(tmp_path) == "area under AUC: entropy 0.900 [0.800, 0.950], random undefined"
+    (tmp_path / "metrics.json").write_text(json.dumps({"num_shuffles": 200, "patient": {"p": 0.005}}))
+    assert board.score(tmp_path) == "200 shuffles: p 0.005"
     (tmp_path / "log").write_bytes(b"one\n10 %\r20 %\r\n\n")
     assert board.last_line(tmp_path / "log") == "20 %" and board.last_line(tmp_path / "none") == ""
     with board.Board("two settings") as shown:

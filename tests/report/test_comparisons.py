@@ -10,7 +10,7 @@ import pytest
 from lesion import metrics
 from lesion.report import canvas, figures, page, paper
 from lesion.report.records import Folder, Predictions, Reader
-from lesion.report.sections import calibration, comparison
+from lesion.report.sections import calibration, comparison, decisions, transfer
 
 
 def run(title, signal, sequence="ce_t1wi", seed=0, num_patients=60, split="a"):
@@ -21,7 +21,7 @@ def run(title, signal, sequence="ce_t1wi", seed=0, num_patients=60, split="a"):
     rows = np.repeat(np.arange(num_patients), 4)
     probability = np.clip(1 / (1 + np.exp(-logit[rows])) + 0.01 * (np.arange(rows.size) % 4), 0, 1)
     patient, label = np.array([f"pseudonym{i:03d}" for i in rows]), label[rows].astype(int)
-    columns = {"fold": rows % 5, "patient": patient, "label": label, "probability": probability}
+    columns = {"fold": (rows % 5).astype(str), "patient": patient, "label": label, "probability": probability}
     return Predictions(title=title, sequence=sequence, config={"split_hash": split}, **columns)
 
 
@@ -165,6 +165,40 @@ def test_one_class_can_be_shown():
     assert found["groups"][0]["rocs"] == []
     assert well_formed(page.section_html("comparison", {"comparison": found}))
     assert well_formed(page.section_html("calibration", {"calibration": calibrated([first])}))
+
+
+def test_a_threshold_and_its_predictive_values_are_told_at_the_prevalence_that_is_asked_for():
+    runs = [run("sharp", 2.5), run("dull", 0.6, seed=1)]
+    found = decisions.section(Folder(transfer=tuple(runs), prevalence=0.1))
+    (group,) = found["groups"]
+    headings = {heading for heading, _ in group["table"].headings}
+    assert headings == {"", "threshold for a specificity of 90 %", "threshold for a sensitivity of 90 %"}
+    point = metrics.operating_point(*runs[0].columns("patient")[:2], decisions.fold_of_patients(runs[0]), "specificity")
+    row = group["table"].rows[0]
+    assert row["threshold for a specificity of 90 %", "Sensitivity, %"].numbers[0] == point["sensitivity"]["value"]
+    own = decisions.section(Folder(transfer=tuple(runs)))["groups"][0]["table"].rows[0]
+    key = "threshold for a specificity of 90 %", "PPV, %"
+    assert float(row[key]) < float(own[key])  # of rarer patients more are called in vain
+    assert {"all glioma", "sharp", "dull"} <= set(group["figure"].data["line"])
+    html = page.section_html("decisions", {"decisions": found})
+    assert well_formed(html) and "as given by" in html and "at a prevalence of 10.0 % glioma" in html
+    one_class = dataclasses.replace(runs[0], label=np.zeros_like(runs[0].label))
+    assert decisions.section(Folder(transfer=(one_class,))) is None
+
+
+def test_means_over_folds_and_deals_stand_below_the_pooled_scores():
+    first = run("net", 1.0)
+    other = dataclasses.replace(first, fold=((first.fold.astype(int) + first.label) % 5).astype(str))
+    found = transfer.section(Folder(transfer=(dataclasses.replace(first, deals=(other, other)),)))
+    pooled, folds, deals, _ = found["sequences"][0]["ours"].rows
+    aucs = np.array([scores["slice"]["auc"]["value"] for scores in first.fold_scores.values()])
+    assert folds["slices", "AUC"] == f"{aucs.mean():.2f} ± {aucs.std(ddof=1):.2f}" and pooled[""] == "net"
+    more = [s["slice"]["auc"]["value"] for deal in (other, other) for s in deal.fold_scores.values()]
+    every = np.array([*aucs, *more])
+    want = every.mean(), *metrics.corrected_interval(every, 5)
+    assert deals["slices", "AUC"].numbers == pytest.approx(want) and "3 deals" in deals[""]
+    html = page.section_html("transfer", {"transfer": found})
+    assert "Nadeau and Bengio (2003)" in html and "mean ± SD over folds" in html
 
 
 def test_figures_name_what_they_show():
