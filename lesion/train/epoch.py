@@ -48,7 +48,16 @@ def is_over(recipe: Recipe, best: BestEpoch, epoch: Any) -> Any:
 
 
 def training_scalars(loss: float, label: np.ndarray, logit: np.ndarray) -> dict[str, float]:
-    """Returns an epoch's scalars on its training examples: the given mean loss, in nats, and the AUC of logits [M]."""
+    """Returns an epoch's scalars on its M training examples, slices and their copies: mean loss and AUC.
+
+    Both tell of the same outputs in every mode: those of the step that trained on the example, before its update and
+    with dropout. The AUC is that of all examples together, not a mean over batches.
+
+    Args:
+        loss: mean loss, nats.
+        label: int [M], 0 or 1.
+        logit: logits of glioma, [M].
+    """
     return {"loss": loss, "auc": auc(label, logit)}
 
 
@@ -70,6 +79,14 @@ def auc(label: np.ndarray, score: np.ndarray) -> float:
     if len(np.unique(label)) < 2 or not np.isfinite(score).all():
         return float("nan")
     return float(roc_auc_score(label, score))
+
+
+def validation_not_finite_error(epoch: int) -> UserError:
+    """Returns the error that reports a validation loss that is not finite in epoch `epoch`, from 0."""
+    return UserError(
+        f"the validation loss is not finite in epoch {epoch + 1}, so that no epoch is the best: lower "
+        "--config.optim.lr, set --config.dtype=float32 where it is bfloat16, or train all epochs (--config.patience=0)"
+    )
 
 
 def not_finite_error(

@@ -37,7 +37,7 @@ class FeatureSpec(NamedTuple):
         backbone: name of a backbone in `models.MODELS`.
         stop: name of the stage whose output is taken.
         pooling: see `network.pool_features`; empty leaves the output as it is.
-        dtype: data type of the arithmetic and of the file.
+        dtype: data type of the arithmetic, and of an output that is left as it is; what is pooled is float32.
     """
 
     backbone: str
@@ -182,7 +182,8 @@ def load_or_compute(
         stage: name in the progress display.
 
     Returns:
-        [N, 1 + num_copies, ...] of the spec's dtype, memory-mapped; [:, 0] is of the slices themselves.
+        [N, 1 + num_copies, ...], memory-mapped, float32 or of the spec's dtype (see there); [:, 0] is of the slices
+        themselves.
     """
     path = _path(cache_dir, slices, spec, variables, weights_sha256, num_copies, seed)
     if processes.is_first() and not _is_whole(path):
@@ -197,4 +198,4 @@ def load_or_compute(
                 partial.replace(path)
     processes.wait_for_all(f"features {path.stem}")
     features = np.load(path, mmap_mode="r")
-    return features.view(jnp.bfloat16) if spec.dtype == "bfloat16" else features
+    return features.view(jnp.bfloat16) if features.dtype == np.uint16 else features

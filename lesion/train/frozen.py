@@ -52,7 +52,11 @@ class Learner(NamedTuple):
             info["loss"]: mean training loss of every epoch, nats, float32 [num_epochs]; NaN after an early stop.
             info["num_epochs"]: number of epochs trained, int32 [].
             info["bad_step"]: first step of each epoch whose loss was not finite, int32 [num_epochs]; -1 for none.
+            info["validation_loss"]: loss on the validation slices after each epoch, nats, float32 [num_epochs], with
+            patience only.
             info["logit"]: logits of the slices themselves after each epoch, float32 [num_epochs, N], if requested.
+            info["step_logit"]: logits of all examples trained on, slice by slice, copy by copy, each as its step
+            computed it, float32 [num_epochs, N · (1 + copies)], if requested; NaN for the others.
         predict: (state, examples) -> probabilities float32 [N, 2] of the slices themselves.
         pool_outputs: (key, state, examples, name) -> an output for every slice, which acquisition needs: `probs`, as
             `predict`; `augmented_probs` [N, 1 + copies, 2], of the augmented copies too; `mc_probs` [N, S, 2],
@@ -74,7 +78,7 @@ def frozen_learner(network: Network, recipe: Recipe, *, with_logits: bool = Fals
     Args:
         network: network whose inputs are features [B, D], or a tree like the examples' inputs.
         recipe: how to train; `fit` restarts schedule and optimizer and continues from the state's parameters.
-        with_logits: whether `fit` returns the logits after each epoch.
+        with_logits: whether `fit` returns the logits of each epoch.
         num_samples: S, the number of samples in `mc_probs`.
     """
     tx = steps.optimizer(recipe)
@@ -104,8 +108,8 @@ def frozen_learner(network: Network, recipe: Recipe, *, with_logits: bool = Fals
             key_order, key_step = epoch_keys(key, index)
             order = jnp.concatenate([epoch_order(key_order, mask), padding])
 
-            def step(i: jax.Array, carry: tuple[TrainState, jax.Array, jax.Array]):
-                state, total, bad_step = carry
+            def step(i: jax.Array, carry: tuple[TrainState, jax.Array, jax.Array, jax.Array]):
+                state, total, bad_step, seen = carry
                 state = with_learning_rate(state, learning_rate(recipe, index, i, num_steps))
                 rows = jax.lax.dynamic_slice(order, (i * size,), (size,))
                 in_batch = (i * size + jnp.arange(size) < n * copies) & mask[rows]
@@ -115,13 +119,15 @@ def frozen_learner(network: Network, recipe: Recipe, *, with_logits: bool = Fals
                 batch = steps.Batch(batch_inputs, label[rows], in_batch)
                 state, info = train_step(keys, state, batch, objective=objective)
                 bad_step = jnp.where((bad_step < 0) & ~jnp.isfinite(info["loss"]), i, bad_step)
-                return state, total + info["loss"] * jnp.sum(in_batch, dtype=jnp.float32), bad_step
+                if with_logits:
+                    seen = seen.at[jnp.where(in_batch, rows, n * copies)].set(info["logit"], mode="drop")
+                return state, total + info["loss"] * jnp.sum(in_batch, dtype=jnp.float32), bad_step, seen
 
-            start = state, jnp.float32(0), jnp.int32(-1)
-            state, total, bad_step = jax.lax.fori_loop(0, num_steps, step, start)
+            start = state, jnp.float32(0), jnp.int32(-1), jnp.full(n * copies if with_logits else 0, jnp.nan)
+            state, total, bad_step, seen = jax.lax.fori_loop(0, num_steps, step, start)
             loss = total / jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1.0)
             info = {"loss": loss, "bad_step": bad_step}
-            return state, info | ({"logit": logits(state)} if with_logits else {})
+            return state, info | ({"logit": logits(state), "step_logit": seen} if with_logits else {})
 
         def epoch_unless_over(carry: tuple[TrainState, TrainState, BestEpoch, jax.Array], index: jax.Array):
             def train(state: TrainState, best_state: TrainState, best: BestEpoch):
@@ -132,12 +138,13 @@ def frozen_learner(network: Network, recipe: Recipe, *, with_logits: bool = Fals
                 best_state, best = jax.tree.map(
                     lambda old, new: jnp.where(better, new, old), (best_state, best), (state, now)
                 )
-                return (state, best_state, best, is_over(recipe, best, index)), info
+                over = is_over(recipe, best, index)
+                return (state, best_state, best, over), info | {"validation_loss": now.loss}
 
             def skip(state: TrainState, best_state: TrainState, best: BestEpoch):
-                empty = {"loss": jnp.nan, "logit": jnp.nan, "bad_step": -1}
                 info = jax.eval_shape(epoch, state, index)[1]
-                info = {name: jnp.full(x.shape, empty[name], x.dtype) for name, x in info.items()}
+                info = {k: jnp.full(x.shape, -1 if k == "bad_step" else jnp.nan, x.dtype) for k, x in info.items()}
+                info["validation_loss"] = jnp.float32(jnp.nan)
                 return (state, best_state, best, over), info
 
             *before, over = carry

@@ -10,7 +10,13 @@ from flax import linen as nn
 
 
 def pool_features(x: jax.Array, pooling: str) -> jax.Array:
-    """Pools a map [B, H, W, C] by `mean` or `max` to [B, C], by `flatten` to [B, H·W·C]; returns [B, D] unchanged."""
+    """Pools a map [B, H, W, C], of any type, to float32 features.
+
+    Args:
+        x: the map; or features [B, D], which stay as they are.
+        pooling: `mean` or `max` to [B, C], `flatten` to [B, H·W·C].
+    """
+    x = x.astype(jnp.float32)
     if x.ndim == 2:
         return x
     assert x.ndim == 4, x.shape
@@ -94,7 +100,7 @@ class Network:
             stop=self.stop,
             mutable=["batch_stats"] if train else [],
         )
-        return pool_features(x, self.pooling).astype(jnp.float32), updated.get("batch_stats", batch_stats)
+        return pool_features(x, self.pooling), updated.get("batch_stats", batch_stats)
 
     def apply(
         self, params: Any, batch_stats: Any, inputs: Any, mask: jax.Array, keys: jax.Array

@@ -145,6 +145,7 @@ def train_step(
     network: Network,
     tx: optax.GradientTransformation,
     objective: Objective = PLAIN,
+    batch_size: int | None = None,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Any]]:
     """Makes one step of gradient descent on the mean loss over the global batch.
@@ -156,13 +157,15 @@ def train_step(
         network: network to train.
         tx: optimizer that `state.opt_state` belongs to.
         objective: modifications of the loss.
+        batch_size: number of examples in a full global batch: one of n changes BatchNorm's running statistics by
+            n / batch_size of what a full one would; None: every batch is full.
         axis_name: name of the axis of devices that share the global batch; None on one device.
 
     Returns:
         The state after the step, and {"loss": nats [], "logit": [B]}; the loss is the mean over the global batch.
     """
 
-    def loss_fn(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+    def loss_fn(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any, jax.Array]]:
         if network.own_loss:
             label = jnp.where(batch.mask, batch.label, 0)
             loss, logit, batch_stats = network.loss(params, state.batch_stats, batch.inputs, label, batch.mask)
@@ -172,15 +175,18 @@ def train_step(
             total, count = masked_bce(logit, batch.label, batch.mask, objective)
         # Divided by the global count, so that the devices' gradients add up to that of the global batch.
         count = count if axis_name is None else jax.lax.psum(count, axis_name)
-        return total / jnp.maximum(count, 1.0), (logit, batch_stats)
+        return total / jnp.maximum(count, 1.0), (logit, batch_stats, count)
 
-    (loss, (logit, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    (loss, (logit, batch_stats, count)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     if axis_name is not None:
         loss, grads = jax.lax.psum((loss, grads), axis_name)
     # 2026-11: optax's bias correction raises a float to an int32 power, which strict dtype promotion refuses.
     with jax.numpy_dtype_promotion("standard"):
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    if batch_size is not None and network.update_statistics:
+        share = count / batch_size
+        batch_stats = jax.tree.map(lambda old, new: share * new + (1.0 - share) * old, state.batch_stats, batch_stats)
     return TrainState(params, batch_stats, opt_state), {"loss": loss, "logit": logit}
 
 

@@ -26,6 +26,7 @@ from lesion.train.epoch import (
     is_over,
     not_finite_error,
     training_scalars,
+    validation_not_finite_error,
     validation_scalars,
 )
 from lesion.train.forward import fetch_behind
@@ -132,7 +133,14 @@ def make_trainer(
         state = steps.with_learning_rate(state, steps.learning_rate(recipe, *index))
         objective = steps.Objective(class_weight, recipe.label_smoothing)
         state, info = steps.train_step(
-            keys, state, step_batch, network=network, tx=tx, objective=objective, axis_name=axis_name
+            keys,
+            state,
+            step_batch,
+            network=network,
+            tx=tx,
+            objective=objective,
+            batch_size=recipe.batch_size,
+            axis_name=axis_name,
         )
         return state, info | {"logit": of_all_devices(info["logit"])}
 
@@ -257,7 +265,8 @@ def fit(
         The last state, or with patience the best, as NumPy arrays; and the scalars of every epoch.
 
     Raises:
-        UserError: if a loss is not finite (it names step, slices and last checkpoint), or a checkpoint cannot be used.
+        UserError: if a training loss is not finite (it names step, slices and last checkpoint) or a validation loss is
+            not (it names the epoch), or a checkpoint cannot be used.
         Interrupted: if a stop was requested; a checkpoint is saved before, if there is a checkpointer.
     """
     assert label.shape == mask.shape == (len(trainer.slice_id),), (label.shape, mask.shape)
@@ -286,6 +295,8 @@ def fit(
         if validation is not None:
             probability = _predict(trainer, state, validation)[validation]
             scalars |= validation_scalars(label[validation], probability)
+        if recipe.patience and not np.isfinite(scalars["validation_loss"]):
+            raise validation_not_finite_error(progress.epoch)
         if recipe.patience and scalars["validation_loss"] < progress.best_loss:
             best_state = trainer.devices.fetch(state)
             progress = progress._replace(best_loss=scalars["validation_loss"], best_epoch=progress.epoch)

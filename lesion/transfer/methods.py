@@ -163,9 +163,12 @@ def fit_on_features(config: ConfigDict, learner: Learner) -> Callable[[Keys, Exa
             rows = epoch.batch_indices(keys[1], int(bad[0]), step, mask, config.batch_size) // copies
             kind, ids = ("slices", units.slice_id) if units.slice_id[0] else ("patients", units.patient)
             raise epoch.not_finite_error(int(bad[0]), step, ids[rows], kind=kind)
-        history = []
-        for loss, logit in zip(info["loss"][: info["num_epochs"]], info["logit"], strict=False):
-            scalars = epoch.training_scalars(float(loss), units.label[train], logit[train])
+        count, history = int(info["num_epochs"]), []
+        if held is not None and not np.isfinite(info["validation_loss"][:count]).all():
+            raise epoch.validation_not_finite_error(int(np.argmin(np.isfinite(info["validation_loss"][:count]))))
+        examples_of_train, label = np.repeat(train, examples.shape[1]), np.repeat(units.label, examples.shape[1])
+        for loss, logit, step_logit in zip(info["loss"][:count], info["logit"], info["step_logit"], strict=False):
+            scalars = epoch.training_scalars(float(loss), label[examples_of_train], step_logit[examples_of_train])
             if held is not None:
                 scalars |= epoch.validation_scalars(units.label[held], both_classes(expit(logit[held])))
             history.append(scalars)

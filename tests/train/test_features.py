@@ -1,6 +1,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
@@ -30,9 +31,20 @@ def variables(tiny_backbone):
     return pretrained.random_variables("tiny", 0)[0]
 
 
-def compute(folder, slices, variables, sha256="w", **changes):
-    options = dict(num_copies=2, seed=0, stage="test") | changes
-    return features.load_or_compute(folder, slices, features.last_map_spec("tiny"), variables, sha256, **options)
+def compute(folder, slices, variables, sha256="w", spec=None, **changes):
+    options, spec = dict(num_copies=2, seed=0, stage="test") | changes, spec or features.last_map_spec("tiny")
+    return features.load_or_compute(folder, slices, spec, variables, sha256, **options)
+
+
+@pytest.mark.parametrize("pooling", ["mean", ""])
+def test_only_an_output_that_is_not_pooled_is_rounded_to_bfloat16(pooling, tmp_path, slices, variables):
+    spec = features.FeatureSpec("tiny", "bn2", pooling, "bfloat16")
+    found = compute(tmp_path, slices, variables, spec=spec)
+    again = compute(tmp_path, slices, variables, spec=spec)
+    assert found.dtype == again.dtype == (np.float32 if pooling else jnp.bfloat16)
+    exact = compute(tmp_path, slices, variables, spec=spec._replace(dtype="float32"))
+    np.testing.assert_allclose(found.astype(np.float32), exact, rtol=0.02, atol=0.02 * exact.max())
+    assert (found.astype(jnp.bfloat16) != found).any() == bool(pooling)
 
 
 def test_features_do_not_depend_on_batches_or_order_and_are_computed_once(tmp_path, slices, variables, monkeypatch):

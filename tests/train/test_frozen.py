@@ -110,3 +110,23 @@ def test_an_epoch_is_the_plain_loop():
             params = jax.tree.map(lambda p, u, lr=1e-2 * 0.5**number: p - lr * u, params, updates)
     close(fitted, start._replace(params=params), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(info["loss"], np.reshape(losses, (2, 3)).sum(1) / 18, rtol=1e-4)
+
+
+def test_the_logits_of_an_epochs_steps_are_those_before_their_updates():
+    shown, mask = examples(6, 2), jnp.arange(6) < 5
+    network = Network(Head((4,)))
+    method = frozen_learner(network, Recipe(1, 12, 0.1), with_logits=True)  # one step, one update
+    start = method.init(KEY, shown)
+    _, info = method.fit(KEY, start, shown, mask)
+    before = np.where(np.repeat(mask, 2), network.predict(start.params, {}, shown.all), np.nan)
+    np.testing.assert_allclose(info["step_logit"][0], before, rtol=1e-5, atol=1e-6)
+    assert np.abs(info["logit"][0][:5] - before[::2][:5]).max() > 1e-3
+
+
+def test_a_validation_loss_that_is_not_finite_is_reported():
+    shown, mask, held = examples(), jnp.arange(40) < 20, jnp.arange(40) >= 30
+    broken = shown._replace(inputs=shown.inputs.at[35].set(jnp.nan))
+    method = frozen_learner(Network(Head((4,))), Recipe(3, 20, 1e-2, patience=1), with_logits=True)
+    _, info = method.fit(KEY, method.init(KEY, shown), broken, mask, held)
+    assert np.isfinite(info["loss"]).tolist() == [True, True, False] and info["num_epochs"] == 2
+    assert np.isnan(info["validation_loss"]).all()

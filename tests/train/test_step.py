@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from lesion.models.heads import Head
 from lesion.train import epoch
@@ -93,3 +94,16 @@ def test_the_backbone_learns_at_its_own_rate():
 def test_the_rate_decays_by_epoch_or_step(every, want):
     rate = steps.learning_rate(Recipe(decay_every=every), *map(jnp.int32, (2, 3, 10)))
     np.testing.assert_allclose(rate, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [6, 2, 1])
+def test_a_short_batch_moves_the_running_statistics_by_its_share(count, rng):
+    network, tx = Network(Head((4,)), tiny.Tiny(), stop="bn2", pooling="mean"), steps.optimizer(Recipe())
+    inputs = rng.standard_normal((6, 16, 16, 3), np.float32)
+    start = steps.create_state(*network.init(KEY, inputs, tiny.Tiny().init(KEY, inputs)), tx)
+    short = steps.Batch(inputs, np.arange(6, dtype=np.int32) % 2, np.arange(6) < count)
+    step = functools.partial(steps.train_step, keys(6), start, short, network=network, tx=tx)
+    full, weighted = (jax.jit(functools.partial(step, batch_size=size))()[0].batch_stats for size in (None, 6))
+    for old, new, got in zip(*map(jax.tree.leaves, (start.batch_stats, full, weighted)), strict=True):
+        want = new if count == 6 else old + count / 6 * (new - old)
+        np.testing.assert_allclose(got, want, rtol=0 if count == 6 else 1e-5, atol=0 if count == 6 else 1e-7)

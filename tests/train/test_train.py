@@ -71,6 +71,14 @@ def test_only_what_is_above_the_stage_is_trained(trainer):
     assert all(jax.tree.leaves(moved))
 
 
+def test_early_stopping_without_a_finite_validation_loss_is_an_error(trainer, monkeypatch):
+    label, held = tiny.slices().label, np.arange(40) >= 30
+    monkeypatch.setattr(train, "_predict", lambda *args: np.full((40, 2), np.nan, np.float32))
+    patient = trainer._replace(recipe=trainer.recipe._replace(patience=2))
+    with pytest.raises(UserError, match="the validation loss is not finite in epoch 1, "):
+        train.fit(patient, KEY, trainer.init(KEY), label, ~held, held)
+
+
 def test_a_checkpoint_of_another_run_is_refused(trainer, tmp_path):
     label, mask = tiny.slices().label, np.ones(40, bool)
 
