@@ -146,7 +146,8 @@ def _read_storage(file: BinaryIO, storage: _Storage) -> np.ndarray:
 def _view(tensor: _Tensor, storages: dict[str, np.ndarray]) -> np.ndarray:
     base = storages[tensor.storage.key]
     last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
-    if min(tensor.strides, default=0) < 0 or tensor.offset < 0 or last >= max(base.size, 1):
+    is_empty = 0 in tensor.shape  # reads nothing, whatever its other sides and its strides
+    if min(tensor.strides, default=0) < 0 or tensor.offset < 0 or (last >= base.size and not is_empty):
         raise ValueError("a tensor reaches outside its storage")
     sizes.check(math.prod(tensor.shape) * base.itemsize)  # a stride of 0 makes much of little
     strides = tuple(s * base.itemsize for s in tensor.strides)

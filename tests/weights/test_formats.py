@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from lesion import models, trees, weights
 from lesion.errors import UserError
-from lesion.weights import rules
+from lesion.weights import rules, torch_files
 from lesion.weights.pretrained import shapes
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -239,3 +239,26 @@ def test_details_of_torchs_files(tmp_path):
     checkpoint = {"epoch": 3, "state_dict": checkpoints.tensors(SMALL)}
     checkpoints.write_torch_zip(tmp_path / "c.pth", SMALL, checkpoint)
     np.testing.assert_array_equal(weights.read(tmp_path / "c.pth")["w"], SMALL["w"])
+
+
+VIEWS = {  # elements of the storage, offset, shape, strides, whether it is read
+    "all of it": (4, 0, (2, 2), (2, 1), True),
+    "a number": (1, 0, (), (), True),
+    "nothing of something": (4, 4, (0, 3), (9, 1), True),
+    "nothing of nothing": (0, 0, (0,), (1,), True),
+    "a number of nothing": (0, 0, (), (), False),
+    "an element of nothing": (0, 0, (1,), (1,), False),
+    "one too many": (4, 1, (4,), (1,), False),
+    "before the beginning": (4, 3, (2,), (-4,), False),
+}
+
+
+@pytest.mark.parametrize(("size", "offset", "shape", "strides", "is_read"), VIEWS.values(), ids=VIEWS)
+def test_no_tensor_reads_outside_its_storage(size, offset, shape, strides, is_read):
+    tensor = torch_files._Tensor(torch_files._Storage("<f4", "0", size), offset, shape, strides)
+    storages = {"0": np.arange(size, dtype="<f4")}
+    if is_read:
+        assert torch_files._view(tensor, storages).shape == shape
+    else:
+        with pytest.raises(ValueError, match="outside its storage"):
+            torch_files._view(tensor, storages)
