@@ -111,7 +111,7 @@ class CapsuleHead(nn.Module):
     def capsules_of(self, features: jax.Array) -> jax.Array:
         """Returns the class capsules [B, 2, 16] of features [B, 8 I]."""
         assert features.shape[1:] == (self.capsules * PRIMARY,), features.shape
-        primary = squash(features.reshape(len(features), self.capsules, PRIMARY))
+        primary = squash(features.astype(jnp.float32).reshape(len(features), self.capsules, PRIMARY))
         return route(jnp.einsum("bik,ijkd->bijd", primary, self.transformation))
 
     def reconstruct(self, v: jax.Array, label: jax.Array) -> jax.Array:

@@ -3,6 +3,8 @@
 On CPU a 1x1 convolution runs as a matrix product, a depthwise one as shifted multiply-adds and the input gradient of a
 strided one as matrix products (1.4-5, 4-14 and 1.2-1.7 times faster than XLA's convolution there); on GPU XLA's is
 fastest. All other convolutions are XLA's on CPU too, which is fast with the library that launch/setup.sh chooses.
+
+Sums run in float32 whatever the input's type: a sum in bfloat16 stops growing once its next term is below 1/256 of it.
 """
 
 import functools
@@ -148,11 +150,23 @@ def conv2d(
         [B, H', W', O].
     """
     assert x.ndim == 4 and kernel.ndim == 4 and x.shape[3] == kernel.shape[2] * groups, (x.shape, kernel.shape)
-    depthwise = groups == x.shape[3] == kernel.shape[3]
-    if uses_matmul(impl) and depthwise and groups > 1:
+    if not uses_matmul(impl):
+        return _lax_conv(x, kernel, stride, padding, groups)  # cuDNN sums in float32
+    if x.dtype == jnp.float32:
+        return _conv_on_cpu(x, kernel, stride, padding, groups)
+
+    def widened(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        wide = x.astype(jnp.float32), kernel.astype(jnp.float32)
+        return _conv_on_cpu(*wide, stride, padding, groups).astype(x.dtype)
+
+    return jax.checkpoint(widened)(x, kernel)  # what the gradients need is kept narrow
+
+
+def _conv_on_cpu(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, groups: int) -> jax.Array:
+    if groups == x.shape[3] == kernel.shape[3] and groups > 1:
         return _depthwise_conv(x, kernel, stride, padding)
-    if uses_matmul(impl) and groups == 1 and kernel.shape[:2] == (1, 1) and padding == NO_PADDING:
+    if groups == 1 and kernel.shape[:2] == (1, 1) and padding == NO_PADDING:
         return _pointwise_conv(x[:, ::stride, ::stride], kernel[0, 0])
-    if uses_matmul(impl) and groups == 1 and stride > 1:
+    if groups == 1 and stride > 1:
         return _strided_conv(x, kernel, stride, padding)
     return _lax_conv(x, kernel, stride, padding, groups)

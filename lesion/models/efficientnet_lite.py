@@ -36,6 +36,7 @@ GROUPS = (
     BlockGroup(4, 5, 2, 6, 192),
     BlockGroup(1, 3, 1, 6, 320),
 )
+BRANCH_SCALE = sum(group.repeats for group in GROUPS) ** -0.5  # see `BatchNorm`
 
 
 class InvertedResidual(nn.Module):
@@ -64,8 +65,9 @@ class InvertedResidual(nn.Module):
         y = Conv(wide, (k, k), self.stride, groups=wide, impl=self.impl, name="depthwise_conv")(y)
         y = nn.relu6(self.norm(name="bn1")(y))
         y = Conv(self.group.features, (1, 1), impl=self.impl, name="project_conv")(y)
-        y = self.norm(name="bn2")(y)
-        return x + y if self.stride == 1 and x.shape == y.shape else y
+        residual = self.stride == 1 and x.shape == y.shape
+        y = self.norm(name="bn2", initial_scale=BRANCH_SCALE if residual else 1.0)(y)
+        return x + y if residual else y
 
 
 class EfficientNetLite0(Backbone):
@@ -76,8 +78,8 @@ class EfficientNetLite0(Backbone):
     def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
         """Returns the stages: the stem, the blocks, the last convolution and the global mean."""
 
-        def norm(name: str) -> Callable:
-            module = BatchNorm(not train, momentum=0.99, epsilon=1e-3, axis_name=self.axis_name, name=name)
+        def norm(name: str, **options: float) -> Callable:
+            module = BatchNorm(not train, 0.99, 1e-3, axis_name=self.axis_name, name=name, **options)
             return functools.partial(module, mask=mask)
 
         def block(name: str, group: BlockGroup, stride: int) -> Stage:
@@ -90,5 +92,5 @@ class EfficientNetLite0(Backbone):
             *(block(f"blocks_{i}", group, stride) for i, (group, stride) in enumerate(blocks)),
             ("conv_head", lambda x: Conv(1280, (1, 1), impl=self.impl, name="conv_head")(x)),
             ("bn1", lambda x: nn.relu6(norm(name="bn1")(x))),
-            ("avgpool", lambda x: jnp.mean(x, axis=(1, 2))),
+            ("avgpool", lambda x: jnp.mean(x, axis=(1, 2), dtype=jnp.float32)),
         ]

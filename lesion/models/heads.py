@@ -1,7 +1,8 @@
 """Heads, from features to the logit of glioma: the paper's, the baselines' own, and those that fuse sequences.
 
-All are called as `head(features, train, embed)` and have an attribute `dropout`; CapsNet's head is in `capsnet`. The
-heads that fuse sequences, the paper's future work, take `Bags` of all sequences of a patient.
+All are called as `head(features, train, embed)`, have an attribute `dropout`, and compute in float32 whatever the type
+of the features; CapsNet's head is in `capsnet`. The heads that fuse sequences, the paper's future work, take `Bags` of
+all sequences of a patient.
 """
 
 from collections.abc import Sequence
@@ -83,9 +84,9 @@ class Bags(NamedTuple):
 
 
 def _without_padding(bags: Bags) -> Bags:
-    """Returns the bags with zeros for padding, so that no NaN in it reaches a product or its gradient."""
+    """Returns the bags in float32, with zeros for padding, so that no NaN in it reaches a product or its gradient."""
     assert bags.features.ndim >= 3 and bags.features.shape[:-1] == bags.mask.shape, jax.tree.map(jnp.shape, bags)
-    return bags._replace(features=jnp.where(bags.mask[..., None], bags.features, 0.0))
+    return bags._replace(features=jnp.where(bags.mask[..., None], bags.features.astype(jnp.float32), 0.0))
 
 
 def mean_over_slices(bags: Bags) -> Bags:

@@ -188,7 +188,7 @@ class InceptionV3(Backbone):
         }
 
         def norm(name: str) -> Callable:
-            module = BatchNorm(not train, self.momentum, 1e-3, self.bn_scale, self.axis_name, name=name)
+            module = BatchNorm(not train, self.momentum, 1e-3, self.bn_scale, axis_name=self.axis_name, name=name)
             return functools.partial(module, mask=mask)
 
         def build(unit: Unit) -> nn.Module:
@@ -201,4 +201,4 @@ class InceptionV3(Backbone):
             return name, lambda x: Mixed(branches, build, pools, name=name)(x)
 
         stem_stages, mixed_stages = map(stem, STEM), [mixed(name, branches) for name, branches in MIXED.items()]
-        return [*stem_stages, *mixed_stages, ("avgpool", lambda x: jnp.mean(x, axis=(1, 2)))]
+        return [*stem_stages, *mixed_stages, ("avgpool", lambda x: jnp.mean(x, axis=(1, 2), dtype=jnp.float32))]

@@ -11,7 +11,8 @@ from flax import linen as nn
 
 from lesion.models.conv import NO_PADDING, ConvImpl, Padding, conv2d, same_padding, shifted_views, uses_matmul
 
-KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# By fan_in, which counts a group's own channels only: activations keep their scale (He et al., ICCV 2015, eq. 10).
+KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 PRELU_INIT = nn.initializers.constant(0.25)  # He et al., ICCV 2015
 
 
@@ -52,6 +53,7 @@ def avg_pool(
         impl: how it is computed, see `conv2d`.
     """
     assert x.ndim == 4, x.shape
+    dtype, x = x.dtype, x.astype(jnp.float32)
     if uses_matmul(impl):
         total = sum(shifted_views(jnp.pad(x, ((0, 0), *padding, (0, 0))), (size, size), stride))
     else:
@@ -62,7 +64,7 @@ def avg_pool(
         np.pad(np.ones(n), pad, constant_values=count_padding) for n, pad in zip(x.shape[1:3], padding, strict=True)
     ]
     rows, columns = (np.convolve(line, np.ones(size), "valid")[::stride] for line in counted)
-    return total * jnp.asarray(1.0 / np.outer(rows, columns)[None, :, :, None], x.dtype)
+    return (total * jnp.asarray(1.0 / np.outer(rows, columns)[None, :, :, None], x.dtype)).astype(dtype)
 
 
 def adaptive_avg_pool(x: jax.Array, side: int) -> jax.Array:
@@ -93,10 +95,10 @@ def local_response_norm(x: jax.Array, size: int = 5, alpha: float = 1e-4, beta: 
         [B, H, W, C].
     """
     assert x.ndim == 4 and size % 2 == 1, (x.shape, size)
-    reach = size // 2
+    reach, dtype, x = size // 2, x.dtype, x.astype(jnp.float32)
     squares = jnp.pad(jnp.square(x), ((0, 0), (0, 0), (0, 0), (reach, reach)))
     total = sum(squares[..., i : i + x.shape[3]] for i in range(size))
-    return x * (k + alpha / size * total) ** -beta
+    return (x * (k + alpha / size * total) ** -beta).astype(dtype)
 
 
 class PReLU(nn.Module):
@@ -106,7 +108,8 @@ class PReLU(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns the activations of x [..., C] in its shape."""
         slope = self.param("slope", PRELU_INIT, x.shape[-1:], jnp.float32)
-        return jnp.where(x > 0, x, x * slope.astype(x.dtype))
+        # The slope's gradient is a sum over batch and place, which runs in float32.
+        return jnp.where(x > 0, x, (x.astype(jnp.float32) * slope).astype(x.dtype))
 
 
 def activation(kind: str, name: str) -> Callable[[jax.Array], jax.Array]:
@@ -147,7 +150,8 @@ class Conv(nn.Module):
             padding = same_padding((x.shape[1], x.shape[2]), self.kernel_size, self.stride)
         y = conv2d(x, kernel.astype(x.dtype), stride=self.stride, padding=padding, groups=self.groups, impl=self.impl)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            y = (y.astype(jnp.float32) + bias).astype(x.dtype)  # and so does its gradient's sum over batch and place
         return y
 
 
@@ -202,6 +206,8 @@ class BatchNorm(nn.Module):
         momentum: share of the running statistics that is kept at each step.
         epsilon: constant added to the variance.
         use_scale: whether there is a scale.
+        initial_scale: initial value of the scale; a network of d residual blocks whose branches begin at d ** -0.5
+            keeps the scale of its input (De & Smith, NeurIPS 2020).
         axis_name: name of the `pmap` axis of devices, None on one device.
     """
 
@@ -209,6 +215,7 @@ class BatchNorm(nn.Module):
     momentum: float
     epsilon: float
     use_scale: bool = True
+    initial_scale: float = 1.0
     axis_name: str | None = None
 
     @nn.compact
@@ -218,7 +225,9 @@ class BatchNorm(nn.Module):
         shape = x.shape[-1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
-        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32) if self.use_scale else jnp.ones(shape)
+        scale = jnp.ones(shape)
+        if self.use_scale:
+            scale = self.param("scale", nn.initializers.constant(self.initial_scale), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         if self.use_running_average:
             factor = jax.lax.rsqrt(var.value + self.epsilon) * scale

@@ -19,6 +19,7 @@ from lesion.models.stages import Backbone, Stage
 # (number of blocks, channels inside a block, stride of the first block)
 LAYERS = ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2))
 EXPANSION = 4
+BRANCH_SCALE = sum(repeats for repeats, _, _ in LAYERS) ** -0.5  # see `BatchNorm`
 
 
 class Bottleneck(nn.Module):
@@ -45,7 +46,7 @@ class Bottleneck(nn.Module):
         y = nn.relu(self.norm(name="bn1")(self.conv(self.features, (1, 1), self.strides[0], name="conv1")(x)))
         y = self.conv(self.features, (3, 3), self.strides[1], symmetric_padding(1), name="conv2")(y)
         y = nn.relu(self.norm(name="bn2")(y))
-        y = self.norm(name="bn3")(self.conv(wide, (1, 1), name="conv3")(y))
+        y = self.norm(name="bn3", initial_scale=BRANCH_SCALE)(self.conv(wide, (1, 1), name="conv3")(y))
         if self.downsample:
             stride = max(self.strides)
             x = self.norm(name="downsample_1")(self.conv(wide, (1, 1), stride, name="downsample_0")(x))
@@ -71,8 +72,8 @@ class ResNet50(Backbone):
         """Returns the stages: torchvision's modules up to the global mean, each block a stage of its own."""
         conv = functools.partial(Conv, use_bias=self.conv_bias, impl=self.impl)
 
-        def norm(name: str) -> Callable:
-            module = BatchNorm(not train, self.momentum, self.epsilon, axis_name=self.axis_name, name=name)
+        def norm(name: str, **options: float) -> Callable:
+            module = BatchNorm(not train, self.momentum, self.epsilon, axis_name=self.axis_name, name=name, **options)
             return functools.partial(module, mask=mask)
 
         def block(name: str, features: int, stride: int, downsample: bool) -> Stage:
@@ -88,4 +89,4 @@ class ResNet50(Backbone):
         for layer, (repeats, features, stride) in enumerate(LAYERS, 1):
             for i in range(repeats):
                 stages.append(block(f"layer{layer}_{i}", features, stride if i == 0 else 1, i == 0))
-        return [*stages, ("avgpool", lambda x: jnp.mean(x, axis=(1, 2)))]
+        return [*stages, ("avgpool", lambda x: jnp.mean(x, axis=(1, 2), dtype=jnp.float32))]

@@ -81,6 +81,25 @@ def test_a_stage_name_stands_for_all_that_it_begins():
         run(start="layer2", stop="layer1")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*models.MODELS, *models.BASELINES])
+def test_random_weights_keep_the_scale_of_the_input_in_every_stage(name, rng):
+    spec, model = models.get_spec(name), models.get_model(name, None)
+    side = spec.input_size if spec.resized else 96
+    images = models.preprocess(name, jnp.asarray(rng.integers(0, 256, (2, side, side), np.uint8)))
+
+    def scales(key, x):
+        variables, before, found = model.init(key, jnp.zeros((1, *images.shape[1:])), stop=spec.last_map), None, []
+        for stage in models.map_stages(name):
+            x, before = model.apply(variables, x, start=before, stop=stage), stage
+            found.append(jnp.sqrt(jnp.mean(jnp.square(x))))
+        return jnp.stack(found)
+
+    fast = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
+    ratio = jax.jit(scales, compiler_options=fast)(KEY, images) / jnp.sqrt(jnp.mean(jnp.square(images)))
+    assert 0.1 < ratio.min() and ratio.max() < 10, dict(zip(models.map_stages(name), ratio.tolist(), strict=True))
+
+
 def test_an_unknown_backbone_is_one_line_with_the_others():
     with pytest.raises(UserError, match="no backbone 'resnet99': choose one of alexnet, "):
         models.get_model("resnet99")
