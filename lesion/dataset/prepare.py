@@ -398,6 +398,9 @@ def _write(
             files.write_text(partial / "README.md", README.format(text=OCR_WORDS[info["ocr"]], **counts))
             files.write_text(partial / store.INFO_FILE, json.dumps(info, indent=1) + "\n")
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOTEMPTY:
+            message = "was made by another run meanwhile: the same command tells whether it is the same"
+            raise UserError(f"{output} {message}") from error
         # The record writer is C++ and tells of a full disk in words only.
         if "no space left" in str(error).lower() and not isinstance(error, OSError):
             raise OSError(errno.ENOSPC, "No space left on device", str(output)) from error

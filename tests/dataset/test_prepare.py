@@ -509,6 +509,16 @@ def test_a_full_disk_leaves_nothing(flair_tree, monkeypatch, step):
     assert {p.name for p in flair_tree.parent.iterdir()} == {"dicom"}
 
 
+def test_of_two_runs_at_once_the_second_is_refused(flair_tree, monkeypatch):
+    output = flair_tree.parent / "data"
+    other = prepare(flair_tree, flair_tree.parent / "other")
+    monkeypatch.setattr(preparing.qc_figures, "draw_cohort", lambda *args, **kwargs: other.rename(output))
+    with pytest.raises(UserError, match="data was made by another run meanwhile"):
+        prepare(flair_tree)
+    prepare(flair_tree)  # says that it is up to date
+    assert {path.name for path in output.parent.iterdir()} == {"dicom", "data"}
+
+
 def test_a_dataset_in_a_folder_of_a_group_is_open_to_it_and_the_private_folder_is_not(flair_tree, tmp_path):
     (tmp_path / "group").mkdir()
     (tmp_path / "group").chmod(0o2775)
