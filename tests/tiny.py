@@ -55,7 +55,6 @@ BASELINES = {
 SVM = {"num_features": 4, "c": 1.0, "augmented": True}
 BASELINE_RUNS = {
     "tiny_capsnet": {"mode": "scratch", "head_widths": (), "class_weights": True},
-    "hncnn": {"mode": "scratch", "head_widths": ()},
     "tiny_svm": {"mode": "frozen", "head_widths": (), "svm": SVM},
 }
 

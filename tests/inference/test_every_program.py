@@ -21,6 +21,7 @@ from lesion.worklist import csv_file, round_file
 pytestmark = pytest.mark.slow
 
 SMALL = {"num_epochs": 1, "initial_labeled": 4, "num_acquire": 2, "num_rounds": 2, "num_repeats": 1}
+HNCNN = {"backbone": "hncnn", "mode": "scratch", "head_widths": ()}
 CACHED = {"finetune_from": "conv2", "cache_activations": True}
 # {kind of run: (kind of experiment, configuration, part of the run, its checkpoint)}
 FOLD = "checkpoints/fold_0"
@@ -29,7 +30,7 @@ RUNS = {
     "finetune": ("transfer", lambda: tiny.config(**SMALL), "", FOLD),
     "cached activations": ("transfer", lambda: tiny.config(**SMALL, **CACHED), "", FOLD),
     "capsnet": ("transfer", lambda: baseline("tiny_capsnet"), "", FOLD),
-    "cnn": ("transfer", lambda: baseline("hncnn"), "", FOLD),
+    "cnn": ("transfer", lambda: tiny.config(**SMALL | HNCNN), "", FOLD),
     "svm": ("transfer", lambda: baseline("tiny_svm"), "", FOLD),
     "fusion": ("fusion", lambda: fusion(), "", f"early/{FOLD}"),
     "fusion, early": ("fusion", lambda: fusion(), "early", FOLD),
