@@ -134,15 +134,27 @@ def _top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     return top, jnp.where(in_rest < 0, best[index // width] * width + index % width, whole + in_rest)
 
 
+def _lots(key: jax.Array, n: int) -> jax.Array:
+    """Draws n lots from [0, 1), float32, by hashing indices (the finalizer of Wellons' lowbias32) with a random start.
+
+    For a million slices ten times as fast on CPU as `jax.random.uniform`, which would be most of a query.
+    """
+    x = jnp.arange(n, dtype=jnp.uint32) ^ jax.random.bits(key, (), jnp.uint32)
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        x = (x ^ (x >> shift)) * jnp.uint32(factor)
+    return ((x ^ (x >> 16)) >> 8).astype(jnp.float32) * 2.0**-24
+
+
 def _highest(key: jax.Array, scores: jax.Array, k: int) -> AcquireInfo:
     """Selects the k slices of highest score [N]; lots decide which of equal ones take the last places."""
     top, indices = _top_k(scores, k)
-    is_last, num_above = scores == top[-1], jnp.sum(top > top[-1])
+    last = jnp.min(top)  # not top[-1]: with a slice of its result XLA sorts instead, which takes ten times as long
+    is_last, num_above = scores == last, jnp.sum(top > last)
     num_last = jnp.sum(is_last)
-    by_lot = (num_last > k - num_above) & (top[-1] > -jnp.inf)
+    by_lot = (num_last > k - num_above) & (last > -jnp.inf)
 
     def draw() -> jax.Array:
-        drawn = _top_k(jnp.where(is_last, jax.random.uniform(key, scores.shape), -1.0), k)[1]
+        drawn = _top_k(jnp.where(is_last, _lots(key, len(scores)), -1.0), k)[1]
         return jnp.where(jnp.arange(k) < num_above, indices, drawn[jnp.arange(k) - num_above])
 
     indices = jax.lax.cond(by_lot, draw, lambda: indices)

@@ -137,6 +137,14 @@ def test_lots_decide_among_equal_ones_and_are_told(strategy, query, may, tied):
     assert int(queries.step(KEY, pool._replace(in_pool=jnp.arange(8) < 2), seen, patient)[1].num_tied) == 0  # all asked
 
 
+def test_lots_are_even_and_differ_by_key():
+    lots = np.stack([driver._lots(key, 500) for key in jax.random.split(KEY, 200)])
+    assert lots.min() >= 0 and lots.max() < 1 and len(np.unique(lots[0])) == 500
+    np.testing.assert_allclose(lots.mean(0), 0.5, atol=0.12)
+    first = np.bincount(lots[:, :5].argmax(1), minlength=5)  # who of five is drawn: 40 times each, give or take
+    assert first.min() > 20 and abs(np.corrcoef(lots[:, 0], lots[:, 1])[0, 1]) < 0.25
+
+
 def test_what_the_scores_decide_is_not_left_to_lots():
     queries = driver.make_driver(ENTROPY, QueryConfig(3))
     pool = queries.init(jnp.zeros(6, bool), jnp.ones(6, bool))
