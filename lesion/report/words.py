@@ -9,6 +9,14 @@ from lesion import metrics
 from lesion.classes import Classes
 
 MISSING = "–"
+INTERVALS = (
+    "Intervals: AUC by DeLong, of slices by Obuchowski, on the logit scale; the others by Wilson, of slices with the "
+    "effective number of patients."
+)
+DIFFERENCES = (
+    "Intervals of differences: from those of both (AUC: DeLong, shares: Wilson) and their correlation, by Newcombe's "
+    "square-and-add."
+)
 LEVELS = ("patients", "slices")
 
 

@@ -194,6 +194,16 @@ def test_single_runs_are_reported_too(tmp_path):
         assert "Not shown here" not in text
 
 
+def test_a_single_run_has_its_deals_and_its_readers_beside_it(tmp_path):
+    for name in (".", "deals/1", "deals/2"):
+        fake_transfer(tmp_path / name, len(name), 1.0, num_patients=15)
+    write_rows(tmp_path / "readers.csv", ("patient", "reader", "label"), [(f"P{p:04x}", "A", p % 2) for p in range(15)])
+    (run,), (reader,) = read.read(tmp_path).transfer, read.read(tmp_path).readers
+    assert len(run.deals) == 2 and run.deals[0].probability.shape != () and reader.name == "A"
+    text = text_of(rendered(tmp_path))
+    assert "mean over the folds of 3 deals" in text and "model minus reader" in text
+
+
 def test_nothing_to_report_is_one_line(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(errors.UserError) as error:

@@ -62,7 +62,8 @@ def test_every_experiment_stands_in_its_section(html):
         "Head: efficientnet_lite0, CE-T1WI, frozen features, 20 epochs, 1 copy",
         "Leakage. CE-T1WI (frozen features, 20 epochs, 1 copy): on this cohort",
         "shuffled 200 times, folds by patient dealt anew each time; logistic regression on frozen features",
-        "First line: the test folds pooled", "… mean ± SD over folds", "AUC by DeLong (of slices by Obuchowski",
+        "First line: the test folds pooled", "– mean ± SD over folds", "AUC by DeLong, of slices by Obuchowski",
+        "by Newcombe's square-and-add",
         "Fig. 9 of the paper", "Fig. 11 of the paper",
     ):  # fmt: skip
         assert phrase in text, phrase

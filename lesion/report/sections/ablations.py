@@ -83,7 +83,7 @@ def _sweep(
     title = words.capital(sweep.replace("_", " "))
     models = " or ".join(dict.fromkeys(run.title for run in runs)).replace(RANDOM, " (random weights)")
     details = [models, *dict.fromkeys(run.sequence_title for run in runs), recipe.describe(runs)]
-    columns, notes = (_ACTIVE_COLUMNS, []) if is_active else (transfer.COLUMNS, [transfer.WEIGHTED])
+    columns, notes = (_ACTIVE_COLUMNS, []) if is_active else (transfer.COLUMNS, [words.INTERVALS, transfer.WEIGHTED])
     solid, hollow = ("mean over rounds", "last round") if is_active else ("slices", "patients")
     caption = f"{title}: {', '.join(filter(None, details))}" if any(details) else title
     drawn = f"{title}: AUC with 95 % interval; bold: the default."

@@ -21,7 +21,7 @@ def _table(folder: Folder, sequence: str) -> Table | None:
     main = sequence == _SEQUENCE
     name = "table-7" if main else words.identifier("baselines", sequence)
     caption = f"{'Table 7, this cohort' if main else 'Baselines'}: {paper.sequence_title(sequence)}; bold: transfer"
-    return Table(name, caption, rows, transfer.COLUMNS, notes=[transfer.WEIGHTED])
+    return Table(name, caption, rows, transfer.COLUMNS, notes=[words.INTERVALS, transfer.WEIGHTED])
 
 
 def _assumptions(folder: Folder) -> Table | None:

@@ -12,6 +12,7 @@ from lesion.report.sections.comparison import by_sequence, group_verdicts
 from lesion.report.tables import Cell, Table
 
 BINS = 10
+_INTERVALS = "Intervals: Brier score by Wilson's formula with its own variance, slope and intercept by Wald."
 
 
 def overconfidence(run: Predictions) -> float:
@@ -45,18 +46,20 @@ def cell(entry: dict[str, float]) -> Cell:
     """Returns a score's cell, with three digits and the interval, which is left out if there is none."""
     value, low, high = tables.triple(entry)
     text = f"{value:.3f}" if np.isfinite(value) else words.MISSING
-    return Cell(text, f"{low:.3f} to {high:.3f}" if low <= high else "", (value, low, high))
+    ends = f"{low:.3f} to {high:.3f}" if low <= high else ""
+    return Cell(text.replace("-", "−"), ends.replace("-", "−"), (value, low, high))
 
 
 def _row(run: Predictions, scores: dict[str, Any]) -> dict[str, Any]:
     """Returns a run's row of the table of calibration scores."""
     patient, slices, positive = scores["patient"], scores["slice"], run.classes.positive
+    parts = [patient["brier_parts"][name] for name in ("reliability", "resolution", "uncertainty")]
     return {
         "Model": run.title,
         "ECE, patients": f"{patient['ece']:.3f}",
         "ECE by chance, up to": f"{scores['chance']['high']:.3f}",
         "Brier, patients": cell(patient["brier"]),
-        "Brier of the share alone": f"{patient['brier_share']:.3f}",
+        "Reliability − resolution + uncertainty": f"{parts[0]:.3f} − {parts[1]:.3f} + {parts[2]:.3f}",
         "Slope": cell(patient["slope"]),
         "Intercept": cell(patient["intercept"]),
         f"Predicted / true {positive}, %": f"{100 * patient['predicted']:.0f} / {100 * patient['observed']:.0f}",
@@ -85,7 +88,7 @@ def section(folder: Folder) -> dict[str, Any] | None:
                 "verdicts": group_verdicts(
                     (verdict(scores, overconfidence(run), run.classes.positive), run.title) for run, scores in scored
                 ),
-                "table": Table(words.identifier("calibration", sequence), caption, rows),
+                "table": Table(words.identifier("calibration", sequence), caption, rows, notes=[_INTERVALS]),
                 "figures": [
                     figure(r, words.identifier("figure-calibration", sequence, i)) for i, r in enumerate(runs)
                 ],

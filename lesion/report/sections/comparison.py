@@ -109,7 +109,7 @@ def _models_table(sequence: str, reference: str, rows: Sequence[Row]) -> Table:
         for row in rows
     ]
     caption = f"{paper.sequence_title(sequence)}: each model minus {reference}; small print: 95 % interval"
-    return Table(words.identifier("comparison", sequence), caption, cells)
+    return Table(words.identifier("comparison", sequence), caption, cells, notes=[words.DIFFERENCES])
 
 
 def _readers_table(sequence: str, classes: Classes, scores: dict[str, dict[str, Any]], simulated: bool) -> Table:
@@ -123,7 +123,7 @@ def _readers_table(sequence: str, classes: Classes, scores: dict[str, dict[str, 
     ]
     title = f"readers{', SIMULATED' if simulated else ''}"
     caption = f"{paper.sequence_title(sequence)}: {title}; small print: 95 % interval"
-    return Table(words.identifier("readers", sequence), caption, cells)
+    return Table(words.identifier("readers", sequence), caption, cells, notes=[words.INTERVALS])
 
 
 def _models_readers_table(sequence: str, rows: Sequence[dict[str, Any]]) -> Table:
@@ -145,8 +145,9 @@ def _models_readers_table(sequence: str, rows: Sequence[dict[str, Any]]) -> Tabl
         }
         for row in rows
     ]
+    name = words.identifier("models-readers", sequence)
     caption = f"{paper.sequence_title(sequence)}: model minus reader, on the patients that both judged; in points"
-    return Table(words.identifier("models-readers", sequence), caption, cells, left=["Reader"])
+    return Table(name, caption, cells, left=["Reader"], notes=[words.DIFFERENCES])
 
 
 def _forest(sequence: str, reference: str, rows: Sequence[Row], score: str) -> Drawing | None:

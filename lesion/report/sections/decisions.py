@@ -56,8 +56,8 @@ def _curves(folder: Folder, sequence: str, runs: Sequence[Predictions]) -> Drawi
         label, probability, _ = run.columns("patient")
         model, every = metrics.net_benefit(label, probability, THRESHOLDS, _prevalence(folder, run))
         lines.append(_line(run.title, model, style))
-    lines.append(_line(f"all {runs[0].classes.positive}", np.where(every >= _LOWEST, every, np.nan), len(lines)))
-    highest = max(float(np.nanmax(line.mean)) for line in lines)
+    lines.append(_line(f"all {runs[0].classes.positive}", every, len(lines)))
+    highest = max(float(line.mean.max()) for line in lines)
     return figures.lines(
         words.identifier("decision-curves", sequence),
         f"{paper.sequence_title(sequence)}: net benefit of patients; without intervals.",
@@ -79,7 +79,7 @@ def section(folder: Folder) -> dict[str, Any] | None:
             rows = [_row(folder, run) for run in known]
             share = words.number("accuracy", _prevalence(folder, known[0]))
             caption = f"{title}: patients, PPV and NPV at a prevalence of {share} % {known[0].classes.positive}"
-            table = Table(name, caption, rows)
+            table = Table(name, caption, rows, notes=[words.INTERVALS])
             groups.append({"title": title, "table": table, "figure": _curves(folder, sequence, known)})
     return {"groups": groups, "given": folder.prevalence is not None} if groups else None
 

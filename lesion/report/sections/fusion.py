@@ -58,6 +58,7 @@ def _differences(runs: Sequence[Predictions], first: Predictions, choice: str) -
     ]
     notes = [
         f"{words.capital(first.title)}: {choice}.",
+        words.DIFFERENCES,
         f"Both p columns are corrected for the {2 * len(compared)} tests of this table (Holm), the intervals are not.",
     ]
     table = Table("fusion-differences", f"Fused minus {first.title}, the same patients", rows, notes=notes)
@@ -93,7 +94,7 @@ def section(folder: Folder) -> dict[str, Any] | None:
     runs = [dataclasses.replace(run, title=_title(run)) for run in folder.fusion]
     rows: list[dict[str, Any]] = []
     headings = words.score_names(folder.classes)
-    dots, notes = [], []
+    dots, notes = [], [words.INTERVALS]
     for run in runs:
         # Number of patients without the sequence.
         lack = run.metrics.get("fell_back", run.metrics.get("lack_the_sequence", words.MISSING))

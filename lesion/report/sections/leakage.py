@@ -108,10 +108,10 @@ def _panel(folder: Folder, sequence: str) -> dict[str, Any]:
     if f"permutation/{sequence}" in failed:
         rows.append({FIRST: "permutation test", FAILED: f"FAILED: {failed[f'permutation/{sequence}']}"})
     caption = f"{name}: AUC of slices with 95 % interval over patients."
-    figure = words.identifier("figure-leakage", sequence)
+    figure, table = (words.identifier(name, sequence) for name in ("figure-leakage", "leakage"))
     return {
         "title": name,
-        "table": Table(words.identifier("leakage", sequence), name, rows, [FIRST, *_SHOWN.values()]) if rows else None,
+        "table": Table(table, name, rows, [FIRST, *_SHOWN.values()], notes=[words.INTERVALS]) if rows else None,
         "permutations": [_permutation_table(name, sequence, run) for run in tests],
         "figure": figures.dots(figure, caption, "AUC of slices", dots, **options),
         "texts": _texts(name, runs, scores) + [_permutation_text(name, run) for run in tests],

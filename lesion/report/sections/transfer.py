@@ -16,11 +16,7 @@ COLUMNS = [FIRST, *((f"{level}s", heading) for level in LEVELS for heading in SH
 WEIGHTED = "F1 is that of both classes, weighted by their size."
 FOLDS = "First line: the test folds pooled, with 95 % interval; second: each fold scored alone, mean ± SD over folds."
 DEALS = "Of several deals of folds: the mean over all their folds, with the interval of Nadeau and Bengio (2003)."
-METHODS = [
-    "Intervals: AUC by DeLong (of slices by Obuchowski, patients as clusters) on the logit scale; shares by Wilson (of "
-    "slices with the effective number of patients)."
-]
-NO_INTERVAL = f"{words.MISSING}: no interval, there are too few patients for it to hold, see “How to read this”."
+NO_INTERVAL = f"{words.MISSING}: no interval, there are too few patients for it to hold, see How to read this."
 
 
 def sequence_style(sequence: str) -> int:
@@ -51,7 +47,7 @@ def folds_row(run: Predictions) -> dict[Any, Any]:
             spread = f" ± {words.number(name, float(known.std(ddof=1)))}" if known.size > 1 else ""
             text = f"{words.number(name, float(known.mean()))}{spread}" if known.size else words.MISSING
             cells.append(text + (f", {known.size} folds" if 0 < known.size < values.size else ""))
-    return dict(zip(COLUMNS, ["… mean ± SD over folds", *cells], strict=True))
+    return dict(zip(COLUMNS, ["– mean ± SD over folds", *cells], strict=True))
 
 
 def deals_row(run: Predictions) -> dict[Any, Any]:
@@ -63,7 +59,7 @@ def deals_row(run: Predictions) -> dict[Any, Any]:
             values = np.array([scores[level][name]["value"] for folds in found for scores in folds.values()])
             mean = float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
             cells.append(tables.score(name, (mean, *metrics.corrected_interval(values, len(run.fold_scores)))))
-    return dict(zip(COLUMNS, [f"… mean over the folds of {len(found)} deals", *cells], strict=True))
+    return dict(zip(COLUMNS, [f"– mean over the folds of {len(found)} deals", *cells], strict=True))
 
 
 def auc_marks(run: Predictions, style: int) -> list[figures.Mark]:
@@ -105,7 +101,7 @@ def _sequence_table(folder: Folder, sequence: str, runs: Sequence[Predictions]) 
         sizes = (f"{words.plural(slices, 'slice')} of {words.plural(n, 'patient')}" for slices, n in counts)
         notes = [", or ".join(sizes) + ".", WEIGHTED, FOLDS]
         notes += [DEALS] * any(run.deals for run in runs)
-    notes += METHODS if runs else []
+    notes += [words.INTERVALS] if runs else []
     if any(
         np.isnan(cell["low"])
         for run in runs
@@ -135,7 +131,7 @@ def _means_table(runs: Sequence[Predictions]) -> Table | None:
     note = "Intervals know that the three sequences are of the same patients."
     caption = "Table 6, this cohort: means over the three sequences"
     has_means = any(FAILED not in row for row in rows)
-    return Table("table-6", caption, rows, COLUMNS, notes=[note, WEIGHTED]) if has_means else None
+    return Table("table-6", caption, rows, COLUMNS, notes=[note, words.INTERVALS, WEIGHTED]) if has_means else None
 
 
 def published(name: str, caption: str, rows: Sequence[paper.Row]) -> Table:
@@ -178,7 +174,10 @@ def _details(run: Predictions) -> list[Table]:
         | {f"{level} AUC": words.number("auc", scores[level]["auc"]["value"]) for level in LEVELS}
         for fold, scores in run.fold_scores.items()
     ]
-    return [Table(name, f"All scores: {title}", rows), Table(f"{name}-folds", f"By fold: {title}", folds)]
+    return [
+        Table(name, f"All scores: {title}", rows, notes=[words.INTERVALS]),
+        Table(f"{name}-folds", f"By fold: {title}", folds),
+    ]
 
 
 def _spread_figure(level: str, runs: Sequence[Predictions], several: bool) -> Drawing | None:
