@@ -7,6 +7,7 @@
     python -m launch.benchmark --suite=intake --num_files=5000,50000 --rounds=3
     python -m launch.benchmark --suite=fuzz --mutants=5000
     python -m launch.benchmark --suite=coverage --markdown
+    python -m launch.benchmark --suite=gpu --output=runs/gpu_check
 
 `phantom` reads a DICOM tree and keeps weights and features in --cache. `backbones` reads nothing; where keras or torch
 and torchvision are installed beside this package, they take turns in the same process and a column compares. `training`
@@ -15,6 +16,7 @@ compares epochs with bare steps, on noise and with random weights; where keras i
 `intake` compares prepare with dicom2nifti, where installed, on a made-up folder, and surveys folders of --num_files.
 `fuzz` reads damaged DICOM files and tables and tries odd values of configurations: none may end in a traceback.
 `coverage` simulates cohorts whose scores are known and counts how often the intervals of the report hold them.
+`gpu` does what `bash launch/gpu_check.sh` asks of a GPU, and goes on where it ended.
 """
 
 from collections.abc import Sequence
@@ -26,7 +28,10 @@ from lesion import benchmarks, cli, errors
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum(
-    "suite", "phantom", ["phantom", "backbones", "training", "active", "intake", "fuzz", "coverage"], "What to measure."
+    "suite",
+    "phantom",
+    ["phantom", "backbones", "training", "active", "intake", "fuzz", "coverage", "gpu"],
+    "What to measure.",
 )
 flags.DEFINE_string("input", None, "phantom: DICOM tree with patients.csv and slices.csv.")
 flags.DEFINE_string("cache", "runs/benchmark", "phantom: folder for converted weights and computed features.")
@@ -36,8 +41,11 @@ flags.DEFINE_integer("batch_size", 32, "backbones: images per step.", lower_boun
 flags.DEFINE_integer("num_steps", 6, "training: steps per epoch.", lower_bound=1)
 flags.DEFINE_list("num_files", ["5000", "10000", "20000", "50000"], "intake: files of the folders that are surveyed.")
 flags.DEFINE_integer("mutants", 3000, "fuzz: of DICOM files, and as many of tables.", lower_bound=1)
+flags.DEFINE_string("output", "runs/gpu_check", "gpu: folder of the results.")
+flags.DEFINE_bool("small", False, "gpu: everything in small, for a CPU.")
+flags.DEFINE_float("minutes", 7.5, "gpu: time after which it ends; the same command goes on.", lower_bound=0)
 flags.DEFINE_integer(
-    "rounds", 5, "All but phantom, fuzz and coverage: repetitions per contender; medians are printed.", lower_bound=1
+    "rounds", 5, "Repetitions per contender, of which medians are printed; phantom, fuzz, coverage, gpu: none.", 1
 )
 flags.DEFINE_bool("bfloat16", False, "backbones: arithmetic in bfloat16 instead of float32.")
 flags.DEFINE_bool("markdown", False, "Print the table as Markdown.")
@@ -66,6 +74,10 @@ def main(argv: Sequence[str]) -> None:
         if not FLAGS.num_files or not all(number.isdecimal() and int(number) for number in FLAGS.num_files):
             raise errors.UserError("--num_files is no list of numbers from 1 up: write it as in 5000,50000")
         rows = intake.run([int(number) for number in FLAGS.num_files], FLAGS.rounds)
+    elif FLAGS.suite == "gpu":
+        from lesion.benchmarks import gpu
+
+        rows = gpu.run(FLAGS.config, Path(FLAGS.output), FLAGS.small, FLAGS.minutes)
     elif FLAGS.suite == "fuzz":
         from lesion.benchmarks import fuzz
 

@@ -11,7 +11,7 @@ import pytest
 
 # Before JAX is imported: dtype promotion is an error everywhere in the tests.
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
-os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 SEED = 20201122
 hypothesis.settings.register_profile("untimed", deadline=None)  # speed is no test's matter

@@ -125,6 +125,7 @@ OUTSIDE = {
     "svm.c": (0.0, inf),
     "fusion.attention_width": (0, 65537),
     "fusion.inner_folds": (1, 1001),
+    "num_deals": (0, 1001),
     "num_repeats": (0, 1001),
     "num_rounds": (0, 10_001),
     "initial_labeled": (0, 1_000_001),

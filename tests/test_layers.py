@@ -19,7 +19,7 @@ ROOMS = {
     "worklist": "dicom dataset",
     "active": "dataset metrics runs train transfer worklist",
     "annotate": "dataset worklist",
-    "inference": "dicom dataset models runs train transfer weights",
+    "inference": "dicom dataset metrics models runs train transfer weights",
     "inspect": "dataset models runs inference",
     "report": "metrics",
     "experiments": "active dataset inference models report runs transfer worklist",

@@ -1,7 +1,8 @@
 """Speed of the backbones: inference and a whole training step, compared with the machine's own limit.
 
 All contenders take turns in one process, round after round, and medians are compared: on a shared machine a ratio says
-more than a time. Keras (on JAX) and torch (channels-last) take part if they are installed; neither is needed.
+more than a time. Keras (on JAX) and torch (channels-last; on GPU compiled as well) take part if they are installed;
+neither is needed.
 """
 
 import functools
@@ -122,7 +123,7 @@ def _keras(kind: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[
     }
 
 
-def _torch(kind: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[], Any]]:
+def _torch(kind: str, side: int, batch: int, dtype: Any, compiled: bool = False) -> dict[str, Callable[[], Any]]:
     torch, torchvision = map(importlib.import_module, ("torch", "torchvision"))
     options = {"init_weights": False, "aux_logits": False} if kind == "inception_v3" else {}
     device, wait = "cpu", lambda: None
@@ -130,6 +131,7 @@ def _torch(kind: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[
         device, wait = "cuda", torch.cuda.synchronize
         torch.set_float32_matmul_precision("high")  # TF32, which is JAX's default
     network = getattr(torchvision.models, kind)(**options).to(device, memory_format=torch.channels_last)
+    run = torch.compile(network) if compiled else network
     images = torch.randn(batch, 3, side, side).to(device, memory_format=torch.channels_last)
     label = torch.arange(batch, device=device) % 1000
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
@@ -138,14 +140,14 @@ def _torch(kind: str, side: int, batch: int, dtype: Any) -> dict[str, Callable[[
     def infer():
         network.eval()
         with torch.inference_mode(), narrow():
-            network(images)
+            run(images)
         wait()
 
     def train():
         network.train()
         optimizer.zero_grad(set_to_none=True)
         with narrow():
-            loss = torch.nn.functional.cross_entropy(network(images), label)
+            loss = torch.nn.functional.cross_entropy(run(images), label)
         loss.backward()
         optimizer.step()
         wait()
@@ -183,6 +185,8 @@ def run(
             contenders["keras"] = _keras(keras_name, side, batch, dtype)
         if torch_name and importlib.util.find_spec("torchvision"):
             contenders["torch"] = _torch(torch_name, side, batch, dtype)
+            if jax.default_backend() == "gpu":  # on CPU it needs a C++ compiler
+                contenders["torch compiled"] = _torch(torch_name, side, batch, dtype, compiled=True)
         turns = {(c, task): _seconds(call) for c, calls in contenders.items() for task, call in calls.items()}
         turns["product", ""] = _seconds(product)
         for take_turn in turns.values():  # here and again in `medians`: compiled code should be warm too
@@ -209,7 +213,7 @@ def _seconds(call: Callable[[], Any]) -> Callable[[], float]:
 
 def table(results: dict[str, dict[str, dict[str, Result]]]) -> list[list[str]]:
     """Returns the results as rows of text, the heading first: images/s, share of product rate, ratio to each peer."""
-    peers = [c for c in ("keras", "torch") if any(c in contenders for contenders in results.values())]
+    peers = [c for c in ("keras", "torch", "torch compiled") if any(c in contenders for contenders in results.values())]
     rows = [["backbone", "", "images/s", "of product rate", *(f"x {peer}" for peer in peers)]]
     for name, contenders in results.items():
         for task, ours in contenders["lesion"].items():

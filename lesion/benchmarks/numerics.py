@@ -119,7 +119,7 @@ def errors(name: str, batch_size: int = BATCH_SIZE, shrink: int = 1) -> dict[str
     if len(shape) == 3 and shape[0] == shape[1]:  # of images
         shape = (max(shape[0] // shrink, 7), max(shape[0] // shrink, 7), shape[2])
     keys = jax.random.split(jax.random.key(zlib.crc32(name.encode())), 3)
-    x = _rounded(jax.nn.relu(jax.random.normal(keys[0], (batch_size, *shape)) + 0.5))
+    x = _rounded(jax.random.normal(keys[0], (batch_size, *shape)) + 0.5)
     variables: dict = {}
     if isinstance(apply, nn.Module):
         variables = dict(jax.jit(apply.init)(keys[1], x[:1]))
@@ -149,4 +149,4 @@ def errors(name: str, batch_size: int = BATCH_SIZE, shrink: int = 1) -> dict[str
 
 def _relative(got: np.ndarray, wanted: np.ndarray) -> float:
     got, wanted = (np.asarray(x, np.float64) for x in (got, wanted))
-    return float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
+    return float(np.linalg.norm(got - wanted)) / max(float(np.linalg.norm(wanted)), 1e-30)  # 0 where both are zeros

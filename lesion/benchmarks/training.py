@@ -66,22 +66,25 @@ def _slices(config: ConfigDict, num_steps: int) -> Slices:
     return Slices(image, np.arange(n, dtype=np.int32) % 2, names, names, spacing, height)
 
 
-def _fit(config: ConfigDict, num_steps: int, folder: Path, **changes: object) -> Callable[[], float]:
+def noise_setup(config: ConfigDict, num_steps: int, folder: Path) -> Setup:
+    """Returns what fits of the config's backbone on noise need: epochs of `num_steps`, random weights."""
+    run = {"weights": {"sha256": "random"}}
+    return Setup(folder, _slices(config, num_steps), splits.Splits({}, 0, 0), _variables(config.backbone), run)
+
+
+def finetuning(config: ConfigDict, num_steps: int, folder: Path, **changes: object) -> Callable[[], float]:
     """Builds a fold's fit as in launch.train; each call fits anew and returns images/s of all epochs but the last."""
     config = ConfigDict(config.to_dict() | {"mode": "finetune", "num_epochs": NUM_EPOCHS, "num_copies": NUM_COPIES})
     config.update(changes)
-    slices = _slices(config, num_steps)
-    run = {"weights": {"sha256": "random"}}
-    setup = Setup(folder, slices, splits.Splits({}, 0, 0), _variables(config.backbone), run)
-    fit_fold = methods.build(config, setup)
-    everything, nothing = np.ones(len(slices.label), bool), np.zeros(len(slices.label), bool)
+    setup = noise_setup(config, num_steps, folder)
+    fit_fold, everything = methods.build(config, setup), np.ones(len(setup.slices.label), bool)
 
     def fit() -> float:
         stopwatch = _Stopwatch()
         with tempfile.TemporaryDirectory(dir=folder) as name:
             folders = Path(name) / "checkpoints", Path(name) / "tensorboard"
             ctx = FoldContext("benchmark", *folders, 0, stopwatch, {})
-            fit_fold((jax.random.key(0), jax.random.key(1)), everything, nothing, ctx)
+            fit_fold((jax.random.key(0), jax.random.key(1)), everything, ~everything, ctx)
         last = (NUM_EPOCHS - 1) * num_steps
         return last * config.batch_size / (stopwatch.times[last] - stopwatch.times[0])
 
@@ -105,7 +108,7 @@ def trained_variables(config: ConfigDict) -> dict:
     return models.split(config.backbone, _variables(config.backbone), None)[1]
 
 
-def _bare(config: ConfigDict, num_steps: int) -> Callable[[], float]:
+def bare_step(config: ConfigDict, num_steps: int) -> Callable[[], float]:
     """Builds the bare training step on one batch on the device; a call of the result returns images/s."""
     network, spec = whole_network(config), models.get_spec(config.backbone)
     tx, size = steps.optimizer(methods.recipe_of(config)), config.batch_size
@@ -211,16 +214,16 @@ def run(config: ConfigDict, num_steps: int, rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         # Peaks first: another process may get no share of a GPU that this one uses.
-        peaks = [_peak_of(_fit, config, num_steps, path), _peak_of(_bare, config, num_steps)]
+        peaks = [_peak_of(finetuning, config, num_steps, path), _peak_of(bare_step, config, num_steps)]
         stage = late_stage(config.backbone)
         late = {"finetune_from": stage}
         turns = {
             "head": _head(config),
-            "bare": _bare(config, num_steps),
-            "device": _fit(config, num_steps, path, data_on="device"),
-            "host": _fit(config, num_steps, path, data_on="host"),
-            "late": _fit(config, num_steps, path, **late),
-            "cached": _fit(config, num_steps, path, **late, cache_activations=True),
+            "bare": bare_step(config, num_steps),
+            "device": finetuning(config, num_steps, path, data_on="device"),
+            "host": finetuning(config, num_steps, path, data_on="host"),
+            "late": finetuning(config, num_steps, path, **late),
+            "cached": finetuning(config, num_steps, path, **late, cache_activations=True),
         }
         if importlib.util.find_spec("keras"):
             turns["keras"] = _keras_fit(config)

@@ -78,8 +78,8 @@ class EfficientNetLite0(Backbone):
     def stages(self, train: bool, mask: jax.Array | None = None) -> list[Stage]:
         """Returns the stages: the stem, the blocks, the last convolution and the global mean."""
 
-        def norm(name: str, **options: float) -> Callable:
-            module = BatchNorm(not train, 0.99, 1e-3, axis_name=self.axis_name, name=name, **options)
+        def norm(name: str, initial_scale: float = 1.0) -> Callable:
+            module = BatchNorm(not train, 0.99, 1e-3, True, initial_scale, self.axis_name, name=name)
             return functools.partial(module, mask=mask)
 
         def block(name: str, group: BlockGroup, stride: int) -> Stage:

@@ -33,7 +33,7 @@ class Head(nn.Module):
         Training with dropout needs a random key named `dropout`.
         """
         assert features.ndim == 2, features.shape
-        x = features
+        x = features.astype(jnp.float32)
         for i, width in enumerate(self.widths):
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
             x = nn.relu(nn.Dense(width, name=f"fc{i}")(x))
@@ -62,7 +62,7 @@ class BaselineHead(nn.Module):
     def __call__(self, features: jax.Array, train: bool = False, embed: bool = False) -> jax.Array:
         """Returns the logit [B] or the last layer's input [B, W], as `Head` does."""
         assert features.ndim == 2, features.shape
-        x = features
+        x = features.astype(jnp.float32)
         names = self.names or [f"fc{i}" for i in range(1, len(self.widths) + 1)]
         rates = self.dropout or [0.0] * len(self.widths)
         for i, (name, width, rate) in enumerate(zip(names, self.widths, rates, strict=True), 1):

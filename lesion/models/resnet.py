@@ -72,8 +72,8 @@ class ResNet50(Backbone):
         """Returns the stages: torchvision's modules up to the global mean, each block a stage of its own."""
         conv = functools.partial(Conv, use_bias=self.conv_bias, impl=self.impl)
 
-        def norm(name: str, **options: float) -> Callable:
-            module = BatchNorm(not train, self.momentum, self.epsilon, axis_name=self.axis_name, name=name, **options)
+        def norm(name: str, initial_scale: float = 1.0) -> Callable:
+            module = BatchNorm(not train, self.momentum, self.epsilon, True, initial_scale, self.axis_name, name=name)
             return functools.partial(module, mask=mask)
 
         def block(name: str, features: int, stride: int, downsample: bool) -> Stage:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from lesion.models.conv import ConvImpl, symmetric_padding
@@ -116,12 +117,13 @@ class Backbone(nn.Module, kw_only=True):
             stop: stage whose output is returned.
 
         Returns:
-            Logits [B, num_classes], features [B, D] if `num_classes` is None, or the output of stage `stop`.
+            Logits float32 [B, num_classes], features float32 [B, D] if `num_classes` is None, or the output of stage
+            `stop`.
         """
         x, finished = run_stages(self.stages(train, mask), images, start, stop)
         if not finished or stop is not None:
             return x
-        features = self.flatten(x)
+        features = self.flatten(x).astype(jnp.float32)
         if self.num_classes is None:
             return features
         assert self.classifier is not None, "this network has no classifier: num_classes=None gives its features"

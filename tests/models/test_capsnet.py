@@ -8,6 +8,8 @@ from drawn_params import draw
 
 from lesion.models import capsnet
 
+pytestmark = pytest.mark.gpu
+
 
 def plain_squash(s):
     squared = (s**2).sum()

@@ -5,6 +5,7 @@ import pytest
 
 from lesion.models import conv, layers
 
+pytestmark = pytest.mark.gpu
 KEY = jax.random.key(0)
 # name: channels in, out, kernel, stride, groups, side, padding
 CONVS = {

@@ -14,6 +14,7 @@ from lesion.train.frozen import Examples, frozen_learner
 from lesion.train.network import Network
 from lesion.train.step import Recipe
 
+pytestmark = pytest.mark.gpu
 KEY = jax.random.key(0)
 
 

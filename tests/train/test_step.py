@@ -14,6 +14,7 @@ from lesion.train import step as steps
 from lesion.train.network import Network
 from lesion.train.step import Recipe
 
+pytestmark = pytest.mark.gpu
 KEY = jax.random.key(0)
 
 

@@ -17,6 +17,7 @@ from lesion.train.network import Network
 from lesion.train.step import Recipe
 from lesion.weights import pretrained
 
+pytestmark = pytest.mark.gpu
 KEY = jax.random.key(0)
 
 

@@ -137,7 +137,7 @@ def test_a_run_that_was_moved_knows_its_own_worklist(tmp_path):
     moved = round_file.newest(new)
     corrected = fill(round_file.folder_of(new, 0) / csv_file.FILE, ["encephalitis", "", *example_round.LABELS[2:]])
     told = round_file.import_worklist(new, moved, corrected)
-    assert "2 new answers; 1 of 5" in told and answers(new, moved)["s0"] == "encephalitis"
+    assert "1 new answers; 1 emptied cells change nothing" in told and answers(new, moved)["s0"] == "encephalitis"
 
 
 def test_closed_round_takes_nothing_new(round_, worklist, tmp_path):
