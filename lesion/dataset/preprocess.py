@@ -109,7 +109,6 @@ class Cleaned(NamedTuple):
     look: str
 
 
-
 def plan_series(
     volume: np.ndarray,
     spacing: tuple[float, float],

@@ -69,9 +69,7 @@ class Rendered(NamedTuple):
     looks: list[RenderedSlice]
 
 
-def render_all(
-    judged: Sequence[Series], strict: bool = False, ocr: bool = True, window_from: str = "head"
-) -> Rendered:
+def render_all(judged: Sequence[Series], strict: bool = False, ocr: bool = True, window_from: str = "head") -> Rendered:
     """Renders the chosen slices of all series that are used, on all cores; slices with the same pixels count once.
 
     Args:
@@ -89,9 +87,7 @@ def render_all(
         burned_in_text.check_reader()
     # Codecs are C++ and may die on broken pixels, in a process of their own without harm to this one.
     compressed = any(member.instance.compressed for series in used for member in series.members)
-    render, crashed = (
-        functools.partial(f, ocr=ocr, window_from=window_from) for f in (render_series, _render_crashed)
-    )
+    render, crashed = (functools.partial(f, ocr=ocr, window_from=window_from) for f in (render_series, _render_crashed))
     results = workers.parallel_map(render, used, "making pictures", crashed, max_serial=0 if compressed else 12)
     result = Rendered([], [], [], 0, [])
     seen: set[tuple[str, str, str]] = set()
@@ -239,9 +235,7 @@ def _decode(series: Series, instance: Instance) -> tuple[np.ndarray | None, list
     return None, rejected
 
 
-def _render_crashed(
-    series: Series, ocr: bool, window_from: str
-) -> tuple[list[RenderedSlice], list[RejectedFile], str]:
+def _render_crashed(series: Series, ocr: bool, window_from: str) -> tuple[list[RenderedSlice], list[RejectedFile], str]:
     """Finds the files that the decoder dies of, and renders the rest."""
     members, rejected = [], []
     for member in series.members:

@@ -94,6 +94,4 @@ def test_roc_runs_from_corner_to_corner_and_encloses_the_auc():
     false_positive, true_positive = metrics.roc_points(label, probability)
     assert (false_positive[0], true_positive[0], false_positive[-1], true_positive[-1]) == (0, 0, 1, 1)
     area = np.trapezoid(true_positive, false_positive)
-    assert area == pytest.approx(
-        metrics.evaluate(label, probability, patient)["slice"]["auc"]["value"]
-    )
+    assert area == pytest.approx(metrics.evaluate(label, probability, patient)["slice"]["auc"]["value"])

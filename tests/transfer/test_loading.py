@@ -75,5 +75,6 @@ def test_folds_are_dealt_anew_unless_the_user_deals_them_and_each_deal_has_a_fol
     methods.run_transfer(made, setup(), tmp_path)
     assert [folder for folder, _ in ran] == ["deals/1", "deals/2", "."] and len({deal for _, deal in ran}) == 3
     told({f"p{i}": {"fold": str(i % 3)} for i in range(6)})
+    (data_dir / "splits.json").unlink(missing_ok=True)
     with pytest.raises(UserError, match=r"num_deals: patients\.csv deals the patients"):
         loading.deal_again(made, setup(), 1)

@@ -89,9 +89,7 @@ def section(folder: Folder) -> dict[str, Any] | None:
                     (verdict(scores, overconfidence(run), run.classes.positive), run.title) for run, scores in scored
                 ),
                 "table": Table(words.identifier("calibration", sequence), caption, rows, notes=[_INTERVALS]),
-                "figures": [
-                    figure(r, words.identifier("figure-calibration", sequence, i)) for i, r in enumerate(runs)
-                ],
+                "figures": [figure(r, words.identifier("figure-calibration", sequence, i)) for i, r in enumerate(runs)],
             }
         )
     return {"groups": groups, "num_bins": BINS} if groups else None

@@ -52,9 +52,7 @@ def _recalibrated(run: External) -> dict[str, Any] | None:
         rows.append(row | {"ECE": f"{scores['ece']:.3f}", "Brier": calibration.cell(scores["brier"])})
     fitted, others = (words.plural(int(count), "patient") for count in ((~rest).sum(), rest.sum()))
     caption = f"Recalibration of the intercept on {fitted}, tried on the other {others}"
-    note = (
-        f"{record['intercept']:+.2f} was added to each patient's logit. The order of patients, and the AUC, stay."
-    )
+    note = f"{record['intercept']:+.2f} was added to each patient's logit. The order of patients, and the AUC, stay."
     return {"table": Table("external-recalibrated", caption, rows, notes=[note])}
 
 
