@@ -37,7 +37,15 @@ class Setting(NamedTuple):
 
 
 class Coverage(NamedTuple):
-    """Of one interval in one setting: the share of intervals that held the truth, and of cohorts that had one."""
+    """Coverage of one interval in one setting.
+
+    Attributes:
+        setting: the population and the size of its cohorts.
+        score: name of the score.
+        difference: whether it is of the difference of the two models.
+        held: share of the intervals that held the truth, NaN of none.
+        shown: share of the cohorts that had an interval.
+    """
 
     setting: Setting
     score: str
@@ -98,7 +106,8 @@ def measure(setting: Setting, num_cohorts: int) -> Iterator[Coverage]:
                 held[score, difference] += bool(low <= truth <= high)
     for score, difference in shown:
         count = shown[score, difference]
-        yield Coverage(setting, score, difference, held[score, difference] / max(count, 1), count / num_cohorts)
+        share = held[score, difference] / count if count else np.nan
+        yield Coverage(setting, score, difference, share, count / num_cohorts)
 
 
 def run(num_cohorts: int = NUM_COHORTS) -> list[Coverage]:

@@ -27,7 +27,7 @@ SHARES = ("accuracy", "sensitivity", "specificity")  # of rows, each right or wr
 # Least number of patients, of the rarer class for an AUC, with which an interval holds: {score: (one row a patient,
 # several rows)}, as `launch.benchmark --suite=coverage` finds.
 LEAST = {
-    "auc": (3, 10),
+    "auc": (3, 12),
     "accuracy": (6, 6),
     "sensitivity": (6, 3),
     "specificity": (6, 3),
@@ -210,7 +210,7 @@ def difference_ends(first: Estimate, second: Estimate) -> Ends:
     """Returns the 95 % interval of first − second, two estimates of the same patients; NaN if either has none."""
     spread = np.sqrt(first.variance * second.variance)
     correlation = float(first.influence @ second.influence / spread) if spread > NOTHING else 0.0
-    if first.score != "auc" and correlation > 0:  # Newcombe's continuity correction
+    if first.score in SHARES and correlation > 0:  # Newcombe's continuity correction
         width = np.sqrt(first.value * (1 - first.value) * second.value * (1 - second.value))
         units = np.sqrt(first.effective * second.effective)
         correlation = max(correlation - 1 / (2 * units * width), 0.0)

@@ -23,7 +23,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say(level, size, auc, prevale
     assert len(found) == 2 * len(SCORES)
     for own in found:
         assert not coverage.wanting(own, NUM_COHORTS), own
-        assert own.shown > 0.1, own  # of slices, an AUC needs ten patients of each class
+        few = size == 20 and own.score == "auc" and level == "slice"  # it needs twelve patients of each class
+        assert few or own.shown > 0.3, own
 
 
 def test_the_table_marks_what_is_wanting_and_what_is_too_wide():

@@ -155,7 +155,7 @@ def fake_failure(folder, error="out of memory while training fold 3"):
     write_json(folder / "failed.json", record)
 
 
-def fake_paper(workdir, backbones=("alexnet", "resnet50", "inception_v3"), num_patients=30):
+def fake_paper(workdir, backbones=("alexnet", "resnet50", "inception_v3"), num_patients=36):
     """A folder as launch/reproduce leaves it of the whole paper, two runs failed."""
     fake_run(workdir)
     shutil.rmtree(workdir / "transfer")
