@@ -118,7 +118,7 @@ def share(score: str, hits: np.ndarray, trials: np.ndarray, empty: float = np.na
 
 
 def _influence(error: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns the influence [U] of patients with these sums of errors over their `rows` [U], and Kish's number of them."""
+    """Returns the influence [U] of patients with these sums of errors over `rows` [U], and Kish's number of them."""
     total = rows.sum()
     scale = ratio(np.ones_like(rows), np.sqrt(total * (total - rows)))
     return np.nan_to_num(error * scale), float(ratio(total**2, (rows**2).sum()))

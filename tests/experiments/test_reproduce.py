@@ -109,7 +109,8 @@ def test_a_dry_run_tells_what_would_be_done_and_writes_nothing(root, capsys):
         assert line in told
     config = small(active.get_config(), root, initial_labeled=4, num_acquire=2, seed=7)
     told = preview(Experiment("", config, "active"), data, root / "new")
-    assert "lite's efficientnet-lite0" in told and "20 runs (2 folds, 5 repeats, 2 strategies) of 10 rounds" in told
+    assert "lite's efficientnet-lite0" in told and "20 runs (2 folds, 5 repeats, 2 strategies) of" in told
+    assert "is exhausted after" in told and "of 10 rounds, where all runs end; --config.initial_labeled=" in told
     fields = {flag.partition("=")[0].removeprefix("--config."): int(flag.partition("=")[2]) for flag in SMALL}
     dry_run(small(demo.get_config(), root, **fields), data, root / "run")
     assert capsys.readouterr().out.count(": finished already") == 4
