@@ -97,7 +97,7 @@ def make_plan(config: ConfigDict, setup: Setup) -> Plan:
     smallest, left = int(pool.min()), int((pool[:, None] - first).min())
     per_round = max(1, smallest // max(12, 2 * config.num_rounds))
     sizes = f"--config.initial_labeled={max(1, smallest // 3)} --config.num_acquire={per_round}"
-    if smallest < config.initial_labeled + config.num_acquire or left < config.num_acquire:
+    if smallest < config.initial_labeled + config.num_acquire or not left:
         raise UserError(
             f"a fold of {config.sequence} has {smallest} slices to label, fewer than the first "
             f"{max(config.initial_labeled, smallest - left)} and a round of {config.num_acquire}: say {sizes} "
