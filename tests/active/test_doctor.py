@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -258,7 +259,7 @@ def test_killed_between_any_two_writes_it_ends_with_the_same_bytes(data, tmp_pat
 
 
 def test_it_stops_where_a_rule_says_so(data, tmp_path):
-    made, setup = begin(data, known=("p0", "p1"), entropy_threshold=0.7)
+    made, setup = begin(data, known=("p0", "p1"), entropy_threshold=math.log(2))
     assert "stopped by entropy after 1 rounds" in doctor.run_doctor(made, setup, tmp_path)
     assert not list((tmp_path / "annotate").glob("round_*"))
     assert (tmp_path / doctor.MODEL).is_dir() and not (tmp_path / "rounds").exists()

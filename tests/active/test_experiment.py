@@ -22,9 +22,9 @@ BAD = {
     "aift without copies": ({"strategies": ("aift",), "num_copies": 0}, "num_copies above 0"),
     "one by one by patient": ({"strategies": ("badge",), "unit": "patient"}, "leave --config.unit at slice"),
     "no such unit": ({"unit": "hospital"}, "choose one of 'slice', 'patient'"),
-    "no rounds": ({"num_rounds": 0}, "num_rounds=0: it must be 1 or more"),
+    "no rounds": ({"num_rounds": 0}, "num_rounds=0: it must be 1 to 10000"),
     "a limit by patient": ({"strategies": ("entropy",), "unit": "patient", "max_per_patient": 2}, "leave it at 0"),
-    "a budget below nothing": ({"budget_slices": -1}, "budget_slices=-1: it must be 0 or more"),
+    "a budget below nothing": ({"budget_slices": -1}, "budget_slices=-1: it must be 0 to 1000000"),
     "too few slices": ({"initial_labeled": 20}, "has 20 slices to label"),
 }
 

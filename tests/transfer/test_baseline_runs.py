@@ -120,7 +120,7 @@ REFUSED = {
     "smoothing": ({"backbone": "tiny_capsnet", "label_smoothing": 0.1}, "smooths cross-entropy"),
     "no fields": ({"backbone": "tiny_svm", "svm": None}, "needs the fields svm"),
     "patience": ({"backbone": "tiny_svm", "patience": 3}, "no epochs to stop at"),
-    "features": ({"backbone": "tiny_svm", "svm": tiny.SVM | {"num_features": 9}}, "it must be 1 to 8"),
+    "features": ({"backbone": "tiny_svm", "svm": tiny.SVM | {"num_features": 9}}, "num_features=9: tiny_svm has 8"),
     "c": ({"backbone": "tiny_svm", "svm": tiny.SVM | {"c": 0.0}}, "above 0"),
 }
 

@@ -257,7 +257,7 @@ BAD = {
     "fine-tuning": ({"mode": "finetune"}, "fusion is of frozen features"),
     "no layer": ({"head.widths": ()}, "name one at least"),
     "a mean of what": ({"fusion.late": "median"}, "choose one of 'probability', 'logit'"),
-    "too few folds": ({"fusion.inner_folds": 1}, "inner_folds=1: it must be 2 or more"),
+    "too few folds": ({"fusion.inner_folds": 1}, "inner_folds=1: it must be 2 to 1000"),
 }
 
 
