@@ -34,6 +34,7 @@ def held(request, tmp_path):
         process.kill()
 
 
+@pytest.mark.slow
 def test_who_holds_a_folder_is_told_and_a_dead_holder_is_no_holder(held, tmp_path, capsys):
     folder, how, process = held
     with pytest.raises(InUseError) as error, files.locked(folder, **how):

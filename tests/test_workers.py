@@ -20,6 +20,7 @@ def no_semaphores():
     raise FileNotFoundError(2, "No such file or directory")  # as without /dev/shm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("semaphores", [True, False])
 def test_a_task_that_ends_its_process_costs_itself_only(semaphores, monkeypatch):
     if not semaphores:

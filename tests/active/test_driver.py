@@ -124,6 +124,7 @@ EQUAL = {  # kind of query: (strategy, query, indices that may be asked for, how
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "query", "may", "tied"), EQUAL.values(), ids=EQUAL)
 def test_lots_decide_among_equal_ones_and_are_told(strategy, query, may, tied):
     queries, patient = driver.make_driver(strategy, query), jnp.arange(8) // 2
@@ -145,6 +146,7 @@ def test_lots_are_even_and_differ_by_key():
     assert first.min() > 20 and abs(np.corrcoef(lots[:, 0], lots[:, 1])[0, 1]) < 0.25
 
 
+@pytest.mark.slow
 def test_what_the_scores_decide_is_not_left_to_lots():
     queries = driver.make_driver(ENTROPY, QueryConfig(3))
     pool = queries.init(jnp.zeros(6, bool), jnp.ones(6, bool))
@@ -155,6 +157,7 @@ def test_what_the_scores_decide_is_not_left_to_lots():
     assert int(driver.make_driver(ENTROPY, QueryConfig(2)).step(KEY, pool, seen, jnp.arange(6))[1].num_tied) == 0
 
 
+@pytest.mark.slow
 def test_aift_asks_patient_by_patient_the_least_certain_slices_first():
     queries, patient = driver.make_driver(STRATEGIES["aift"], QueryConfig(3)), jnp.array([0, 0, 0, 1, 1, 2])
     seen = outputs([0.02, 0.03, 0.01, 0.3, 0.4, 0.45])
@@ -168,6 +171,7 @@ def test_aift_asks_patient_by_patient_the_least_certain_slices_first():
     assert limited.indices.tolist() == [5, 4, 1]
 
 
+@pytest.mark.slow
 def test_the_first_set_has_both_classes_and_does_not_peek(rng):
     patient, in_pool = jnp.asarray(np.repeat(np.arange(10), 5)), jnp.arange(50) < 45
     label = np.repeat([0, 0, 0, 0, 0, 0, 1, 0, 1, 0], 5)

@@ -100,6 +100,7 @@ def test_badge_begins_with_the_longest_gradient_and_draws_by_distance():
 BY_TURNS = [name for name, row in STRATEGIES.items() if row.select]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BY_TURNS)
 def test_what_is_chosen_one_by_one_runs_out(name):
     indices, distances = STRATEGIES[name].select(
@@ -159,6 +160,7 @@ def test_aift_ranks_a_patient_by_all_of_its_pictures(copies):
     np.testing.assert_allclose(found, [wanted[i] for i in patient.tolist()], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_aift_by_hand():
     """Eight patches of mean .3625: the two least are kept, .1 and .2."""
     p = np.array([[0.2, 0.9], [0.1, 0.3], [0.4, 0.3], [0.4, 0.3]], np.float32)

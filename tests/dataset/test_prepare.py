@@ -82,6 +82,7 @@ def test_command_line_and_privacy(tree):
     assert {p.name for p in tree.parent.iterdir()} == {"dicom", "data"}
 
 
+@pytest.mark.slow
 def test_text_touching_the_head_is_not_in_the_pictures(tmp_path, monkeypatch):
     """The same tree with and without text gives the same pictures, but for what is filled in."""
     monkeypatch.setattr(preprocess, "MAX_FILLED", 1.0)  # on so small a slice two lines of text cover more
@@ -509,6 +510,7 @@ def test_a_full_disk_leaves_nothing(flair_tree, monkeypatch, step):
     assert {p.name for p in flair_tree.parent.iterdir()} == {"dicom"}
 
 
+@pytest.mark.slow
 def test_of_two_runs_at_once_the_second_is_refused(flair_tree, monkeypatch):
     output = flair_tree.parent / "data"
     other = prepare(flair_tree, flair_tree.parent / "other")

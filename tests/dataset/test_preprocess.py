@@ -107,6 +107,7 @@ def test_grey_letters_are_read_and_the_head_is_not(saturated):
         assert ("% of the head" in found.look) == too_much
 
 
+@pytest.mark.slow
 def test_a_picture_of_any_shape_and_value_is_read():
     for image in (np.zeros((40, 40)), np.eye(3), np.arange(3000.0)[None], np.arange(3000.0)[:, None]):
         assert burned_in_text.read(image) == []

@@ -107,6 +107,7 @@ def test_a_reformat_is_known_by_its_image_type():
     assert [RULES.classify(Attributes("T2", type_)).reformat for type_ in types] == [True, True, False]
 
 
+@pytest.mark.slow
 @given(st.text(), st.floats(allow_nan=False) | st.none(), st.text())
 def test_no_text_raises(text, number, agent):
     attributes = Attributes(text, (text,), number, number, number, agent, protocol=text, body_part=text)

@@ -67,6 +67,7 @@ def test_both_ways_to_pool_agree_forward_and_backward(pool, side, rng):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_pools_by_hand():
     x = jnp.arange(9.0).reshape(1, 3, 3, 1)
     assert layers.avg_pool(x, 3, 1, conv.symmetric_padding(1), True)[0, 0, 0, 0] == pytest.approx(8 / 9)

@@ -222,6 +222,7 @@ def test_leaky_folds_are_called_so(tmp_path):
     assert "had not seen that patient" not in text
 
 
+@pytest.mark.slow
 def test_text_from_outside_cannot_become_markup(tmp_path):
     inner = {"backbone": "<img src=x>", "sequence": '"><script>$x'}
     evil = CONFIG | {"command": "<script>alert(1)</script>", "config": inner}

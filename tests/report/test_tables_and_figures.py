@@ -60,6 +60,7 @@ def test_every_delta_is_looked_up(tmp_path):
     assert active.stop_at_delta(run, "entropy", 0) is None
 
 
+@pytest.mark.slow
 def test_the_strategies_stand_side_by_side_at_equal_cost_and_each_has_one_title(tmp_path):
     fake_active(tmp_path, 1, 0.06, ("aift", "random", "entropy"))
     shown = active.section(read.read(tmp_path))["sequences"][0]

@@ -36,6 +36,7 @@ def compute(folder, slices, variables, sha256="w", spec=None, **changes):
     return features.load_or_compute(folder, slices, spec, variables, sha256, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["mean", ""])
 def test_only_an_output_that_is_not_pooled_is_rounded_to_bfloat16(pooling, tmp_path, slices, variables):
     spec = features.FeatureSpec("tiny", "bn2", pooling, "bfloat16")

@@ -72,6 +72,7 @@ def test_fit_learns_and_never_reads_what_is_masked(batch_size):
     np.testing.assert_array_equal(probs[:30, 1] > 0.5, shown.label[:30] == 1)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_traced_to_its_batch():
     shown, mask = examples(), np.arange(40) < 30
     shown = shown._replace(inputs=shown.inputs.at[7, 1].set(jnp.nan))
@@ -84,6 +85,7 @@ def test_a_loss_that_is_not_finite_is_traced_to_its_batch():
     assert info["logit"].shape == (2, 40)
 
 
+@pytest.mark.slow
 def test_an_epoch_is_the_plain_loop():
     """Against a Python loop over batches, with a last one that is not full."""
     shown, mask = examples(10, 2), jnp.arange(10) < 9

@@ -97,6 +97,7 @@ def test_the_rate_decays_by_epoch_or_step(every, want):
     np.testing.assert_allclose(rate, want, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [6, 2, 1])
 def test_a_short_batch_moves_the_running_statistics_by_its_share(count, rng):
     network, tx = Network(Head((4,)), tiny.Tiny(), stop="bn2", pooling="mean"), steps.optimizer(Recipe())

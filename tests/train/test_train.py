@@ -64,6 +64,7 @@ def test_one_compilation_serves_every_fold_and_no_hidden_label_is_read(trainer):
     assert trainer.train_step._cache_size() == trainer.eval_step._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_only_what_is_above_the_stage_is_trained(trainer):
     state = trainer.init(KEY)
     assert set(state.params["backbone"]) == {"conv2", "bn2"} and set(state.batch_stats) == {"bn2"}

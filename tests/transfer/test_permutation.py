@@ -21,6 +21,7 @@ def run(monkeypatch, tmp_path):
     return begin, setup.slices, tmp_path
 
 
+@pytest.mark.slow
 def test_a_pattern_is_told_from_shuffled_labels_and_the_names_of_patients_are_not(run, rng):
     begin, slices, folder = run
     noise = rng.normal(size=(40, 6))
